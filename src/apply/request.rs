@@ -1,0 +1,50 @@
+//! What goes through the log, what comes back, and what can go wrong.
+
+use crate::pb::etcdserverpb as pb;
+
+/// A write, as carried by a log entry.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Request {
+    Put(pb::PutRequest),
+    DeleteRange(pb::DeleteRangeRequest),
+    Txn(pb::TxnRequest),
+    Compact(pb::CompactionRequest),
+}
+
+/// The answer to a [`Request`]; its header carries only the revision.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Response {
+    Put(pb::PutResponse),
+    DeleteRange(pb::DeleteRangeResponse),
+    Txn(pb::TxnResponse),
+    Compact(pb::CompactionResponse),
+}
+
+/// The client's fault. Texts and codes are given by the one table in `api`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error("key is not provided")]
+    EmptyKey,
+    #[error("key not found")]
+    KeyNotFound,
+    #[error("value is provided with ignore_value")]
+    ValueProvided,
+    #[error("lease is provided with ignore_lease")]
+    LeaseProvided,
+    #[error("requested lease not found")]
+    LeaseNotFound,
+    #[error("too many operations in txn request")]
+    TooManyOps,
+    #[error("duplicate key given in txn request")]
+    DuplicateKey,
+    #[error("invalid sort option")]
+    InvalidSortOption,
+    #[error("required revision has been compacted")]
+    Compacted,
+    #[error("required revision is a future revision")]
+    FutureRevision,
+    #[error("not supported on a range stream")]
+    RangeStreamUnsupported,
+    #[error("request is too large")]
+    RequestTooLarge,
+}

@@ -1,0 +1,91 @@
+//! What the server asks of the machine: disk, network, clock, randomness, tasks.
+//!
+//! Two forms: [`real`] on glommio, [`sim`] deterministic from one seed and able to hold several
+//! members. Nothing else in the server touches the kernel. Everything here belongs to one core:
+//! futures are neither `Send` nor shared.
+
+use std::{future::Future, io, path::Path, time::Duration};
+
+use crate::types::MemberId;
+
+/// Monotonic time since an arbitrary start, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Instant(pub u64);
+
+impl Instant {
+    /// Time passed since `earlier`; zero if `earlier` is later.
+    pub fn since(self, earlier: Instant) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// One member's view of its machine. Cheap to clone.
+pub trait Env: Clone + 'static {
+    type Disk: Disk;
+    type Network: Network;
+
+    fn disk(&self) -> &Self::Disk;
+    fn network(&self) -> &Self::Network;
+    fn now(&self) -> Instant;
+    fn random_u64(&self) -> u64;
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static;
+    /// Schedules a task on this core; it never runs inside the caller.
+    fn spawn(&self, task: impl Future<Output = ()> + 'static);
+}
+
+/// Sends to other members. Delivery may fail silently: Raft repeats.
+pub trait Network: Clone + 'static {
+    fn send(&self, to: MemberId, message: raft::eraftpb::Message);
+}
+
+/// A file system. Paths are absolute or relative to the working directory.
+pub trait Disk: Clone + 'static {
+    type File: File;
+    /// Held for as long as the data directory is in use; dropping it releases the lock.
+    type Lock: 'static;
+
+    /// Creates a directory and its missing parents, durably, with mode 0700.
+    fn create_dir(&self, path: &Path) -> impl Future<Output = io::Result<()>>;
+    /// Names (not paths) in a directory, sorted; `NotFound` if it does not exist.
+    fn list(&self, path: &Path) -> impl Future<Output = io::Result<Vec<String>>>;
+    /// Opens an existing file, or creates an empty one, for O_DIRECT reads and writes.
+    fn open(&self, path: &Path, options: OpenOptions) -> impl Future<Output = io::Result<Self::File>>;
+    fn rename(&self, from: &Path, to: &Path) -> impl Future<Output = io::Result<()>>;
+    fn remove(&self, path: &Path) -> impl Future<Output = io::Result<()>>;
+    /// Makes creations, renames and removals in the directory durable.
+    fn sync_dir(&self, path: &Path) -> impl Future<Output = io::Result<()>>;
+    /// A whole small file (at most 1 MiB), or `NotFound`.
+    fn read_small(&self, path: &Path) -> impl Future<Output = io::Result<Vec<u8>>>;
+    /// Replaces a small file atomically and durably.
+    fn write_small(&self, path: &Path, content: &[u8]) -> impl Future<Output = io::Result<()>>;
+    /// Takes an exclusive lock without waiting; `WouldBlock` if another process holds it.
+    fn lock(&self, path: &Path) -> impl Future<Output = io::Result<Self::Lock>>;
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct OpenOptions {
+    pub create: bool,
+    /// Every completed write is on stable storage (O_DSYNC).
+    pub data_sync: bool,
+}
+
+/// A file read and written past the page cache. Offsets, lengths and buffers are aligned.
+pub trait File: 'static {
+    /// Memory aligned for the device.
+    type Buffer: AsRef<[u8]> + AsMut<[u8]> + 'static;
+
+    /// Zeroed memory of `len` bytes for [`File::write_at`].
+    fn buffer(&self, len: usize) -> Self::Buffer;
+    /// Bytes written; a short count is the caller's to refuse.
+    fn write_at(
+        &self,
+        buffer: Self::Buffer,
+        offset: u64,
+    ) -> impl Future<Output = io::Result<usize>> + 'static;
+    /// Exactly `len` bytes, or fewer at the end of the file.
+    fn read_at(&self, offset: u64, len: usize) -> impl Future<Output = io::Result<Vec<u8>>>;
+    fn len(&self) -> impl Future<Output = io::Result<u64>>;
+    fn truncate(&self, len: u64) -> impl Future<Output = io::Result<()>>;
+    fn sync(&self) -> impl Future<Output = io::Result<()>>;
+    fn close(self) -> impl Future<Output = io::Result<()>>;
+}

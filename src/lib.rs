@@ -1,0 +1,37 @@
+//! Pinion: an etcd-compatible key-value server, io_uring from the disk up, one pinned core per shard,
+//! replicated by Raft.
+//!
+//! The way of the data:
+//!
+//! ```text
+//!  client --TCP--> [net] --bytes--> [api] --request--> [shard] --proposal batch--> [raft] --Ready--> [wal]
+//!                                                       ^  |                                          | O_DIRECT write
+//!                                                       |  +<------------ durable acknowledgement ----+
+//!  client <-- bytes -- [net] <-- response -- [api] <----+ [apply -> mvcc]
+//! ```
+//!
+//! | folder  | what lives there                                                    | may use                                   |
+//! |---------|---------------------------------------------------------------------|-------------------------------------------|
+//! | types   | newtypes shared by all stages                                       |                                           |
+//! | limits  | every bound                                                         |                                           |
+//! | pb      | wire messages generated from `proto/`                               |                                           |
+//! | env     | disk, network, clock, randomness: real (glommio) and simulated      | types                                     |
+//! | logging | JSON and console log lines in etcd's shape                          |                                           |
+//! | config  | flags, environment and YAML to one immutable `Config`               | types, limits                             |
+//! | metrics | etcd's metric names and our stage histograms                        | types                                     |
+//! | wal     | segment and record format, group commit, recovery                   | env, limits, metrics, types               |
+//! | mvcc    | key index, revisions, compaction                                    | limits, pb, types                         |
+//! | apply   | validation and deterministic evaluation of requests                 | limits, mvcc, pb, types                   |
+//! | raft    | pipeline around raft-rs: log window, proposals, read index          | limits, types                             |
+//! | shard   | the loop: admission, pending replies, one turn after another        | apply, env, limits, metrics, pb, raft, types, wal |
+//! | api     | etcd's services as plain handlers, and the error table              | apply, limits, metrics, pb, shard, types  |
+//! | net     | listeners, HTTP and gRPC: adapters between the wire and `api`       | api, env, limits, metrics, pb             |
+//!
+//! `main.rs` parses, pins and runs.
+
+pub mod apply;
+pub mod env;
+pub mod limits;
+pub mod pb;
+pub mod shard;
+pub mod types;
