@@ -32,6 +32,7 @@
 pub mod apply;
 pub mod env;
 pub mod limits;
+pub mod metrics;
 pub mod pb;
 pub mod shard;
 pub mod types;

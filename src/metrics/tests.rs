@@ -1,0 +1,138 @@
+use super::*;
+
+fn metrics(extensive: bool) -> Metrics {
+    Metrics::new(&Options { extensive, server_version: "3.7.1".into() }).expect("names are distinct")
+}
+
+fn text(metrics: &Metrics) -> String {
+    String::from_utf8(metrics.text().expect("encodes")).expect("is text")
+}
+
+/// `# TYPE` lines and bucket bounds, checked against what etcd 3.7.1 exposes for the same names.
+#[test]
+fn names_types_and_bounds_are_etcds() {
+    let text = text(&metrics(false));
+    for (name, kind) in [
+        ("etcd_disk_wal_fsync_duration_seconds", "histogram"),
+        ("etcd_disk_wal_write_duration_seconds", "histogram"),
+        ("etcd_disk_wal_write_bytes_total", "gauge"),
+        ("etcd_server_has_leader", "gauge"),
+        ("etcd_server_is_leader", "gauge"),
+        ("etcd_server_is_learner", "gauge"),
+        ("etcd_server_leader_changes_seen_total", "counter"),
+        ("etcd_server_proposals_committed_total", "gauge"),
+        ("etcd_server_proposals_applied_total", "gauge"),
+        ("etcd_server_proposals_pending", "gauge"),
+        ("etcd_server_proposals_failed_total", "counter"),
+        ("etcd_server_health_success", "counter"),
+        ("etcd_server_health_failures", "counter"),
+        ("etcd_server_slow_apply_total", "counter"),
+        ("etcd_server_slow_read_indexes_total", "counter"),
+        ("etcd_server_read_indexes_failed_total", "counter"),
+        ("etcd_server_quota_backend_bytes", "gauge"),
+        ("etcd_server_version", "gauge"),
+        ("etcd_mvcc_range_total", "counter"),
+        ("etcd_mvcc_put_total", "counter"),
+        ("etcd_mvcc_delete_total", "counter"),
+        ("etcd_mvcc_txn_total", "counter"),
+        ("etcd_mvcc_db_total_size_in_bytes", "gauge"),
+        ("etcd_mvcc_db_total_size_in_use_in_bytes", "gauge"),
+        ("etcd_debugging_mvcc_keys_total", "gauge"),
+        ("etcd_debugging_mvcc_current_revision", "gauge"),
+        ("etcd_debugging_mvcc_compact_revision", "gauge"),
+        ("etcd_debugging_mvcc_total_put_size_in_bytes", "gauge"),
+        ("etcd_network_client_grpc_sent_bytes_total", "counter"),
+        ("etcd_network_client_grpc_received_bytes_total", "counter"),
+        ("process_cpu_seconds_total", "counter"),
+        ("process_open_fds", "gauge"),
+        ("process_max_fds", "gauge"),
+        ("process_resident_memory_bytes", "gauge"),
+        ("process_virtual_memory_bytes", "gauge"),
+        ("process_start_time_seconds", "gauge"),
+        ("pinion_stage_duration_seconds", "histogram"),
+    ] {
+        assert!(text.contains(&format!("# TYPE {name} {kind}\n")), "{name} {kind} missing in\n{text}");
+    }
+    let bounds: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("etcd_disk_wal_fsync_duration_seconds_bucket{le=\""))
+        .map(|rest| rest.split('"').next().expect("split yields one"))
+        .collect();
+    let etcd = "0.001 0.002 0.004 0.008 0.016 0.032 0.064 0.128 0.256 0.512 1.024 2.048 4.096 8.192 +Inf";
+    assert_eq!(bounds.join(" "), etcd);
+    assert!(text.contains("etcd_server_version{server_version=\"3.7.1\"} 1\n"));
+}
+
+#[test]
+fn stages_are_told_apart() {
+    let metrics = metrics(false);
+    metrics.stage_commit.observe(0.0003);
+    let text = text(&metrics);
+    for stage in ["queued", "log_write", "commit", "apply", "reply"] {
+        let count = usize::from(stage == "commit");
+        assert!(
+            text.contains(&format!("pinion_stage_duration_seconds_count{{stage=\"{stage}\"}} {count}\n"))
+        );
+    }
+}
+
+#[test]
+fn a_method_has_every_code_at_zero_and_counts_by_code() {
+    let metrics = metrics(false);
+    let put = metrics.grpc.method("etcdserverpb.KV", "Put", "unary");
+    put.started.inc();
+    put.handled(8);
+    let text = text(&metrics);
+    let labels = r#"grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary"}"#;
+    assert!(text.contains(&format!("grpc_server_started_total{{{labels} 1\n")));
+    for code in CODES {
+        let count = usize::from(code == "ResourceExhausted");
+        assert!(
+            text.contains(&format!("grpc_server_handled_total{{grpc_code=\"{code}\",{labels} {count}\n"))
+        );
+    }
+    assert!(!text.contains("grpc_server_handling_seconds"));
+}
+
+#[test]
+fn handling_time_comes_with_extensive_metrics() {
+    let metrics = metrics(true);
+    let put = metrics.grpc.method("etcdserverpb.KV", "Put", "unary");
+    put.seconds.expect("extensive").observe(0.02);
+    let text = text(&metrics);
+    assert!(text.contains("# TYPE grpc_server_handling_seconds histogram\n"));
+    for bound in ["0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10", "+Inf"] {
+        assert!(
+            text.contains(&format!("grpc_type=\"unary\",le=\"{bound}\"}}")),
+            "{bound} missing in\n{text}"
+        );
+    }
+}
+
+#[test]
+fn ids_and_health_checks_are_labels() {
+    let metrics = metrics(false);
+    metrics.identify(0x8e9e05c52164694d, "3.7");
+    metrics.health_check("readyz", "non_learner", true);
+    metrics.health_check("readyz", "linearizable_read", false);
+    let text = text(&metrics);
+    assert!(text.contains("etcd_server_id{server_id=\"8e9e05c52164694d\"} 1\n"));
+    assert!(text.contains("etcd_cluster_version{cluster_version=\"3.7\"} 1\n"));
+    assert!(text.contains("etcd_server_healthcheck{name=\"non_learner\",type=\"readyz\"} 1\n"));
+    assert!(text.contains(
+        "etcd_server_healthchecks_total{name=\"linearizable_read\",status=\"error\",type=\"readyz\"} 1\n"
+    ));
+}
+
+#[test]
+fn processor_time_is_finer_than_a_second() {
+    let metrics = metrics(false);
+    let started = std::time::Instant::now();
+    while started.elapsed() < std::time::Duration::from_millis(30) {
+        std::hint::spin_loop();
+    }
+    let text = text(&metrics);
+    let line = text.lines().find(|line| line.starts_with("process_cpu_seconds_total ")).expect("exposed");
+    let seconds: f64 = line.rsplit(' ').next().expect("has a value").parse().expect("is a number");
+    assert!(seconds > 0.0 && seconds.fract() != 0.0, "{line}");
+}
