@@ -1,1 +1,13 @@
+//! What Pinion is measured and compared with: servers as child processes, their metrics, and load.
+//!
+//! | module    | what lives there                                                         |
+//! |-----------|--------------------------------------------------------------------------|
+//! | `oracle`  | where `tests/oracle/build` put the upstream programs                     |
+//! | `process` | one server as a child process: start, readiness, signals, CPU and memory |
+//! | `http`    | one blocking HTTP/1.1 GET, for `/health` and `/metrics`                  |
+//! | `pb`      | the wire messages and tonic clients                                      |
+
+pub mod http;
+pub mod oracle;
 pub mod pb;
+pub mod process;
