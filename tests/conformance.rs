@@ -1,0 +1,50 @@
+//! Conformance: the same calls to upstream etcd and to Pinion, answers compared field by field.
+//!
+//! | variable         | meaning                                                                             |
+//! |------------------|-------------------------------------------------------------------------------------|
+//! | `PINION_CALLS`   | generated calls in all (default 60000), in sessions of 25000 on fresh servers         |
+//! | `PINION_SEED`    | seed of the first session (default 1); alone it runs one session, to replay a failure |
+//! | `PINION_PAIRS`   | pairs of servers at the same time (default 3)                                         |
+//! | `PINION_BIN`     | the program to test instead of the one just built                                     |
+
+mod conformance {
+    pub mod call;
+    pub mod compare;
+    pub mod generator;
+    pub mod identity;
+    pub mod pair;
+    pub mod run;
+    pub mod seeded;
+    pub mod session;
+}
+
+use bench_harness::{oracle, pb::etcdserverpb as pb};
+use conformance::{
+    call::Call,
+    pair::Pair,
+    run::{self, Plan},
+    session::Session,
+};
+
+#[test]
+fn generated_calls_get_the_same_answers() {
+    let report = run::run(&Plan::from_env());
+    println!("{report}");
+    assert!(report.clean(), "{report}");
+}
+
+/// The check checked: upstream beside upstream, and one write that only one of them got.
+#[test]
+fn a_write_only_one_server_got_is_noticed() {
+    let etcd = oracle::program("etcd").unwrap_or_else(|missing| panic!("{missing}"));
+    run::block_on(async {
+        let mut pair = Pair::start_with(etcd).await.expect("start two upstream servers");
+        let outcome = Session::new(3, &mut pair).run(300).await;
+        assert!(outcome.differences.is_empty() && outcome.broken.is_none(), "{outcome:?}");
+
+        let planted = pb::PutRequest { key: "k1".into(), value: "planted".into(), ..Default::default() };
+        pair.tested.answer(Call::Put(planted)).await;
+        let outcome = Session::new(4, &mut pair).run(300).await;
+        assert!(!outcome.differences.is_empty(), "the planted write was not noticed: {outcome:?}");
+    });
+}
