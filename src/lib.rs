@@ -30,6 +30,7 @@
 //! `main.rs` parses, pins and runs.
 
 pub mod apply;
+pub mod config;
 pub mod env;
 pub mod limits;
 pub mod metrics;

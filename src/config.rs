@@ -1,0 +1,292 @@
+//! Flags, environment and YAML, read once at the start into one [`Config`] that never changes.
+//!
+//! Names, defaults and precedence are etcd v3.7's: a file excludes all other flags and the
+//! environment; the command line and the environment must not both set a flag. What the sources had
+//! to say beside the result comes back as [`Notice`]s, because the log is not open yet.
+//!
+//! Not here: opening the log, binding, anything that touches the machine beyond reading the file.
+
+mod args;
+mod check;
+mod environment;
+mod file;
+pub mod flags;
+mod gates;
+pub mod help;
+mod identity;
+mod settings;
+mod url;
+mod value;
+
+use std::{collections::BTreeMap, ffi::OsString, fmt, net::ToSocketAddrs, path::PathBuf, time::Duration};
+
+pub use identity::{cluster_id, member_id};
+pub use url::{Scheme, Url};
+pub use value::format_duration;
+
+use crate::types::{ClusterId, MemberId};
+use settings::Settings;
+
+/// What the server runs with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    pub name: String,
+    pub data_dir: PathBuf,
+    /// The log's own directory; `None` puts it into the data directory.
+    pub wal_dir: Option<PathBuf>,
+    /// `None` asks the device.
+    pub wal_sector_bytes: Option<u32>,
+    pub wal_segment_bytes: u64,
+    pub unsafe_no_fsync: bool,
+    /// `None` chooses one.
+    pub core: Option<usize>,
+    pub heartbeat: Duration,
+    pub election: Duration,
+    pub pre_vote: bool,
+    pub listen_client_urls: Vec<Url>,
+    pub advertise_client_urls: Vec<Url>,
+    /// Checked, not bound: a single member listens to no peers.
+    pub listen_peer_urls: Vec<Url>,
+    pub advertise_peer_urls: Vec<Url>,
+    /// As given; only a member that starts for the first time reads it, see [`Config::bootstrap`].
+    pub initial_cluster: String,
+    pub initial_cluster_token: String,
+    /// `--initial-cluster-state=existing`.
+    pub join_existing: bool,
+    pub socket_reuse_port: bool,
+    pub socket_reuse_address: bool,
+    pub max_txn_ops: usize,
+    pub max_request_bytes: usize,
+    pub max_concurrent_streams: u32,
+    pub keep_alive: KeepAlive,
+    /// An apply that takes longer is logged.
+    pub warning_apply: Duration,
+    /// A request that takes longer is logged.
+    pub warning_unary_request: Duration,
+    /// Also the histograms of gRPC calls.
+    pub metrics_extensive: bool,
+    pub log: Log,
+}
+
+/// gRPC keep-alive of client connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepAlive {
+    /// A client that pings more often is disconnected.
+    pub min_time: Duration,
+    /// Zero means the server sends no pings.
+    pub interval: Duration,
+    pub timeout: Duration,
+}
+
+/// Where and how to log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    pub level: LogLevel,
+    pub format: LogFormat,
+    pub outputs: Vec<LogOutput>,
+}
+
+impl Default for Log {
+    fn default() -> Log {
+        Log { level: LogLevel::Info, format: LogFormat::Json, outputs: vec![LogOutput::Stderr] }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    Debug,
+    Info,
+    Warn,
+    Error,
+    /// Only what ends the process.
+    Fatal,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Json,
+    Console,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogOutput {
+    Stderr,
+    Stdout,
+    File(PathBuf),
+}
+
+/// Something to log once the log is open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    pub is_warning: bool,
+    pub message: String,
+    pub fields: BTreeMap<&'static str, String>,
+}
+
+impl Notice {
+    fn info(message: impl Into<String>) -> Notice {
+        Notice { is_warning: false, message: message.into(), fields: BTreeMap::new() }
+    }
+
+    fn warn(message: impl Into<String>) -> Notice {
+        Notice { is_warning: true, ..Notice::info(message) }
+    }
+
+    fn with(mut self, name: &'static str, value: impl fmt::Display) -> Notice {
+        self.fields.insert(name, value.to_string());
+        self
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The command line cannot be read: printed with the usage, exit code 2.
+    #[error("{0}")]
+    Usage(String),
+    #[error("{0}")]
+    Refused(String),
+    #[error("--advertise-client-urls is required when --listen-client-urls is set explicitly")]
+    AdvertiseUnset,
+    #[error(
+        "conflicting environment variable is shadowed by corresponding command-line flag (either unset \
+         environment variable or disable flag))"
+    )]
+    Shadowed { variable: String },
+}
+
+/// What the command line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    Help,
+    Version,
+    Serve(Box<Config>),
+}
+
+/// The outcome of reading all sources. The log settings are there even if the rest failed.
+#[derive(Debug)]
+pub struct Loaded {
+    pub log: Log,
+    pub notices: Vec<Notice>,
+    pub result: Result<Command, Error>,
+}
+
+/// Reads the arguments behind the program's name and the environment.
+pub fn load(args: &[OsString], variables: &[(String, String)]) -> Loaded {
+    let mut loaded = Loaded { log: Log::default(), notices: Vec::new(), result: Ok(Command::Help) };
+    loaded.result = read(args, variables, &mut loaded.log, &mut loaded.notices);
+    loaded
+}
+
+fn read(
+    args: &[OsString],
+    variables: &[(String, String)],
+    log: &mut Log,
+    notices: &mut Vec<Notice>,
+) -> Result<Command, Error> {
+    let mut settings = Settings::new();
+    let special = args::parse(args, &mut settings, notices)?;
+    if special.help {
+        return Ok(Command::Help);
+    }
+    if special.version {
+        return Ok(Command::Version);
+    }
+    let from_environment = || {
+        let named = variables.iter().find(|(key, text)| key == "ETCD_CONFIG_FILE" && !text.is_empty());
+        named.map(|(_, text)| text.clone())
+    };
+    let path = special.config_file.filter(|path| !path.is_empty()).or_else(from_environment);
+    if let Some(path) = &path {
+        settings = Settings::new();
+        notices.clear();
+        file::load(path, &mut settings, notices)?;
+        notices.push(
+            Notice::info(
+                "loaded server configuration, other configuration command line flags and environment variables \
+                 will be ignored if provided",
+            )
+            .with("path", path),
+        );
+    } else {
+        environment::apply(variables, &mut settings, notices)?;
+    }
+    *log = check::log(&settings)?;
+    let config = check::config(&settings, log.clone(), path.is_some(), notices)?;
+    Ok(Command::Serve(Box::new(config)))
+}
+
+/// The identity a member takes when it starts for the first time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bootstrap {
+    pub member_id: MemberId,
+    pub cluster_id: ClusterId,
+}
+
+impl Config {
+    /// What `--initial-cluster` and its companions say; a member with data does not ask.
+    pub fn bootstrap(&self) -> Result<Bootstrap, Error> {
+        let refused = |message: String| Err(Error::Refused(message));
+        let mut members: BTreeMap<&str, Vec<Url>> = BTreeMap::new();
+        for pair in self.initial_cluster.split(',').filter(|pair| !pair.is_empty()) {
+            let (name, url) = pair.split_once('=').unwrap_or((pair, ""));
+            let url = Url::parse(url)
+                .map_err(|reason| Error::Refused(format!("error setting up initial cluster: {reason}")))?;
+            members.entry(name).or_default().push(url);
+        }
+        let Some(urls) = members.get(self.name.as_str()) else {
+            return refused(format!(
+                "couldn't find local name {:?} in the initial cluster configuration",
+                self.name
+            ));
+        };
+        if members.len() > 1 {
+            return refused(format!(
+                "--initial-cluster names {} members: clusters of several members are not built yet, \
+                 name this member alone",
+                members.len()
+            ));
+        }
+        if self.join_existing {
+            return refused(
+                "--initial-cluster-state=existing without data asks to join a cluster: clusters of several \
+                 members are not built yet"
+                    .to_string(),
+            );
+        }
+        if !same_addresses(urls, &self.advertise_peer_urls) {
+            let joined = |urls: &[Url]| urls.iter().map(Url::as_str).collect::<Vec<_>>().join(",");
+            return refused(format!(
+                "--initial-cluster has {}={} but missing from --initial-advertise-peer-urls={}",
+                self.name,
+                joined(urls),
+                joined(&self.advertise_peer_urls)
+            ));
+        }
+        let urls: Vec<&str> = urls.iter().map(Url::as_str).collect();
+        let member_id = member_id(&urls, &self.initial_cluster_token);
+        Ok(Bootstrap { member_id, cluster_id: cluster_id(&[member_id]) })
+    }
+}
+
+/// Equal as text, or naming the same addresses (`localhost` and `127.0.0.1`), as etcd compares them.
+fn same_addresses(a: &[Url], b: &[Url]) -> bool {
+    let texts = |urls: &[Url]| {
+        let mut urls = urls.to_vec();
+        urls.sort();
+        urls
+    };
+    let addresses = |urls: &[Url]| -> Option<Vec<std::net::SocketAddr>> {
+        let mut addresses = Vec::new();
+        for url in urls {
+            let found = (url.host(), url.port()).to_socket_addrs().ok()?;
+            addresses.push(found.min_by_key(|address| !address.is_ipv4())?);
+        }
+        addresses.sort();
+        Some(addresses)
+    };
+    texts(a) == texts(b) || addresses(a).is_some_and(|a| addresses(b) == Some(a))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,184 @@
+use super::*;
+
+fn load_args(args: &[&str], variables: &[(&str, &str)]) -> Loaded {
+    let args: Vec<OsString> = args.iter().map(OsString::from).collect();
+    let variables: Vec<_> = variables.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+    load(&args, &variables)
+}
+
+fn config(args: &[&str]) -> Config {
+    match load_args(args, &[]).result {
+        Ok(Command::Serve(config)) => *config,
+        other => panic!("{args:?}: {other:?}"),
+    }
+}
+
+fn refusal(args: &[&str]) -> String {
+    match load_args(args, &[]).result {
+        Err(Error::Refused(message)) => message,
+        other => panic!("{args:?}: {other:?}"),
+    }
+}
+
+#[test]
+fn defaults_are_etcds() {
+    let config = config(&[]);
+    assert_eq!((config.name.as_str(), config.data_dir.to_str()), ("default", Some("default.etcd")));
+    assert_eq!(config.listen_client_urls[0].as_str(), "http://localhost:2379");
+    assert_eq!((config.heartbeat.as_millis(), config.election.as_millis()), (100, 1000));
+    assert_eq!(config.max_request_bytes, crate::limits::MAX_REQUEST_BYTES);
+    assert_eq!(config.max_txn_ops, crate::limits::MAX_TXN_OPS);
+    let ids = config.bootstrap().unwrap();
+    assert_eq!(format!("{:x} {:x}", ids.member_id.0, ids.cluster_id.0), "8e9e05c52164694d cdf818194e3a8c32");
+}
+
+#[test]
+fn a_name_carries_over_into_the_initial_cluster() {
+    let config = config(&["--name=a", "--initial-advertise-peer-urls=http://127.0.0.1:5"]);
+    assert_eq!(config.initial_cluster, "a=http://127.0.0.1:5");
+    assert_eq!(config.data_dir.to_str(), Some("a.etcd"));
+    assert!(config.bootstrap().is_ok());
+}
+
+#[test]
+fn refusals_in_etcds_words() {
+    for (args, message) in [
+        (&["--listen-client-urls=http://foo:1"][..], "expected IP in URL for binding (http://foo:1)"),
+        (&["--heartbeat-interval=0"], "--heartbeat-interval must be >0 (set to 0ms)"),
+        (
+            &["--heartbeat-interval=201"],
+            "--election-timeout[1000ms] should be at least as 5 times as --heartbeat-interval[201ms]",
+        ),
+        (
+            &["--election-timeout=50001"],
+            "--election-timeout[50001ms] is too long, and should be set less than 50000ms",
+        ),
+        (
+            &["--discovery-fallback=proxy"],
+            "v2 proxy is deprecated, and --discovery-fallback can't be configured as \"proxy\"",
+        ),
+        (&["--discovery-token=a"], "both --discovery-token and --discovery-endpoints must be set"),
+        (&["--auto-compaction-mode=x"], "unknown auto-compaction-mode \"x\""),
+        (&["--tls-min-version=x"], "unexpected TLS version \"x\" (must be one of: TLS1.2, TLS1.3)"),
+        (
+            &["--tls-min-version=TLS1.3", "--tls-max-version=TLS1.2"],
+            "min version (TLS1.3) is greater than max version (TLS1.2)",
+        ),
+        (&["--log-format=x"], "unknown log format: x, supported values json, console"),
+        (&["--log-outputs=default,stdout"], "multi logoutput for \"default\" is not supported yet"),
+        (&["--logger=x"], "unknown logger option \"x\""),
+        (&["--compact-hash-check-time=0"], "--compact-hash-check-time must be >0 (set to 0s)"),
+        (
+            &["--feature-gates=LeaseCheckpointPersist=true"],
+            "enabling feature gate LeaseCheckpointPersist requires enabling feature gate LeaseCheckpoint",
+        ),
+    ] {
+        assert_eq!(refusal(args), message);
+    }
+    assert_eq!(
+        load_args(&["--listen-client-urls=http://127.0.0.1:1"], &[]).result,
+        Err(Error::AdvertiseUnset)
+    );
+}
+
+#[test]
+fn what_is_not_built_is_refused_unless_it_means_off() {
+    for args in [
+        &["--cert-file=a"][..],
+        &["--quota-backend-bytes=8589934592"],
+        &["--auto-compaction-retention=1h"],
+        &["--auth-token=jwt,pub-key=a"],
+        &["--corrupt-check-time=1h"],
+        &["--enable-v2"],
+        &["--feature-gates=InitialCorruptCheck=true"],
+        &["--listen-client-urls=https://127.0.0.1:1", "--advertise-client-urls=http://127.0.0.1:1"],
+    ] {
+        let message = refusal(args);
+        assert!(message.contains("not built yet"), "{args:?}: {message}");
+    }
+    config(&[
+        "--cert-file=",
+        "--quota-backend-bytes=-1",
+        "--auto-compaction-retention=0",
+        "--auto-compaction-mode=revision",
+        "--auth-token=simple",
+        "--corrupt-check-time=0s",
+        "--enable-v2=false",
+        "--snapshot-count=10000",
+        "--feature-gates=InitialCorruptCheck=false,TxnModeWriteWithSharedBuffer=false",
+        "--cors=*",
+    ]);
+}
+
+#[test]
+fn what_has_no_effect_is_said() {
+    let loaded = load_args(&["--max-wals=9", "--max-snapshots=5"], &[]);
+    let told: Vec<_> = loaded.notices.iter().filter_map(|notice| notice.fields.get("flag-name")).collect();
+    assert_eq!(told, ["max-wals"]);
+}
+
+#[test]
+fn own_flags_have_bounds() {
+    for args in [
+        ["--wal-sector-size=100"],
+        ["--wal-segment-bytes=1000"],
+        ["--max-request-bytes=100000000"],
+        ["--cores=0,1"],
+        ["--cores=x"],
+    ] {
+        refusal(&args);
+    }
+    let config = config(&["--cores=1", "--wal-sector-size=4096"]);
+    assert_eq!((config.core, config.wal_sector_bytes), (Some(1), Some(4096)));
+}
+
+#[test]
+fn several_members_are_refused_at_the_first_start_only() {
+    for (initial, part) in [
+        (
+            "default=http://localhost:2380,b=http://localhost:2390",
+            "clusters of several members are not built yet",
+        ),
+        ("a=http://localhost:2380", "couldn't find local name \"default\""),
+        ("default=http://localhost:2381", "but missing from --initial-advertise-peer-urls"),
+        ("default=localhost", "error setting up initial cluster"),
+    ] {
+        let config = config(&["--initial-cluster", initial]);
+        let error = config.bootstrap().unwrap_err().to_string();
+        assert!(error.contains(part), "{initial}: {error}");
+    }
+    assert!(config(&["--initial-cluster=default=http://127.0.0.1:2380"]).bootstrap().is_ok());
+}
+
+#[test]
+fn a_file_excludes_flags_and_environment() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("etcd.yml");
+    std::fs::write(&path, "name: from-file\nlisten-client-urls: http://127.0.0.1:1\n").unwrap();
+    let path = path.to_str().unwrap();
+    for (args, variables) in [
+        (&["--config-file", path, "--name=flag"][..], &[("ETCD_NAME", "variable")][..]),
+        (&["--name=flag"], &[("ETCD_CONFIG_FILE", path)]),
+    ] {
+        match load_args(args, variables).result {
+            Ok(Command::Serve(config)) => {
+                assert_eq!(config.name, "from-file");
+                assert_eq!(config.max_txn_ops, 128);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let missing = refusal(&["--config-file", "/nonexistent"]);
+    assert_eq!(missing, "open /nonexistent: no such file or directory");
+}
+
+#[test]
+fn help_names_every_flag() {
+    let text = help::flags();
+    for flag in flags::all() {
+        assert!(text.contains(&format!("--{} '", flag.name)), "{}", flag.name);
+    }
+    assert!(help::version().starts_with("etcd Version: 3.7.1\n"));
+    assert_eq!(load_args(&["-h"], &[]).result, Ok(Command::Help));
+    assert_eq!(load_args(&["--version", "--name=a"], &[]).result, Ok(Command::Version));
+}
