@@ -8,6 +8,8 @@ use std::{future::Future, io, path::Path, time::Duration};
 
 use crate::types::MemberId;
 
+pub mod real;
+
 /// Monotonic time since an arbitrary start, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Instant(pub u64);
@@ -39,6 +41,9 @@ pub trait Network: Clone + 'static {
 }
 
 /// A file system. Paths are absolute or relative to the working directory.
+///
+/// [`Disk::rename`], [`Disk::remove`], [`Disk::sync_dir`] and [`Disk::open`] may be awaited while
+/// the core serves; the rest belongs to start-up and may block it.
 pub trait Disk: Clone + 'static {
     type File: File;
     /// Held for as long as the data directory is in use; dropping it releases the lock.
@@ -48,7 +53,8 @@ pub trait Disk: Clone + 'static {
     fn create_dir(&self, path: &Path) -> impl Future<Output = io::Result<()>>;
     /// Names (not paths) in a directory, sorted; `NotFound` if it does not exist.
     fn list(&self, path: &Path) -> impl Future<Output = io::Result<Vec<String>>>;
-    /// Opens an existing file, or creates an empty one, for O_DIRECT reads and writes.
+    /// Opens an existing file, or creates an empty one (mode 0600), for direct reads and writes.
+    /// `InvalidInput` if the file system cannot bypass the page cache.
     fn open(&self, path: &Path, options: OpenOptions) -> impl Future<Output = io::Result<Self::File>>;
     fn rename(&self, from: &Path, to: &Path) -> impl Future<Output = io::Result<()>>;
     fn remove(&self, path: &Path) -> impl Future<Output = io::Result<()>>;
@@ -60,6 +66,8 @@ pub trait Disk: Clone + 'static {
     fn write_small(&self, path: &Path, content: &[u8]) -> impl Future<Output = io::Result<()>>;
     /// Takes an exclusive lock without waiting; `WouldBlock` if another process holds it.
     fn lock(&self, path: &Path) -> impl Future<Output = io::Result<Self::Lock>>;
+    /// Name of the file system that holds `path`, for messages: "ext4".
+    fn file_system(&self, path: &Path) -> String;
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -69,23 +77,30 @@ pub struct OpenOptions {
     pub data_sync: bool,
 }
 
-/// A file read and written past the page cache. Offsets, lengths and buffers are aligned.
+/// A file read and written past the page cache. Offsets, lengths and buffers are multiples of
+/// [`File::unit`].
 pub trait File: 'static {
     /// Memory aligned for the device.
     type Buffer: AsRef<[u8]> + AsMut<[u8]> + 'static;
 
-    /// Zeroed memory of `len` bytes for [`File::write_at`].
-    fn buffer(&self, len: usize) -> Self::Buffer;
-    /// Bytes written; a short count is the caller's to refuse.
+    /// Smallest write the device takes, in bytes: a power of two, at least 512.
+    fn unit(&self) -> usize;
+    /// Memory of `len` bytes for [`File::write_at`] that starts with `content`; the rest is zero.
+    fn buffer(&self, content: &[u8], len: usize) -> Self::Buffer;
+    /// Bytes written; a short count is the caller's to refuse. The future owns the buffer and what
+    /// it needs of the file. Dropping it does not recall the write.
     fn write_at(
         &self,
         buffer: Self::Buffer,
         offset: u64,
-    ) -> impl Future<Output = io::Result<usize>> + 'static;
+    ) -> impl Future<Output = io::Result<usize>> + use<Self> + 'static;
     /// Exactly `len` bytes, or fewer at the end of the file.
     fn read_at(&self, offset: u64, len: usize) -> impl Future<Output = io::Result<Vec<u8>>>;
-    fn len(&self) -> impl Future<Output = io::Result<u64>>;
-    fn truncate(&self, len: u64) -> impl Future<Output = io::Result<()>>;
+    fn size(&self) -> impl Future<Output = io::Result<u64>>;
+    /// Reserves space for the first `len` bytes and sets the size; what was there stays.
+    /// `Unsupported` if the file system cannot.
+    fn allocate(&self, len: u64) -> impl Future<Output = io::Result<()>>;
     fn sync(&self) -> impl Future<Output = io::Result<()>>;
+    /// Fails while a write is in flight.
     fn close(self) -> impl Future<Output = io::Result<()>>;
 }

@@ -20,6 +20,7 @@
 //! | config  | flags, environment and YAML to one immutable `Config`               | types, limits                             |
 //! | metrics | etcd's metric names and our stage histograms                        | types                                     |
 //! | wal     | segment and record format, group commit, recovery                   | env, limits, metrics, types               |
+//! | data_dir | the data directory: lock, version, a folder per shard              | env, types, wal                           |
 //! | mvcc    | key index, revisions, compaction                                    | limits, pb, types                         |
 //! | apply   | validation and deterministic evaluation of requests                 | limits, mvcc, pb, types                   |
 //! | raft    | pipeline around raft-rs: log window, proposals, read index          | limits, types                             |
@@ -31,9 +32,11 @@
 
 pub mod apply;
 pub mod config;
+pub mod data_dir;
 pub mod env;
 pub mod limits;
 pub mod metrics;
 pub mod pb;
 pub mod shard;
 pub mod types;
+pub mod wal;

@@ -15,3 +15,7 @@ pub const ENTRY_BYTES_MAX: usize = 2 * 1024 * 1024;
 pub const ENTRY_REQUESTS_MAX: usize = 4_096;
 /// Keys a range visits before it lets the loop go on.
 pub const RANGE_SLICE_KEYS: usize = 512;
+/// Size of a log segment unless `--wal-segment-bytes` says otherwise.
+pub const WAL_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+/// Smallest segment whose largest batch still takes an entry of [`ENTRY_BYTES_MAX`].
+pub const WAL_SEGMENT_BYTES_MIN: u64 = 16 * 1024 * 1024;

@@ -1,0 +1,74 @@
+//! The real environment: one glommio executor, its ring, its timers.
+//!
+//! Owned by the core that created it. A value is only usable inside its executor: every call that
+//! reaches the kernel goes through that executor's reactor.
+
+pub mod disk;
+
+use std::{future::Future, time::Duration};
+
+use rustix::{
+    rand::{GetRandomFlags, getrandom},
+    time::{ClockId, clock_gettime},
+};
+
+use self::disk::RealDisk;
+use crate::{
+    env::{Env, Instant, Network},
+    types::MemberId,
+};
+
+/// The environment of a member that runs on this machine.
+#[derive(Clone, Debug, Default)]
+pub struct RealEnv {
+    disk: RealDisk,
+    network: NoPeers,
+}
+
+impl Env for RealEnv {
+    type Disk = RealDisk;
+    type Network = NoPeers;
+
+    fn disk(&self) -> &RealDisk {
+        &self.disk
+    }
+
+    fn network(&self) -> &NoPeers {
+        &self.network
+    }
+
+    fn now(&self) -> Instant {
+        let time = clock_gettime(ClockId::Monotonic);
+        let seconds = u64::try_from(time.tv_sec).expect("the monotonic clock is not negative");
+        let nanos = u64::try_from(time.tv_nsec).expect("nanoseconds are not negative");
+        Instant(seconds * 1_000_000_000 + nanos)
+    }
+
+    fn random_u64(&self) -> u64 {
+        let mut bytes = [0; 8];
+        let filled = getrandom(&mut bytes, GetRandomFlags::empty()).expect("the kernel gives random bytes");
+        assert_eq!(filled, bytes.len(), "getrandom never gives a part of so few bytes");
+        u64::from_ne_bytes(bytes)
+    }
+
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static {
+        glommio::timer::sleep(duration)
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        // `spawn_local` would run the task at once inside the caller.
+        glommio::spawn_local_into(task, glommio::executor().current_task_queue())
+            .expect("the caller's own task queue exists")
+            .detach();
+    }
+}
+
+/// The network of a cluster of one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoPeers;
+
+impl Network for NoPeers {
+    fn send(&self, to: MemberId, message: raft::eraftpb::Message) {
+        panic!("a member without peers has a {:?} for member {:x}", message.get_msg_type(), to.0);
+    }
+}

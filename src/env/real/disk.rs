@@ -1,0 +1,272 @@
+//! Files through the executor's ring, past the page cache.
+//!
+//! Opening, renaming, removing and syncing go through glommio (ring or its helper thread), so the
+//! log can prepare segments while the core serves. Listing, locking, creating directories and small
+//! whole files are plain blocking calls: start-up only.
+//!
+//! tmpfs has no direct I/O; glommio then goes through the page cache, which is where such files live
+//! anyway. Every other file system without it is refused when the file is opened.
+
+use std::{
+    fs,
+    future::Future,
+    io::{self, Read, Write},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::{DirBuilderExt, OpenOptionsExt},
+    },
+    path::Path,
+    rc::Rc,
+};
+
+use glommio::{
+    GlommioError,
+    io::{CloseResult, Directory, DmaBuffer, DmaFile},
+};
+use rustix::fs::{AtFlags, FlockOperation, StatxFlags};
+
+use crate::env::{Disk, File, OpenOptions};
+
+/// Largest file [`Disk::read_small`] takes.
+const SMALL_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// No device in use writes less than this at a time.
+const UNIT_MIN: usize = 512;
+/// What a device is assumed to need when the kernel does not say.
+const UNIT_DEFAULT: usize = 4096;
+
+/// This machine's file systems.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealDisk;
+
+/// An exclusive `flock`, released when the file is closed.
+#[derive(Debug)]
+pub struct RealLock {
+    _file: fs::File,
+}
+
+impl Disk for RealDisk {
+    type File = RealFile;
+    type Lock = RealLock;
+
+    async fn create_dir(&self, path: &Path) -> io::Result<()> {
+        let mut missing = Vec::new();
+        for ancestor in path.ancestors().filter(|a| !a.as_os_str().is_empty()) {
+            if ancestor.try_exists()? {
+                break;
+            }
+            missing.push(ancestor);
+        }
+        for dir in missing.into_iter().rev() {
+            fs::DirBuilder::new().mode(0o700).create(dir)?;
+            sync_dir_blocking(parent(dir))?;
+        }
+        if !fs::metadata(path)?.is_dir() {
+            return Err(io::Error::from(io::ErrorKind::NotADirectory));
+        }
+        Ok(())
+    }
+
+    async fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(path)? {
+            names.push(entry?.file_name().to_string_lossy().into_owned());
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    async fn open(&self, path: &Path, options: OpenOptions) -> io::Result<RealFile> {
+        let prefilled = options.create && prefill_if_empty(path)?;
+        let file = glommio::io::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(options.create)
+            .mode(0o600)
+            .custom_flags(if options.data_sync { libc::O_DSYNC } else { 0 })
+            .dma_open(path)
+            .await
+            .map_err(os_error)?;
+        if prefilled {
+            file.truncate(0).await.map_err(os_error)?;
+        }
+        let unit = write_unit(&file)?;
+        Ok(RealFile { file: Rc::new(file), unit })
+    }
+
+    async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        glommio::io::rename(from, to).await.map_err(os_error)
+    }
+
+    async fn remove(&self, path: &Path) -> io::Result<()> {
+        glommio::io::remove(path).await.map_err(os_error)
+    }
+
+    async fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        let dir = Directory::open(path).await.map_err(os_error)?;
+        dir.sync().await.map_err(os_error)?;
+        dir.close().await.map_err(os_error)
+    }
+
+    async fn read_small(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let file = fs::File::open(path)?;
+        let mut content = Vec::new();
+        file.take(SMALL_FILE_BYTES_MAX + 1).read_to_end(&mut content)?;
+        if content.len() as u64 > SMALL_FILE_BYTES_MAX {
+            return Err(io::Error::from(io::ErrorKind::FileTooLarge));
+        }
+        Ok(content)
+    }
+
+    async fn write_small(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        let mut temporary = path.as_os_str().to_owned();
+        temporary.push(".tmp");
+        let mut file =
+            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        sync_dir_blocking(parent(path))
+    }
+
+    async fn lock(&self, path: &Path) -> io::Result<RealLock> {
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)?;
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(RealLock { _file: file })
+    }
+
+    fn file_system(&self, path: &Path) -> String {
+        match rustix::fs::statfs(path) {
+            Ok(stat) => file_system_name(stat.f_type),
+            Err(errno) => format!("unknown file system ({errno})"),
+        }
+    }
+}
+
+/// A file opened with O_DIRECT.
+#[derive(Debug)]
+pub struct RealFile {
+    file: Rc<DmaFile>,
+    unit: usize,
+}
+
+impl File for RealFile {
+    type Buffer = DmaBuffer;
+
+    fn unit(&self) -> usize {
+        self.unit
+    }
+
+    fn buffer(&self, content: &[u8], len: usize) -> DmaBuffer {
+        assert!(content.len() <= len, "a buffer of {len} bytes for {} bytes", content.len());
+        assert!(len > 0 && len.is_multiple_of(self.unit), "{len} bytes on a unit of {}", self.unit);
+        let mut buffer = self.file.alloc_dma_buffer(len);
+        let bytes = buffer.as_bytes_mut();
+        bytes[..content.len()].copy_from_slice(content);
+        bytes[content.len()..].fill(0);
+        buffer
+    }
+
+    fn write_at(
+        &self,
+        buffer: DmaBuffer,
+        offset: u64,
+    ) -> impl Future<Output = io::Result<usize>> + use<> + 'static {
+        assert!(offset.is_multiple_of(self.unit as u64), "offset {offset} on a unit of {}", self.unit);
+        let file = Rc::clone(&self.file);
+        async move { file.write_at(buffer, offset).await.map_err(os_error) }
+    }
+
+    async fn read_at(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        assert!(offset.is_multiple_of(self.unit as u64) && len.is_multiple_of(self.unit));
+        let read = self.file.read_at_aligned(offset, len).await.map_err(os_error)?;
+        Ok(read.to_vec())
+    }
+
+    async fn size(&self) -> io::Result<u64> {
+        self.file.file_size().await.map_err(os_error)
+    }
+
+    async fn allocate(&self, len: u64) -> io::Result<()> {
+        self.file.pre_allocate(len, false).await.map_err(os_error)
+    }
+
+    async fn sync(&self) -> io::Result<()> {
+        self.file.fdatasync().await.map_err(os_error)
+    }
+
+    async fn close(self) -> io::Result<()> {
+        match self.file.close_rc().await.map_err(os_error)? {
+            CloseResult::Closed => Ok(()),
+            CloseResult::Unreferenced => Err(io::Error::from(io::ErrorKind::ResourceBusy)),
+        }
+    }
+}
+
+/// Gives a new file one block of content before glommio opens it; false if it has content.
+///
+/// glommio probes each device once for polled I/O, with a read of the first file it opens there. A read
+/// of an empty file never reaches the device and succeeds, so glommio would take polling for supported
+/// and every later read of the device fail.
+fn prefill_if_empty(path: &Path) -> io::Result<bool> {
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    if file.metadata()?.len() > 0 {
+        return Ok(false);
+    }
+    file.write_all(&[0; UNIT_DEFAULT])?;
+    Ok(true)
+}
+
+/// The error of the system call inside glommio's, so that its number is not lost.
+fn os_error(error: GlommioError<()>) -> io::Error {
+    match error {
+        GlommioError::IoError(source) | GlommioError::EnhancedIoError { source, .. } => source,
+        other => io::Error::from(other),
+    }
+}
+
+/// What the kernel says direct writes to this file must be multiples of.
+fn write_unit(file: &DmaFile) -> io::Result<usize> {
+    use std::os::fd::AsRawFd;
+    // SAFETY: `file` is open for as long as the borrow lives, which ends with this function.
+    let fd = unsafe { BorrowedFd::borrow_raw(file.as_raw_fd()) };
+    let stat = rustix::fs::statx(fd.as_fd(), c"", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN)?;
+    let said = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::DIOALIGN)
+        && stat.stx_dio_offset_align > 0;
+    let unit = if said { stat.stx_dio_offset_align as usize } else { UNIT_DEFAULT };
+    Ok(unit.max(UNIT_MIN).max(file.alignment() as usize).next_power_of_two())
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn sync_dir_blocking(path: &Path) -> io::Result<()> {
+    fs::File::open(path)?.sync_all()
+}
+
+/// Names for the magic numbers of statfs(2).
+fn file_system_name(magic: i64) -> String {
+    match magic {
+        0xEF53 => "ext4".into(),
+        0x5846_5342 => "xfs".into(),
+        0x9123_683E => "btrfs".into(),
+        0xF2F5_2010 => "f2fs".into(),
+        0x2FC1_2FC1 => "zfs".into(),
+        0x0102_1994 => "tmpfs".into(),
+        0x794C_7630 => "overlayfs".into(),
+        0x6969 => "nfs".into(),
+        0x6573_5546 => "fuse".into(),
+        0xFF53_4D42 => "cifs".into(),
+        0x0102_1997 => "9p".into(),
+        other => format!("file system {other:#x}"),
+    }
+}

@@ -1,0 +1,342 @@
+//! The write-ahead log of one shard: Raft entries and hard states, durable in order.
+//!
+//! Owned by the shard's loop on one core. The loop appends records during its turn and submits them as
+//! one aligned direct write at the turn's end if none is under way; else they wait for the next one.
+//!
+//! Invariants:
+//! - one write in flight; `durable < next batch`; a sector that was acknowledged is never written again
+//!   (batches are padded to the device's unit)
+//! - files are full of zeros before they are used and are never extended, so that a write is data only
+//! - a failed or short write is final: the log never accepts another one
+//! - the hard state is repeated at the start of every segment, so that a segment can be dropped once
+//!   its entries are in a snapshot
+//!
+//! It is not Raft's view of the log: it does not look into entries, keeps none in memory and never
+//! reads after it was opened.
+
+pub mod error;
+pub mod format;
+mod recovery;
+pub mod scan;
+mod segment;
+#[cfg(test)]
+mod tests;
+
+use std::{future::Future, path::PathBuf, rc::Rc, time::Duration};
+
+use prometheus::{Histogram, IntGauge};
+
+pub use self::{error::WalError, format::Record, recovery::Recovery};
+use self::{
+    format::{BATCH_HEADER_BYTES, BatchHeader, UNIT_BYTES_MAX, align_up, batch_bytes_max, salt},
+    segment::{FileOf, Plan, Preparation, Segment},
+};
+use crate::{
+    env::{Env, File},
+    types::{LogIndex, MemberId, ShardId, Term},
+};
+
+/// Smallest segment: a few batches of the largest unit.
+const SEGMENT_BYTES_MIN: u64 = 16 * UNIT_BYTES_MAX as u64;
+
+#[derive(Clone, Debug)]
+pub struct WalOptions {
+    /// Holds nothing but this shard's segments; exists and is locked by the caller.
+    pub dir: PathBuf,
+    pub shard: ShardId,
+    /// `--wal-segment-bytes`, a multiple of 64 KiB. Existing segments keep their size.
+    pub segment_bytes: u64,
+    /// `--wal-sector-size`; `None` takes what the device says, at least 4 KiB.
+    pub sector_bytes: Option<usize>,
+    /// False with `--unsafe-no-fsync`: completed writes may be lost with the machine.
+    pub data_sync: bool,
+    pub metrics: WalMetrics,
+}
+
+impl WalOptions {
+    fn plan(&self, sequence: u64, epoch: u64) -> Plan {
+        Plan {
+            dir: self.dir.clone(),
+            shard: self.shard,
+            sequence,
+            epoch,
+            segment_bytes: self.segment_bytes,
+            sector_bytes: self.sector_bytes,
+            data_sync: self.data_sync,
+        }
+    }
+
+    fn check(&self) -> Result<(), WalError> {
+        let step = UNIT_BYTES_MAX as u64;
+        if self.segment_bytes >= SEGMENT_BYTES_MIN && self.segment_bytes.is_multiple_of(step) {
+            return Ok(());
+        }
+        Err(WalError::Options(format!(
+            "--wal-segment-bytes={}: must be a multiple of {step} and at least {SEGMENT_BYTES_MIN}",
+            self.segment_bytes
+        )))
+    }
+}
+
+/// Series the log observes, one of each per write.
+#[derive(Clone, Debug)]
+pub struct WalMetrics {
+    /// From submission until the write is durable.
+    pub fsync_seconds: Histogram,
+    /// Encoding and handing over, durability not awaited.
+    pub write_seconds: Histogram,
+    /// Bytes written, padding included.
+    pub write_bytes: IntGauge,
+}
+
+/// The log of one shard.
+pub struct Wal<E: Env> {
+    env: E,
+    options: WalOptions,
+    current: Rc<Segment<FileOf<E>>>,
+    /// Where the next batch goes.
+    position: u64,
+    next: Rc<Preparation<E>>,
+    /// Space for the batch header, then encoded records without checksums.
+    pending: Vec<u8>,
+    /// Largest length `pending` may reach.
+    pending_max: usize,
+    pending_hard_state: Option<Record<'static>>,
+    /// The latest hard state that was submitted.
+    hard_state: Option<Record<'static>>,
+    next_batch: u64,
+    durable_batch: u64,
+    in_flight: bool,
+}
+
+/// Proof that one batch is on stable storage. Give it to [`Wal::written`].
+#[must_use = "the log accepts no further write until it has this"]
+pub struct Written<E: Env> {
+    batch: u64,
+    /// Offset after the batch.
+    end: u64,
+    /// The segment it went to, if that is a new one.
+    segment: Option<Rc<Segment<FileOf<E>>>>,
+    /// From submission to durability.
+    pub duration: Duration,
+    /// Bytes written, padding included.
+    pub bytes: usize,
+}
+
+/// Where a write goes.
+enum Target<E: Env> {
+    Current { segment: Rc<Segment<FileOf<E>>>, offset: u64, buffer: <FileOf<E> as File>::Buffer },
+    Next { preparation: Rc<Preparation<E>>, content: Vec<u8> },
+}
+
+impl<E: Env> Wal<E> {
+    /// Opens the log, or creates it in an empty directory. Every record that survived is handed to
+    /// `replay` in the order it was appended: an entry whose index is not above the one before it
+    /// replaces the tail from there on, and the last hard state counts (it may come more than once).
+    /// An error of `replay` ends the opening.
+    pub async fn open(
+        env: E,
+        options: WalOptions,
+        replay: impl FnMut(Record<'_>) -> Result<(), WalError>,
+    ) -> Result<(Self, Recovery), WalError> {
+        options.check()?;
+        let resumed = recovery::recover(&env, &options, replay).await?;
+        let current = resumed.current;
+        let next = resumed.prepared.unwrap_or_else(|| {
+            Preparation::start(&env, options.plan(current.header.sequence + 1, env.random_u64()))
+        });
+        let smallest = options.segment_bytes.min(current.header.segment_bytes);
+        let unit =
+            segment::unit_for(options.sector_bytes, current.file.unit())?.max(current.header.unit as usize);
+        let batch_max = batch_bytes_max(smallest) as usize / unit * unit;
+        // A hard state is added when the batch opens a segment.
+        let pending_max = batch_max - HARD_STATE.encoded_bytes();
+        let mut wal = Self {
+            env,
+            options,
+            current,
+            position: resumed.position,
+            next,
+            pending: Vec::new(),
+            pending_max,
+            pending_hard_state: None,
+            hard_state: resumed.hard_state,
+            next_batch: resumed.next_batch,
+            durable_batch: resumed.next_batch - 1,
+            in_flight: false,
+        };
+        wal.reset_pending();
+        Ok((wal, resumed.recovery))
+    }
+
+    /// Adds a record to the pending batch. It must fit: see [`Wal::room`].
+    pub fn append(&mut self, record: Record<'_>) {
+        assert!(
+            record.encoded_bytes() <= self.room(),
+            "a record of {} bytes with room for {}",
+            record.encoded_bytes(),
+            self.room()
+        );
+        if let Record::HardState { term, vote, commit } = record {
+            self.pending_hard_state = Some(Record::HardState { term, vote, commit });
+        }
+        format::encode_record(record, &mut self.pending);
+    }
+
+    /// Encoded bytes of records not yet submitted.
+    pub fn pending_bytes(&self) -> usize {
+        self.pending.len() - BATCH_HEADER_BYTES
+    }
+
+    /// Encoded bytes ([`Record::encoded_bytes`]) that can still be appended before the next submission.
+    pub fn room(&self) -> usize {
+        self.pending_max - self.pending.len()
+    }
+
+    /// The same when nothing is pending: no single record can be larger.
+    pub fn room_max(&self) -> usize {
+        self.pending_max - BATCH_HEADER_BYTES
+    }
+
+    pub fn in_flight(&self) -> bool {
+        self.in_flight
+    }
+
+    /// Makes one write of everything pending; `None` if there is nothing or a write is in flight.
+    ///
+    /// The write leaves when the future is first polled. The future owns its buffer and borrows nothing.
+    /// It must run to its end: dropped earlier, the log stays "in flight" and accepts no other write.
+    /// After an error the shard must stop: what reached the disk is unknown.
+    pub fn submit(&mut self) -> Option<impl Future<Output = Result<Written<E>, WalError>> + use<E>> {
+        if self.in_flight || self.pending_bytes() == 0 {
+            return None;
+        }
+        Some(self.submit_batch())
+    }
+
+    /// Accounts for a completed write: what was in it is durable, and the next one may be submitted.
+    pub fn written(&mut self, written: Written<E>) {
+        assert!(self.in_flight, "batch {} was never submitted", written.batch);
+        assert_eq!(written.batch, self.durable_batch + 1, "batches become durable in order");
+        assert_eq!(written.batch + 1, self.next_batch, "one write is in flight");
+        self.in_flight = false;
+        self.durable_batch = written.batch;
+        if let Some(segment) = written.segment {
+            assert_eq!(
+                segment.header.sequence,
+                self.current.header.sequence + 1,
+                "segments follow each other"
+            );
+            let plan = self.options.plan(segment.header.sequence + 1, self.env.random_u64());
+            self.current = segment;
+            self.next = Preparation::start(&self.env, plan);
+            self.position = u64::from(self.current.header.unit);
+        }
+        assert!(written.end > self.position && written.end <= self.current.header.segment_bytes);
+        self.position = written.end;
+    }
+
+    /// Writes what is pending and closes the files. No write may be in flight.
+    ///
+    /// The last batch is empty if nothing is pending: it proves that the one before it was durable, so
+    /// that damage to it is found at the next start.
+    pub async fn close(mut self) -> Result<(), WalError> {
+        assert!(!self.in_flight, "the log is closed after its last write");
+        let written = self.submit_batch().await?;
+        self.written(written);
+        self.next.stop().await?;
+        segment::close(self.current).await
+    }
+
+    fn submit_batch(&mut self) -> impl Future<Output = Result<Written<E>, WalError>> + use<E> {
+        assert!(!self.in_flight && self.durable_batch + 1 == self.next_batch);
+        let submitted = self.env.now();
+        let batch = self.next_batch;
+        let target = self.target(batch);
+        self.next_batch += 1;
+        self.in_flight = true;
+        let metrics = self.options.metrics.clone();
+        metrics.write_seconds.observe(self.env.now().since(submitted).as_secs_f64());
+        let env = self.env.clone();
+        async move {
+            let (segment, offset, buffer, is_new) = match target {
+                Target::Current { segment, offset, buffer } => (segment, offset, buffer, false),
+                Target::Next { preparation, content } => {
+                    let segment = preparation.wait().await?;
+                    let unit = u64::from(segment.header.unit);
+                    let bytes = align_up(content.len() as u64, unit) as usize;
+                    let buffer = segment.file.buffer(&content, bytes);
+                    (segment, unit, buffer, true)
+                }
+            };
+            let bytes = buffer.as_ref().len();
+            let written = segment
+                .file
+                .write_at(buffer, offset)
+                .await
+                .map_err(|e| WalError::from_io("write", &segment.path, e))?;
+            if written != bytes {
+                let path = segment.path.clone();
+                return Err(WalError::ShortWrite { path, offset, expected: bytes, written });
+            }
+            let duration = env.now().since(submitted);
+            metrics.fsync_seconds.observe(duration.as_secs_f64());
+            metrics.write_bytes.add(bytes as i64);
+            Ok(Written {
+                batch,
+                end: offset + bytes as u64,
+                segment: is_new.then_some(segment),
+                duration,
+                bytes,
+            })
+        }
+    }
+
+    /// Seals the pending batch for the segment that has room for it.
+    fn target(&mut self, batch: u64) -> Target<E> {
+        let header = &self.current.header;
+        let bytes = align_up(self.pending.len() as u64, u64::from(header.unit));
+        let target = if self.position + bytes <= header.segment_bytes {
+            let segment = Rc::clone(&self.current);
+            self.seal(batch, segment.header.epoch);
+            let buffer = segment.file.buffer(&self.pending, bytes as usize);
+            Target::Current { segment, offset: self.position, buffer }
+        } else {
+            self.repeat_hard_state();
+            self.seal(batch, self.next.epoch());
+            let content = std::mem::take(&mut self.pending);
+            Target::Next { preparation: Rc::clone(&self.next), content }
+        };
+        self.hard_state = self.pending_hard_state.take().or(self.hard_state);
+        self.reset_pending();
+        target
+    }
+
+    /// Puts the hard state of earlier batches before the first record of a segment.
+    fn repeat_hard_state(&mut self) {
+        if let Some(record) = self.hard_state {
+            let mut content = Vec::with_capacity(self.pending.len() + record.encoded_bytes());
+            content.resize(BATCH_HEADER_BYTES, 0);
+            format::encode_record(record, &mut content);
+            content.extend_from_slice(&self.pending[BATCH_HEADER_BYTES..]);
+            self.pending = content;
+        }
+    }
+
+    fn seal(&mut self, batch: u64, epoch: u64) {
+        let (header, records) = self.pending.split_at_mut(BATCH_HEADER_BYTES);
+        let count = format::seal_records(records, salt(epoch, batch));
+        let bytes = u32::try_from(records.len()).expect("a batch is bounded far below 4 GiB");
+        let fields = BatchHeader { sequence: batch, durable: self.durable_batch, bytes, records: count };
+        header.copy_from_slice(&fields.encode(epoch));
+    }
+
+    fn reset_pending(&mut self) {
+        self.pending.clear();
+        self.pending.resize(BATCH_HEADER_BYTES, 0);
+    }
+}
+
+/// Any hard state: they all take the same space.
+const HARD_STATE: Record<'static> =
+    Record::HardState { term: Term(0), vote: MemberId(0), commit: LogIndex(0) };

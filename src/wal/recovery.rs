@@ -1,0 +1,176 @@
+//! Reads the log when it is opened: replays what is whole, cuts a torn tail, refuses corruption.
+//!
+//! Runs once per shard before it serves. Memory is bounded by one batch and one chunk.
+
+use std::rc::Rc;
+
+use super::{
+    WalError, WalOptions,
+    format::{Record, SegmentHeader, batch_bytes_max},
+    scan::{End, Scan, Step},
+    segment::{self, FileOf, Preparation, Segment},
+};
+use crate::env::{Disk, Env, File};
+
+/// What was found, for the start-up log line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    pub segments: u64,
+    pub batches: u64,
+    pub records: u64,
+    /// A write was cut off that was never acknowledged.
+    pub torn_tail: bool,
+}
+
+/// Where the log goes on.
+pub struct Resumed<E: Env> {
+    pub current: Rc<Segment<FileOf<E>>>,
+    pub position: u64,
+    pub next_batch: u64,
+    pub hard_state: Option<Record<'static>>,
+    /// The segment after it, if it was ready before the restart.
+    pub prepared: Option<Rc<Preparation<E>>>,
+    pub recovery: Recovery,
+}
+
+pub async fn recover<E: Env>(
+    env: &E,
+    options: &WalOptions,
+    mut replay: impl FnMut(Record<'_>) -> Result<(), WalError>,
+) -> Result<Resumed<E>, WalError> {
+    let sequences = segment::list(env, &options.dir).await?;
+    let mut recovery = Recovery::default();
+    let mut hard_state = None;
+    let Some((&first, &last)) = sequences.first().zip(sequences.last()) else {
+        let current = Rc::new(segment::create(env, &options.plan(1, env.random_u64())).await?);
+        let position = u64::from(current.header.unit);
+        return Ok(Resumed { current, position, next_batch: 1, hard_state, prepared: None, recovery });
+    };
+    if let Some((_, missing)) = sequences.iter().zip(first..=last).find(|(have, want)| **have != *want) {
+        return Err(WalError::Corrupt {
+            path: segment::path(&options.dir, missing),
+            offset: 0,
+            what: "the segment is missing, later ones are there",
+        });
+    }
+
+    let mut tail: Option<(Segment<FileOf<E>>, End)> = None;
+    let mut empty: Option<(Segment<FileOf<E>>, End)> = None;
+    for sequence in sequences {
+        let segment = segment::open(env, &options.dir, options.shard, sequence, options.data_sync).await?;
+        let next_batch = match &tail {
+            Some((_, end)) => Some(end.next_batch),
+            None => (sequence == 1).then_some(1),
+        };
+        let mut scan = Scan::new(segment.header, next_batch, batch_bytes_max(segment.header.segment_bytes));
+        let end = run(&segment, &mut scan, &mut recovery, |record| {
+            if let Record::HardState { term, vote, commit } = record {
+                hard_state = Some(Record::HardState { term, vote, commit });
+            }
+            replay(record)
+        })
+        .await?;
+        recovery.segments += 1;
+        recovery.batches += end.batches;
+        let ends_before = empty.is_some() || (tail.is_some() && end.batches == 0);
+        if let (true, Some((damaged, at))) = (ends_before, &tail)
+            && (end.evidence.is_some() || empty.is_some())
+        {
+            // A segment is prepared only after the one before it has a durable batch.
+            return Err(corrupt_batch(damaged, at.tail));
+        }
+        if ends_before {
+            empty = Some((segment, end));
+            continue;
+        }
+        if end.evidence.is_some() || end.next_batch == 0 {
+            return Err(corrupt_batch(&segment, end.tail));
+        }
+        if let Some((previous, _)) = tail.replace((segment, end)) {
+            let path = previous.path;
+            previous.file.close().await.map_err(|e| WalError::from_io("close", &path, e))?;
+        }
+    }
+
+    let (current, end) = tail.expect("there is at least one segment");
+    recovery.torn_tail = end.torn || empty.as_ref().is_some_and(|(_, end)| end.torn);
+    erase(env, &current, &end).await?;
+    let prepared = match empty {
+        None => None,
+        Some((segment, end)) => Some(Preparation::done(reuse(env, options, segment, &end).await?)),
+    };
+    // The disk under the data may have changed to one with larger sectors: go on in a new segment.
+    let position = if usable_unit(&current) { end.tail } else { current.header.segment_bytes };
+    let current = Rc::new(current);
+    Ok(Resumed { current, position, next_batch: end.next_batch, hard_state, prepared, recovery })
+}
+
+async fn run<F: File>(
+    segment: &Segment<F>,
+    scan: &mut Scan,
+    recovery: &mut Recovery,
+    mut replay: impl FnMut(Record<'_>) -> Result<(), WalError>,
+) -> Result<End, WalError> {
+    loop {
+        let step = scan.step(|record| {
+            recovery.records += 1;
+            replay(record)
+        })?;
+        match step {
+            Step::Batch => {}
+            Step::End(end) => return Ok(end),
+            Step::Read { offset, bytes } => {
+                let read = segment
+                    .file
+                    .read_at(offset, bytes)
+                    .await
+                    .map_err(|e| WalError::from_io("read", &segment.path, e))?;
+                if read.len() != bytes {
+                    return Err(WalError::Corrupt {
+                        path: segment.path.clone(),
+                        offset: offset + read.len() as u64,
+                        what: "the file ends here",
+                    });
+                }
+                scan.supply(&read);
+            }
+        }
+    }
+}
+
+/// Overwrites what a torn write left, so that no later restart finds a piece of it.
+async fn erase<E: Env>(env: &E, segment: &Segment<FileOf<E>>, end: &End) -> Result<(), WalError> {
+    if !usable_unit(segment) {
+        return Ok(());
+    }
+    segment::zero_now(env, segment, end.tail, end.dirty_end).await
+}
+
+/// Keeps a prepared segment if it still fits the options, else makes it again.
+async fn reuse<E: Env>(
+    env: &E,
+    options: &WalOptions,
+    segment: Segment<FileOf<E>>,
+    end: &End,
+) -> Result<Segment<FileOf<E>>, WalError> {
+    if usable_unit(&segment) && segment.header.segment_bytes >= options.segment_bytes {
+        erase(env, &segment, end).await?;
+        return Ok(segment);
+    }
+    let Segment { file, path, header: SegmentHeader { sequence, .. } } = segment;
+    file.close().await.map_err(|e| WalError::from_io("close", &path, e))?;
+    env.disk().remove(&path).await.map_err(|e| WalError::from_io("remove", &path, e))?;
+    segment::create(env, &options.plan(sequence, env.random_u64())).await
+}
+
+fn usable_unit<F: File>(segment: &Segment<F>) -> bool {
+    segment.header.unit as usize >= segment.file.unit()
+}
+
+fn corrupt_batch<F>(segment: &Segment<F>, offset: u64) -> WalError {
+    WalError::Corrupt {
+        path: segment.path.clone(),
+        offset,
+        what: "a batch is damaged, and a later one proves that it was durable",
+    }
+}

@@ -1,0 +1,338 @@
+//! Segment files: their names, making one ready, opening one.
+//!
+//! A segment gets its final name only after it is filled with zeros to its full size and its header is
+//! durable. So a file with such a name and a bad header is corrupt, never unfinished; and the log
+//! itself never extends a file, which would cost a journal commit per write.
+//!
+//! The next segment is made ready in the background, slowed down so that the log does not feel it.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    io,
+    path::{Path, PathBuf},
+    rc::Rc,
+    task::{Poll, Waker},
+    time::Duration,
+};
+
+use super::{
+    WalError,
+    format::{FORMAT_VERSION, HeaderFault, SEGMENT_HEADER_BYTES, SegmentHeader, UNIT_BYTES_MAX},
+};
+use crate::{
+    env::{Disk, Env, File, OpenOptions},
+    types::ShardId,
+};
+
+/// Zeros written at a time; larger writes hold up the log's own.
+const FILL_CHUNK_BYTES: u64 = 256 * 1024;
+/// Pause between two of them in the background: about 200 MB/s with the write itself.
+const FILL_PAUSE: Duration = Duration::from_millis(1);
+/// Time until a failed preparation is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+const SUFFIX: &str = ".wal";
+const UNFINISHED_SUFFIX: &str = ".new";
+
+pub type FileOf<E> = <<E as Env>::Disk as Disk>::File;
+
+/// What is known of a segment before it exists.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub dir: PathBuf,
+    pub shard: ShardId,
+    pub sequence: u64,
+    pub epoch: u64,
+    pub segment_bytes: u64,
+    /// `--wal-sector-size`, or what the device says but at least 4 KiB.
+    pub sector_bytes: Option<usize>,
+    pub data_sync: bool,
+}
+
+/// A segment that can be written.
+#[derive(Debug)]
+pub struct Segment<F> {
+    pub file: F,
+    pub header: SegmentHeader,
+    pub path: PathBuf,
+}
+
+pub fn path(dir: &Path, sequence: u64) -> PathBuf {
+    dir.join(format!("{sequence:016x}{SUFFIX}"))
+}
+
+/// Sequence numbers of the segments in a directory, ascending. Files of unfinished preparations are
+/// removed; any other name is refused, because it may be a segment someone renamed.
+pub async fn list<E: Env>(env: &E, dir: &Path) -> Result<Vec<u64>, WalError> {
+    let names = env.disk().list(dir).await.map_err(|e| WalError::from_io("list", dir, e))?;
+    let mut sequences = Vec::with_capacity(names.len());
+    for name in names {
+        let path = dir.join(&name);
+        if name.ends_with(UNFINISHED_SUFFIX) {
+            env.disk().remove(&path).await.map_err(|e| WalError::from_io("remove", &path, e))?;
+            continue;
+        }
+        let number = name.strip_suffix(SUFFIX).filter(|digits| digits.len() == 16);
+        match number.map(|digits| u64::from_str_radix(digits, 16)) {
+            Some(Ok(sequence)) => sequences.push(sequence),
+            _ => {
+                return Err(WalError::Options(format!(
+                    "{} is no file of the log. Move it elsewhere, then start again",
+                    path.display()
+                )));
+            }
+        }
+    }
+    sequences.sort_unstable();
+    Ok(sequences)
+}
+
+/// Opens an existing segment and checks that it is what its name says.
+pub async fn open<E: Env>(
+    env: &E,
+    dir: &Path,
+    shard: ShardId,
+    sequence: u64,
+    data_sync: bool,
+) -> Result<Segment<FileOf<E>>, WalError> {
+    let path = path(dir, sequence);
+    let file = open_file(env, &path, OpenOptions { create: false, data_sync }).await?;
+    let first = file
+        .read_at(0, file.unit().max(SEGMENT_HEADER_BYTES))
+        .await
+        .map_err(|e| WalError::from_io("read", &path, e))?;
+    let corrupt = |what| WalError::Corrupt { path: path.clone(), offset: 0, what };
+    let header = SegmentHeader::decode(&first).map_err(|fault| match fault {
+        HeaderFault::Magic => corrupt("this is no segment header"),
+        HeaderFault::Checksum => corrupt("the checksum of the segment header does not match"),
+        HeaderFault::Field => corrupt("the segment header makes no sense"),
+        HeaderFault::Version(version) => {
+            WalError::Version { path: path.clone(), version: version.to_string(), supported: FORMAT_VERSION }
+        }
+    })?;
+    if header.shard != shard {
+        return Err(WalError::WrongShard { path, found: header.shard.0, expected: shard.0 });
+    }
+    if header.sequence != sequence {
+        return Err(corrupt("the segment header names another segment: the file was renamed"));
+    }
+    let size = file.size().await.map_err(|e| WalError::from_io("stat", &path, e))?;
+    if size != header.segment_bytes {
+        return Err(corrupt("the file does not have the size its header names"));
+    }
+    Ok(Segment { file, header, path })
+}
+
+/// Makes a segment from nothing: zeros, header, name, each durable before the next.
+pub async fn create<E: Env>(env: &E, plan: &Plan) -> Result<Segment<FileOf<E>>, WalError> {
+    fill_and_name(env, plan, &Pace::default()).await
+}
+
+/// How fast a preparation may go, set by the log while it runs.
+#[derive(Debug, Default)]
+struct Pace {
+    slow: Cell<bool>,
+    stopped: Cell<bool>,
+}
+
+async fn fill_and_name<E: Env>(env: &E, plan: &Plan, pace: &Pace) -> Result<Segment<FileOf<E>>, WalError> {
+    let path = path(&plan.dir, plan.sequence);
+    let unfinished = path.with_extension(&UNFINISHED_SUFFIX[1..]);
+    // Without O_DSYNC: a sync per chunk of a growing file would flood the journal. One at the end.
+    let file = open_file(env, &unfinished, OpenOptions { create: true, data_sync: false }).await?;
+    let unit = unit_for(plan.sector_bytes, file.unit())?;
+    let header = SegmentHeader {
+        shard: plan.shard,
+        sequence: plan.sequence,
+        epoch: plan.epoch,
+        unit: u32::try_from(unit).expect("a unit is at most 64 KiB"),
+        segment_bytes: plan.segment_bytes,
+    };
+    match file.allocate(plan.segment_bytes).await {
+        Ok(()) => {}
+        // Zeros allocate too, in more pieces.
+        Err(e) if e.kind() == io::ErrorKind::Unsupported => {}
+        Err(e) => return Err(WalError::from_io("allocate space for", &unfinished, e)),
+    }
+    zero(env, &file, &unfinished, unit as u64, plan.segment_bytes, pace).await?;
+    write(&file, &unfinished, &header.encode(), unit, 0).await?;
+    file.sync().await.map_err(|e| WalError::from_io("sync", &unfinished, e))?;
+    file.close().await.map_err(|e| WalError::from_io("close", &unfinished, e))?;
+    let disk = env.disk();
+    disk.rename(&unfinished, &path).await.map_err(|e| WalError::from_io("rename", &unfinished, e))?;
+    disk.sync_dir(&plan.dir).await.map_err(|e| WalError::from_io("sync", &plan.dir, e))?;
+    open(env, &plan.dir, plan.shard, plan.sequence, plan.data_sync).await
+}
+
+/// Overwrites a range with zeros, at full speed.
+pub async fn zero_now<E: Env>(
+    env: &E,
+    segment: &Segment<FileOf<E>>,
+    from: u64,
+    to: u64,
+) -> Result<(), WalError> {
+    zero(env, &segment.file, &segment.path, from, to, &Pace::default()).await
+}
+
+async fn zero<E: Env>(
+    env: &E,
+    file: &FileOf<E>,
+    path: &Path,
+    from: u64,
+    to: u64,
+    pace: &Pace,
+) -> Result<(), WalError> {
+    let mut offset = from;
+    while offset < to {
+        if pace.stopped.get() {
+            return Err(WalError::Options("the log was closed while a segment was being prepared".into()));
+        }
+        let bytes = FILL_CHUNK_BYTES.min(to - offset) as usize;
+        write(file, path, &[], bytes, offset).await?;
+        offset += bytes as u64;
+        if pace.slow.get() {
+            env.sleep(FILL_PAUSE).await;
+        }
+    }
+    Ok(())
+}
+
+async fn write<F: File>(
+    file: &F,
+    path: &Path,
+    content: &[u8],
+    bytes: usize,
+    offset: u64,
+) -> Result<(), WalError> {
+    let written = file
+        .write_at(file.buffer(content, bytes), offset)
+        .await
+        .map_err(|e| WalError::from_io("write", path, e))?;
+    if written == bytes {
+        Ok(())
+    } else {
+        Err(WalError::ShortWrite { path: path.to_path_buf(), offset, expected: bytes, written })
+    }
+}
+
+async fn open_file<E: Env>(env: &E, path: &Path, options: OpenOptions) -> Result<FileOf<E>, WalError> {
+    match env.disk().open(path, options).await {
+        Ok(file) => Ok(file),
+        Err(e) if e.kind() == io::ErrorKind::InvalidInput => Err(WalError::NoDirectIo {
+            path: path.to_path_buf(),
+            file_system: env.disk().file_system(path.parent().unwrap_or(path)),
+        }),
+        Err(e) => Err(WalError::from_io("open", path, e)),
+    }
+}
+
+/// Some devices take 512 bytes and are not faster for it.
+const UNIT_USUAL: usize = 4096;
+
+/// The unit batches are padded to.
+pub fn unit_for(asked: Option<usize>, device: usize) -> Result<usize, WalError> {
+    let unit = asked.unwrap_or(device.max(UNIT_USUAL));
+    if !unit.is_power_of_two() || unit < device || unit > UNIT_BYTES_MAX {
+        return Err(WalError::Options(format!(
+            "--wal-sector-size={unit}: must be a power of two between {device} (what this disk needs) and \
+             {UNIT_BYTES_MAX}"
+        )));
+    }
+    Ok(unit)
+}
+
+/// The next segment while it is being made ready. Shared by the log and the background task.
+pub struct Preparation<E: Env> {
+    epoch: u64,
+    pace: Pace,
+    state: RefCell<State<E>>,
+}
+
+enum State<E: Env> {
+    Working { waker: Option<Waker> },
+    Ready(Rc<Segment<FileOf<E>>>),
+    Failed(Option<WalError>),
+}
+
+impl<E: Env> Preparation<E> {
+    /// A segment that is ready already.
+    pub fn done(segment: Segment<FileOf<E>>) -> Rc<Self> {
+        let epoch = segment.header.epoch;
+        Rc::new(Self { epoch, pace: Pace::default(), state: RefCell::new(State::Ready(Rc::new(segment))) })
+    }
+
+    /// Starts the background task. It holds no borrow of the log and ends by itself.
+    pub fn start(env: &E, plan: Plan) -> Rc<Self> {
+        let preparation = Rc::new(Preparation {
+            epoch: plan.epoch,
+            pace: Pace { slow: Cell::new(true), stopped: Cell::new(false) },
+            state: RefCell::new(State::Working { waker: None }),
+        });
+        let task = Rc::clone(&preparation);
+        let env_of_task = env.clone();
+        env.spawn(async move { task.run(&env_of_task, &plan).await });
+        preparation
+    }
+
+    async fn run(&self, env: &E, plan: &Plan) {
+        let outcome = loop {
+            match fill_and_name(env, plan, &self.pace).await {
+                // Nobody waits yet: what is wrong (a full disk) may pass before it matters.
+                Err(error) if self.pace.slow.get() && !self.pace.stopped.get() => {
+                    tracing::warn!(%error, "the next log segment could not be prepared, will try again");
+                    env.sleep(RETRY_PAUSE).await;
+                }
+                other => break other,
+            }
+        };
+        let state = match outcome {
+            Ok(segment) => State::Ready(Rc::new(segment)),
+            Err(error) => State::Failed(Some(error)),
+        };
+        if let State::Working { waker: Some(waker) } = self.state.replace(state) {
+            waker.wake();
+        }
+    }
+
+    /// Epoch of the segment, known before the segment is there.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Waits for the segment, which from now on is made at full speed. One waiter; a failure is handed
+    /// out once.
+    pub async fn wait(&self) -> Result<Rc<Segment<FileOf<E>>>, WalError> {
+        self.pace.slow.set(false);
+        poll_fn(|context| match &mut *self.state.borrow_mut() {
+            State::Working { waker } => {
+                *waker = Some(context.waker().clone());
+                Poll::Pending
+            }
+            State::Ready(segment) => Poll::Ready(Ok(Rc::clone(segment))),
+            State::Failed(error) => {
+                Poll::Ready(Err(error.take().expect("a failed preparation is asked once")))
+            }
+        })
+        .await
+    }
+
+    /// Ends the background task early and waits until it has let go of its file.
+    pub async fn stop(self: Rc<Self>) -> Result<(), WalError> {
+        self.pace.stopped.set(true);
+        match self.wait().await {
+            Ok(segment) => {
+                drop(self.state.replace(State::Failed(None)));
+                close(segment).await
+            }
+            // It was told to stop, or it failed at something nobody needs any more.
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+/// Closes a segment that nobody else holds.
+pub async fn close<F: File>(segment: Rc<Segment<F>>) -> Result<(), WalError> {
+    let segment = Rc::into_inner(segment).expect("a segment is closed by its last owner");
+    segment.file.close().await.map_err(|e| WalError::from_io("close", &segment.path, e))
+}
