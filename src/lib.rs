@@ -16,7 +16,7 @@
 //! | limits  | every bound                                                         |                                           |
 //! | pb      | wire messages generated from `proto/`                               |                                           |
 //! | env     | disk, network, clock, randomness: real (glommio) and simulated      | types                                     |
-//! | logging | JSON and console log lines in etcd's shape                          |                                           |
+//! | logging | JSON and console log lines in etcd's shape                          | config                                    |
 //! | config  | flags, environment and YAML to one immutable `Config`               | types, limits                             |
 //! | metrics | etcd's metric names and our stage histograms                        | types                                     |
 //! | wal     | segment and record format, group commit, recovery                   | env, limits, metrics, types               |
@@ -35,6 +35,7 @@ pub mod config;
 pub mod data_dir;
 pub mod env;
 pub mod limits;
+pub mod logging;
 pub mod metrics;
 pub mod pb;
 pub mod shard;

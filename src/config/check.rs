@@ -379,7 +379,9 @@ fn wal(settings: &Settings, max_request_bytes: usize) -> Result<(Option<u32>, u6
         ));
     }
     let segment = settings.uint("wal-segment-bytes");
-    if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&segment) || segment % SECTOR_BYTES.end() != 0 {
+    if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&segment)
+        || !segment.is_multiple_of(*SECTOR_BYTES.end())
+    {
         return refused(format!(
             "--wal-segment-bytes must be a multiple of {} from {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX} \
              (set to {segment})",
