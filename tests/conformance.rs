@@ -13,6 +13,7 @@ mod conformance {
     pub mod generator;
     pub mod identity;
     pub mod pair;
+    pub mod raw;
     pub mod run;
     pub mod seeded;
     pub mod session;
@@ -22,6 +23,7 @@ use bench_harness::{oracle, pb::etcdserverpb as pb};
 use conformance::{
     call::Call,
     pair::Pair,
+    raw,
     run::{self, Plan},
     session::Session,
 };
@@ -46,5 +48,23 @@ fn a_write_only_one_server_got_is_noticed() {
         pair.tested.answer(Call::Put(planted)).await;
         let outcome = Session::new(4, &mut pair).run(300).await;
         assert!(!outcome.differences.is_empty(), "the planted write was not noticed: {outcome:?}");
+    });
+}
+
+#[test]
+fn broken_requests_are_refused_the_same_way() {
+    run::block_on(async {
+        let mut pair = Pair::start().await.unwrap_or_else(|why| panic!("{why}"));
+        let mut different = Vec::new();
+        for case in raw::cases() {
+            let upstream = raw::send(pair.upstream.server.addr(), &case).await;
+            let tested = raw::send(pair.tested.server.addr(), &case).await;
+            println!("{}: {upstream:?}", case.name);
+            if !raw::alike(&case, &upstream, &tested) {
+                different.push(format!("{}:\n  upstream: {upstream:?}\n  tested:   {tested:?}", case.name));
+            }
+            pair.alive().unwrap_or_else(|ended| panic!("{}: {ended}", case.name));
+        }
+        assert!(different.is_empty(), "{}", different.join("\n"));
     });
 }

@@ -1,0 +1,207 @@
+//! What a client sees that breaks the protocol: frames written by hand, outcome compared with upstream's.
+//!
+//! The text of a refusal is compared too, unless it quotes the innards of a Go library.
+
+use std::{net::SocketAddr, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Uri};
+use tokio::{net::TcpStream, time::timeout};
+
+/// Generous: a server that says nothing for so long never will.
+const SILENCE: Duration = Duration::from_secs(20);
+const BODY_BYTES_MAX: usize = 64 * 1024;
+const PUT: &str = "/etcdserverpb.KV/Put";
+const RANGE: &str = "/etcdserverpb.KV/Range";
+/// The default `--max-request-bytes` and what gRPC takes on top.
+const MESSAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// A request as bytes.
+#[derive(Clone, Debug)]
+pub struct Case {
+    pub name: &'static str,
+    method: Method,
+    path: &'static str,
+    /// Replaces or adds to what a gRPC client sends.
+    headers: Vec<(&'static str, &'static str)>,
+    body: Vec<u8>,
+    /// Whether the refusal's text is upstream's own and must be the same.
+    pub text: bool,
+}
+
+/// What came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    Answered {
+        http: u16,
+        grpc: Option<String>,
+        message: Option<String>,
+        body: Vec<u8>,
+    },
+    /// The server reset the stream or closed the connection.
+    Cut,
+    Silence,
+}
+
+impl Seen {
+    fn without_text(self) -> Self {
+        match self {
+            Seen::Answered { http, grpc, body, .. } => Seen::Answered { http, grpc, message: None, body },
+            other => other,
+        }
+    }
+}
+
+/// Whether both servers treated the case alike.
+pub fn alike(case: &Case, upstream: &Seen, tested: &Seen) -> bool {
+    if case.text {
+        upstream == tested
+    } else {
+        upstream.clone().without_text() == tested.clone().without_text()
+    }
+}
+
+pub fn cases() -> Vec<Case> {
+    let base =
+        |name, path, body| Case { name, method: Method::POST, path, headers: Vec::new(), body, text: true };
+    let with = |name, path, body, headers: &[(&'static str, &'static str)]| Case {
+        headers: headers.to_vec(),
+        ..base(name, path, body)
+    };
+    let status_only = |case: Case| Case { text: false, ..case };
+    // key "a", value "b"
+    let put = b"\x0a\x01a\x12\x01b";
+    let huge = vec![b'x'; MESSAGE_BYTES_MAX + 1];
+    let gzip = [("grpc-encoding", "gzip")];
+    vec![
+        base("unknown service", "/nope.Nope/Nope", framed(0, b"")),
+        base("unknown method", "/etcdserverpb.KV/Nope", framed(0, b"")),
+        base("path without a method", "/nope", framed(0, b"")),
+        base("empty service", "//Put", framed(0, b"")),
+        base("empty method", "/etcdserverpb.KV/", framed(0, put)),
+        base("service in another case", "/etcdserverpb.kv/Put", framed(0, put)),
+        base("message too large", PUT, framed(0, &huge)),
+        base("length beyond the limit, no data", PUT, vec![0, 0xff, 0xff, 0xff, 0xff]),
+        base("compressed flag without an encoding", PUT, framed(1, put)),
+        with("compressed flag with identity", PUT, framed(1, put), &[("grpc-encoding", "identity")]),
+        status_only(with("gzip that is none", PUT, framed(1, b"not gzip"), &gzip)),
+        with("gzip announced, not used", PUT, framed(0, put), &gzip),
+        with("unknown encoding", PUT, framed(1, put), &[("grpc-encoding", "nope")]),
+        base("unknown flag", PUT, framed(2, put)),
+        status_only(base("malformed protobuf: length past the end", PUT, framed(0, b"\x0a\xff\x01a"))),
+        status_only(base(
+            "malformed protobuf: bad tag",
+            PUT,
+            framed(0, b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"),
+        )),
+        status_only(base("malformed protobuf: wrong wire type", RANGE, framed(0, b"\x0a"))),
+        base("known field with another wire type", PUT, framed(0, b"\x08\x01\x0a\x01a")),
+        base("unknown fields are skipped", PUT, framed(0, b"\x0a\x01a\xa2\x06\x03abc")),
+        base("half a prefix", PUT, vec![0, 0, 0]),
+        base("half a message", PUT, framed(0, put)[..8].to_vec()),
+        base("two messages for one call", PUT, [framed(0, put), framed(0, put)].concat()),
+        with("foreign content type", PUT, framed(0, put), &[("content-type", "text/plain")]),
+        with(
+            "content type with a subtype",
+            PUT,
+            framed(0, put),
+            &[("content-type", "application/grpc+proto")],
+        ),
+        with("unknown subtype", PUT, framed(0, put), &[("content-type", "application/grpc+nope")]),
+        status_only(with("malformed timeout", PUT, framed(0, put), &[("grpc-timeout", "soon")])),
+        with("hasleader", PUT, framed(0, put), &[("hasleader", "true")]),
+        with("old client version", PUT, framed(0, put), &[("client-api-version", "3.0.0")]),
+        with("client version that is none", PUT, framed(0, put), &[("client-api-version", "nope")]),
+        Case { method: Method::GET, ..base("another HTTP method", PUT, Vec::new()) },
+        base("an unfinished service still refuses nonsense", "/etcdserverpb.Lease/Nope", framed(0, b"")),
+    ]
+}
+
+/// A gRPC message: flag, length, payload.
+fn framed(flag: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("short payloads");
+    [&[flag][..], &length.to_be_bytes(), payload].concat()
+}
+
+/// Sends the case on a connection of its own.
+pub async fn send(address: SocketAddr, case: &Case) -> Seen {
+    match timeout(SILENCE, exchange(address, case)).await {
+        Ok(Ok(seen)) => seen,
+        Ok(Err(_cut)) => Seen::Cut,
+        Err(_elapsed) => Seen::Silence,
+    }
+}
+
+async fn exchange(address: SocketAddr, case: &Case) -> Result<Seen, h2::Error> {
+    let stream = TcpStream::connect(address).await.expect("connect to the server");
+    let (client, connection) = h2::client::handshake(stream).await?;
+    let driver = tokio::spawn(connection);
+    let outcome = call(client, address, case).await;
+    driver.abort();
+    outcome
+}
+
+async fn call(
+    client: h2::client::SendRequest<Bytes>,
+    address: SocketAddr,
+    case: &Case,
+) -> Result<Seen, h2::Error> {
+    let mut client = client.ready().await?;
+    let uri: Uri = format!("http://{address}{}", case.path).parse().expect("a valid URI");
+    let mut request = Request::builder().method(case.method.clone()).uri(uri);
+    let headers = request.headers_mut().expect("a valid request");
+    headers.insert("content-type", "application/grpc".parse().expect("a valid value"));
+    headers.insert("te", "trailers".parse().expect("a valid value"));
+    for (name, value) in &case.headers {
+        headers.insert(*name, value.parse().expect("a valid value"));
+    }
+    let request = request.body(()).expect("a valid request");
+    let ends = case.body.is_empty();
+    let (answer, mut sender) = client.send_request(request, ends)?;
+    if !ends {
+        // The server may answer and reset before it took all: the answer then is what counts.
+        if let Err(error) = sender.send_data(Bytes::from(case.body.clone()), true) {
+            eprintln!("{}: body not taken: {error}", case.name);
+        }
+    }
+    let answer = answer.await?;
+    let http = answer.status().as_u16();
+    let in_headers = answer.headers().clone();
+    let mut incoming = answer.into_body();
+    let mut body = Vec::new();
+    while let Some(chunk) = incoming.data().await {
+        let chunk = chunk?;
+        incoming.flow_control().release_capacity(chunk.len())?;
+        assert!(body.len() + chunk.len() < BODY_BYTES_MAX, "{}: a long answer", case.name);
+        body.extend_from_slice(&chunk);
+    }
+    let trailers = incoming.trailers().await?.unwrap_or_default();
+    let field = |name| text(&trailers, name).or_else(|| text(&in_headers, name));
+    // A success carries ids that differ between servers.
+    let (grpc, message) = (field("grpc-status"), field("grpc-message"));
+    if grpc.as_deref() == Some("0") {
+        body.clear();
+    }
+    Ok(Seen::Answered { http, grpc, message, body })
+}
+
+/// A header's text without percent-encoding, which servers may apply more or less widely.
+fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+    let raw = headers.get(name)?.as_bytes();
+    let mut bytes = Vec::with_capacity(raw.len());
+    let mut rest = raw;
+    while let Some((&first, tail)) = rest.split_first() {
+        let escaped = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        match (first, escaped.map(|hex| u8::from_str_radix(hex, 16))) {
+            (b'%', Some(Ok(byte))) => {
+                bytes.push(byte);
+                rest = &tail[2..];
+            }
+            _ => {
+                bytes.push(first);
+                rest = tail;
+            }
+        }
+    }
+    Some(String::from_utf8_lossy(&bytes).into_owned()).filter(|text| !text.is_empty())
+}
