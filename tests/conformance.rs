@@ -7,6 +7,9 @@
 //! | `PINION_PAIRS`   | pairs of servers at the same time (default 3)                                         |
 //! | `PINION_BIN`     | the program to test instead of the one just built                                     |
 
+#[path = "tested/launch.rs"]
+mod tested;
+
 mod conformance {
     pub mod call;
     pub mod compare;

@@ -119,7 +119,7 @@ impl Generator {
                 let length = self.rng.between(1, 4);
                 (0..length).map(|_| self.rng.next() as u8).collect()
             }
-            _ => Bytes::from_static(*self.rng.pick(&KEYS)),
+            _ => Bytes::from_static(self.rng.pick(&KEYS)),
         }
     }
 
@@ -131,7 +131,7 @@ impl Generator {
         }
         match self.rng.below(20) {
             0..5 => {
-                let prefix = *self.rng.pick(&PREFIXES);
+                let prefix = self.rng.pick(&PREFIXES);
                 (Bytes::from_static(prefix), prefix_end(prefix))
             }
             5..8 => (Bytes::from_static(b"\0"), Bytes::from_static(b"\0")),

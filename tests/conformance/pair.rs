@@ -2,34 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use bench_harness::{
-    oracle,
-    process::{Launch, Server},
-};
+use bench_harness::{oracle, process::Server};
 use tonic::transport::Endpoint;
+
+use crate::tested;
 
 use super::{
     call::{Answer, Call, Client},
     identity::Identity,
 };
-
-/// Set to another program to test that one; a path that ends in `etcd` is started as upstream is.
-const PROGRAM_VARIABLE: &str = "PINION_BIN";
-
-/// The program under test.
-pub fn program() -> PathBuf {
-    std::env::var_os(PROGRAM_VARIABLE).map_or_else(|| env!("CARGO_BIN_EXE_pinion").into(), PathBuf::from)
-}
-
-/// How to start `program` on a data directory; not synced, as these tests never cut the power.
-fn launch(program: PathBuf, data_dir: &Path) -> Launch {
-    let launch = if program.ends_with("etcd") {
-        Launch::etcd(program, data_dir)
-    } else {
-        Launch::pinion(program, data_dir)
-    };
-    launch.arg("--unsafe-no-fsync")
-}
 
 pub struct Peer {
     pub server: Server,
@@ -38,8 +19,12 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// Not synced, as these tests never cut the power.
     async fn start(program: PathBuf, data_dir: &Path) -> Result<Self, String> {
-        let server = launch(program, data_dir).start().map_err(|error| error.to_string())?;
+        let server = tested::launch(program, data_dir)
+            .arg("--unsafe-no-fsync")
+            .start()
+            .map_err(|error| error.to_string())?;
         let endpoint = Endpoint::from_shared(server.endpoint()).map_err(|error| error.to_string())?;
         let channel = endpoint.connect().await.map_err(|error| format!("{error:?}"))?;
         let identity = Identity::ask(channel.clone()).await?;
@@ -75,7 +60,7 @@ pub struct Pair {
 
 impl Pair {
     pub async fn start() -> Result<Self, String> {
-        Self::start_with(program()).await
+        Self::start_with(tested::program()).await
     }
 
     pub async fn start_with(tested: PathBuf) -> Result<Self, String> {

@@ -47,12 +47,12 @@ impl Generator {
             0..20 => 0,
             20..57 => 1,
             57..97 => 2,
-            _ => *self.rng.pick(&[3, -1, 99, i32::MAX]),
+            _ => self.rng.pick(&[3, -1, 99, i32::MAX]),
         };
         let target = match self.rng.below(100) {
             0..20 => 0,
             20..97 => self.rng.between(1, 4) as i32,
-            _ => *self.rng.pick(&[5, -1, 99, i32::MIN]),
+            _ => self.rng.pick(&[5, -1, 99, i32::MIN]),
         };
         (order, target)
     }
@@ -76,7 +76,7 @@ impl Generator {
             88..95 => self.rng.between((self.revision - 200).max(0), self.revision + 2),
             95..98 => self.rng.between(0, self.revision),
             98 => -self.rng.between(1, 3),
-            _ => *self.rng.pick(&[i64::MIN, i64::MAX]),
+            _ => self.rng.pick(&[i64::MIN, i64::MAX]),
         }
     }
 }

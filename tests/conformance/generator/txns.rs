@@ -70,18 +70,18 @@ impl Generator {
     }
 
     fn compares(&mut self) -> Vec<pb::Compare> {
-        let count = *self.rng.pick(&[0, 1, 1, 1, 2, 3]);
+        let count = self.rng.pick(&[0, 1, 1, 1, 2, 3]);
         (0..count).map(|_| self.compare()).collect()
     }
 
     fn compare(&mut self) -> pb::Compare {
         let target = match self.rng.below(100) {
             0..97 => self.rng.below(5) as i32,
-            _ => *self.rng.pick(&[5, -1, 100]),
+            _ => self.rng.pick(&[5, -1, 100]),
         };
         let result = match self.rng.below(100) {
             0..97 => self.rng.below(4) as i32,
-            _ => *self.rng.pick(&[4, -1, 100]),
+            _ => self.rng.pick(&[4, -1, 100]),
         };
         // The union belongs to the target, to another target, or is missing.
         let union = match self.rng.below(100) {
@@ -93,7 +93,7 @@ impl Generator {
             0..3 => 0,
             3..8 => generator.rng.between((generator.revision - 50).max(0), generator.revision + 1),
             8 => generator.rng.between(-2, 2),
-            _ => *generator.rng.pick(&[i64::MIN, i64::MAX]),
+            _ => generator.rng.pick(&[i64::MIN, i64::MAX]),
         };
         let target_union = union.and_then(|union| {
             Some(match union {
@@ -110,7 +110,7 @@ impl Generator {
     }
 
     fn ops(&mut self, depth: u32) -> Vec<pb::RequestOp> {
-        let count = *self.rng.pick(&[0, 1, 1, 2, 2, 3, 4, 6]);
+        let count = self.rng.pick(&[0, 1, 1, 2, 2, 3, 4, 6]);
         (0..count).map(|_| self.any_op(depth)).collect()
     }
 

@@ -42,7 +42,7 @@ impl Generator {
         let lease = match self.rng.below(100) {
             0..93 => 0,
             93..97 => self.rng.between(1, 5),
-            _ => *self.rng.pick(&[-1, i64::MIN, i64::MAX]),
+            _ => self.rng.pick(&[-1, i64::MIN, i64::MAX]),
         };
         let value = if ignore_value && self.rng.percent(85) { Bytes::new() } else { self.value() };
         pb::PutRequest { key, value, lease, prev_kv: self.rng.percent(40), ignore_value, ignore_lease }
@@ -50,7 +50,7 @@ impl Generator {
 
     pub(super) fn value(&mut self) -> Bytes {
         if self.rng.percent(70) {
-            Bytes::from_static(*self.rng.pick(&VALUES))
+            Bytes::from_static(self.rng.pick(&VALUES))
         } else {
             Bytes::from(self.rng.below(10_000).to_string())
         }
@@ -58,7 +58,7 @@ impl Generator {
 
     /// Around the limit for requests, and around the limit of gRPC messages.
     fn enlarge(&mut self, put: &mut pb::PutRequest) {
-        let limit = *self.rng.pick(&[REQUEST_BYTES_MAX, REQUEST_BYTES_MAX + GRPC_OVERHEAD_BYTES]);
+        let limit = self.rng.pick(&[REQUEST_BYTES_MAX, REQUEST_BYTES_MAX + GRPC_OVERHEAD_BYTES]);
         let shift = ENVELOPE_BYTES + put.key.len() + self.rng.below(500) as usize;
         let size = if self.rng.percent(50) { limit - shift } else { limit + shift };
         put.value = vec![b'L'; size].into();
@@ -80,7 +80,7 @@ impl Generator {
             78..84 => self.rng.between(0, self.compacted.max(1)),
             84..90 => self.revision + self.rng.between(1, 1_000),
             90..94 => 0,
-            _ => *self.rng.pick(&[-1, -2, i64::MIN, i64::MAX]),
+            _ => self.rng.pick(&[-1, -2, i64::MIN, i64::MAX]),
         };
         pb::CompactionRequest { revision, physical: self.rng.percent(30) }
     }

@@ -1,0 +1,150 @@
+//! Crash: real kills of a real server on a real disk, under load, by clients that remember what they were told.
+//!
+//! | variable       | meaning                                                   |
+//! |----------------|-----------------------------------------------------------|
+//! | `PINION_KILLS` | kills in all (default 50)                                 |
+//! | `PINION_SEED`  | seed of the random moments (default 1); the load is random |
+//! | `PINION_BIN`   | the program to test instead of the one just built         |
+
+#[path = "conformance/seeded.rs"]
+mod seeded;
+#[path = "tested/launch.rs"]
+mod tested;
+
+mod crash {
+    pub mod ledger;
+    pub mod rounds;
+    pub mod writers;
+}
+
+use std::{
+    os::unix::process::ExitStatusExt,
+    path::Path,
+    process::{Command, ExitStatus},
+    time::Duration,
+};
+
+use bench_harness::{
+    oracle,
+    process::{Error, Kind, Launch, Server},
+};
+use crash::{
+    rounds::{Campaign, block_on},
+    writers,
+};
+
+/// A graceful end under load may take so long on the slowest machine.
+const GRACE: Duration = Duration::from_secs(60);
+
+fn number(variable: &str, default: u64) -> u64 {
+    match std::env::var(variable) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{variable}={text}: not a number")),
+        Err(_) => default,
+    }
+}
+
+/// Beside the build, so on a real disk.
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("make a directory")
+}
+
+fn upstream(data_dir: &Path) -> Launch {
+    Launch::etcd(oracle::program("etcd").unwrap_or_else(|missing| panic!("{missing}")), data_dir)
+}
+
+fn kill_rounds(name: &str, rounds: u64, args: &[&str]) {
+    let (directory, seed) = (directory(), number("PINION_SEED", 1));
+    let mut campaign = Campaign::begin_tested(&directory.path().join("data"), args, seed)
+        .unwrap_or_else(|why| panic!("{name}: {why}"));
+    for round in 1..=rounds {
+        campaign.kill_round().unwrap_or_else(|wrong| panic!("{name}, seed {seed}, kill {round}: {wrong}"));
+    }
+    println!(
+        "{name}: {rounds} kills under load and {} during a start, {} acknowledged writes, none missing",
+        campaign.killed_starting,
+        campaign.ledger.acknowledged()
+    );
+    assert!(campaign.ledger.acknowledged() > 0, "the clients never got an answer: nothing was tested");
+}
+
+#[test]
+fn acknowledged_writes_survive_kills() {
+    let kills = number("PINION_KILLS", 50);
+    kill_rounds("segments as by default", kills - kills / 2, &[]);
+    // Segments so small that kills meet the change from one to the next.
+    let small = ["--wal-segment-bytes=1048576"];
+    let args: &[&str] = if tested::kind(&tested::program()) == Kind::Pinion { &small } else { &[] };
+    kill_rounds("small segments", kills / 2, args);
+}
+
+/// Ends a server with SIGTERM under load, and checks that nothing acknowledged is missing afterwards.
+fn terminated_under_load(launch: Launch) -> ExitStatus {
+    let mut status = None;
+    let mut campaign =
+        Campaign::begin(launch, number("PINION_SEED", 1)).unwrap_or_else(|why| panic!("{why}"));
+    let terminate = |server: &mut Server| {
+        status = Some(server.terminate(GRACE).map_err(|error| error.to_string())?);
+        Ok(())
+    };
+    campaign.load_until(Duration::from_millis(800), terminate).unwrap_or_else(|wrong| panic!("{wrong}"));
+    campaign.server.start_again().unwrap_or_else(|error| panic!("{error}"));
+    campaign.verify().unwrap_or_else(|wrong| panic!("{wrong}"));
+    status.expect("it was terminated")
+}
+
+#[test]
+fn a_graceful_stop_under_load_loses_nothing_and_ends_as_upstream_does() {
+    let directory = directory();
+    let tested = terminated_under_load(tested::launch(tested::program(), &directory.path().join("tested")));
+    let upstream = terminated_under_load(upstream(&directory.path().join("upstream")));
+    let ending = |status: ExitStatus| (status.code(), status.signal());
+    assert_eq!(ending(tested), ending(upstream), "exit code and signal, tested and upstream");
+}
+
+#[test]
+fn a_second_process_on_the_same_directory_is_refused() {
+    let directory = directory();
+    let data_dir = directory.path().join("data");
+    let mut first = Campaign::begin_tested(&data_dir, &[], 1).unwrap_or_else(|why| panic!("{why}"));
+    if tested::kind(&tested::program()) == Kind::Etcd {
+        // Upstream waits for the lock instead.
+        return;
+    }
+    let second =
+        tested::launch(tested::program(), &data_dir).log(directory.path().join("second.log")).start();
+    match second {
+        Err(Error::Exited { status, tail, .. }) => {
+            assert!(!status.success(), "ended with {status}");
+            let path = data_dir.to_str().expect("a plain path");
+            assert!(tail.contains(path), "the message does not name the directory:\n{tail}");
+        }
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("a second process took the same data directory"),
+    }
+    first.verify().unwrap_or_else(|wrong| panic!("the first process suffered: {wrong}"));
+}
+
+/// The check checked: the data directory is swapped for an older copy of itself.
+#[test]
+fn a_lost_tail_is_noticed() {
+    let directory = directory();
+    let data_dir = directory.path().join("data");
+    let older = directory.path().join("older");
+    let stop = |server: &mut Server| server.terminate(GRACE).map(drop).map_err(|error| error.to_string());
+    let mut campaign = Campaign::begin(upstream(&data_dir), 1).unwrap_or_else(|why| panic!("{why}"));
+    for keep in [true, false] {
+        campaign.load_until(Duration::from_millis(400), stop).unwrap_or_else(|why| panic!("{why}"));
+        if keep {
+            let copied = Command::new("cp").arg("-a").args([&data_dir, &older]).status().expect("run cp");
+            assert!(copied.success());
+            campaign.server.start_again().unwrap_or_else(|error| panic!("{error}"));
+        }
+    }
+    std::fs::remove_dir_all(&data_dir).expect("remove the newer directory");
+    std::fs::rename(&older, &data_dir).expect("put the older one in its place");
+    campaign.server.start_again().unwrap_or_else(|error| panic!("{error}"));
+    let endpoint = campaign.server.endpoint();
+    let wrong =
+        block_on(writers::verify(&endpoint, &mut campaign.ledger)).expect_err("a loss must be noticed");
+    println!("noticed: {wrong}");
+}
