@@ -1,7 +1,26 @@
 //! Deterministic evaluation: a request and the state in, a response and the new state out.
 //!
-//! Pure: no I/O, clock or randomness. The same log gives the same state on every member.
+//! Pure: no I/O, clock or randomness. The same log gives the same state on every member. Owned by one shard.
+//!
+//! A request passes [`validate`] before it is proposed (what is wrong with it alone), and the [`StateMachine`] when its
+//! entry is committed (what is wrong with it in this state). What is refused changes nothing. Facts about behaviour
+//! are etcd's: `server/etcdserver/{apply,txn}`, `server/etcdserver/api/v3rpc/key.go` of v3.7.
 
+mod codec;
+mod cursor;
+mod machine;
+mod range;
 mod request;
+mod sort;
+mod stream;
+mod txn;
+pub mod validate;
 
+pub use codec::DecodeError;
+pub use cursor::RangeCursor;
+pub use machine::StateMachine;
 pub use request::{Error, Request, Response};
+pub use stream::{RangeStream, StreamStep};
+
+#[cfg(test)]
+mod tests;

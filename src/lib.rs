@@ -37,6 +37,7 @@ pub mod env;
 pub mod limits;
 pub mod logging;
 pub mod metrics;
+pub mod mvcc;
 pub mod pb;
 pub mod shard;
 pub mod types;

@@ -1,6 +1,6 @@
 //! What goes through the log, what comes back, and what can go wrong.
 
-use crate::pb::etcdserverpb as pb;
+use crate::{mvcc, pb::etcdserverpb as pb};
 
 /// A write, as carried by a log entry.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,8 +43,21 @@ pub enum Error {
     Compacted,
     #[error("required revision is a future revision")]
     FutureRevision,
-    #[error("not supported on a range stream")]
-    RangeStreamUnsupported,
+    /// Unimplemented; etcd's text (v3rpc/key.go) is not one of rpctypes' errors.
+    #[error("RangeStream does not support custom sort orders")]
+    RangeStreamSortOrder,
+    /// Unimplemented, as above.
+    #[error("RangeStream does not support revision filters")]
+    RangeStreamFilters,
     #[error("request is too large")]
     RequestTooLarge,
+}
+
+impl From<mvcc::Error> for Error {
+    fn from(error: mvcc::Error) -> Self {
+        match error {
+            mvcc::Error::Compacted => Self::Compacted,
+            mvcc::Error::FutureRevision => Self::FutureRevision,
+        }
+    }
 }

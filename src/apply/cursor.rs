@@ -1,0 +1,40 @@
+//! A long range, resumed slice by slice at its fixed revision so that it never holds up writes.
+
+use super::{Error, StateMachine, range::Evaluation};
+use crate::{mvcc::Pin, pb::etcdserverpb as pb, types::Revision};
+
+/// A range under way. Holds back the freeing of its revision until dropped.
+pub struct RangeCursor {
+    evaluation: Option<Evaluation>,
+    pin: Pin,
+}
+
+impl RangeCursor {
+    /// Fixes the revision: the state the response shows is that of this moment.
+    pub fn new(state: &StateMachine, request: &pb::RangeRequest) -> Result<Self, Error> {
+        Self::with_total(state, request, true)
+    }
+
+    /// Without `with_total` the response's count is of no use unless `count_only` is set.
+    pub(super) fn with_total(
+        state: &StateMachine,
+        request: &pb::RangeRequest,
+        with_total: bool,
+    ) -> Result<Self, Error> {
+        let store = state.store();
+        store.at(request.revision)?;
+        let read = if request.revision > 0 { Revision(request.revision) } else { store.revision() };
+        let evaluation = Evaluation::new(request, store.revision().0, with_total);
+        Ok(Self { evaluation: Some(evaluation), pin: store.pin(read) })
+    }
+
+    /// Goes on by about `budget` pairs; the response when there is nothing left, and only once.
+    pub fn step(&mut self, state: &StateMachine, budget: usize) -> Option<pb::RangeResponse> {
+        let evaluation = self.evaluation.as_mut().expect("a finished range is not stepped");
+        let snapshot = state.store().at_pin(&self.pin);
+        if !evaluation.advance(&snapshot, budget) {
+            return None;
+        }
+        self.evaluation.take().map(Evaluation::finish)
+    }
+}

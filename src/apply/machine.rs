@@ -1,0 +1,98 @@
+//! The replicated state: applies committed requests in log order, answers reads.
+
+use super::{Error, Request, Response, range::Evaluation, txn, validate};
+use crate::{
+    mvcc::{Span, Store},
+    pb::etcdserverpb as pb,
+    types::{LogIndex, Revision},
+};
+
+/// One keyspace's state. Headers of its responses carry only the revision.
+#[derive(Default)]
+pub struct StateMachine {
+    store: Store,
+    applied: LogIndex,
+}
+
+impl StateMachine {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Applies the request of log entry `index`; an entry may carry several. An error changes nothing but
+    /// [`StateMachine::applied`].
+    pub fn apply(&mut self, index: LogIndex, request: &Request) -> Result<Response, Error> {
+        self.mark_applied(index);
+        Ok(match request {
+            Request::Put(put) => Response::Put(txn::put(&mut self.store, put)?),
+            Request::DeleteRange(delete) => Response::DeleteRange(txn::delete_range(&mut self.store, delete)),
+            Request::Txn(request) => Response::Txn(txn::write(&mut self.store, request)?),
+            Request::Compact(compact) => {
+                self.store.compact(compact.revision)?;
+                let header = Some(super::range::header(self.store.revision().0));
+                Response::Compact(pb::CompactionResponse { header })
+            }
+        })
+    }
+
+    /// An entry without requests was applied.
+    pub fn mark_applied(&mut self, index: LogIndex) {
+        assert!(index >= self.applied, "entries are applied in log order");
+        self.applied = index;
+    }
+
+    /// A range answered at once, for spans known to be small. Others use a [`RangeCursor`](super::RangeCursor).
+    pub fn range(&self, request: &pb::RangeRequest) -> Result<pb::RangeResponse, Error> {
+        let snapshot = self.store.at(request.revision)?;
+        Ok(Evaluation::new(request, self.store.revision().0, true).run(&snapshot))
+    }
+
+    /// A transaction for which [`validate::is_read_only`] holds.
+    pub fn read_txn(&self, request: &pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
+        assert!(validate::is_read_only(request), "a transaction that may write goes through the log");
+        txn::read(&self.store, request)
+    }
+
+    pub fn revision(&self) -> Revision {
+        self.store.revision()
+    }
+
+    /// -1 before the first compaction.
+    pub fn compact_revision(&self) -> Revision {
+        self.store.compacted()
+    }
+
+    pub fn applied(&self) -> LogIndex {
+        self.applied
+    }
+
+    /// Bytes of all versions, those included that wait to be freed.
+    pub fn size_bytes(&self) -> u64 {
+        self.store.bytes() as u64
+    }
+
+    /// Bytes of the versions that can still be read.
+    pub fn size_in_use_bytes(&self) -> u64 {
+        self.store.bytes_in_use() as u64
+    }
+
+    /// Keys that exist now.
+    pub fn key_count(&self) -> u64 {
+        self.store.live_keys()
+    }
+
+    /// One slice of physical compaction, about `budget_keys` records; true when nothing is left that may be freed
+    /// now. Has no influence on any response.
+    pub fn compact_step(&mut self, budget_keys: usize) -> bool {
+        self.store.compact_step(budget_keys)
+    }
+
+    /// Whether a range over this request's keys can be long.
+    pub fn is_point(request: &pb::RangeRequest) -> bool {
+        matches!(Span::new(&request.key, &request.range_end), Span::One(_))
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+}

@@ -1,0 +1,155 @@
+//! Evaluation of one range request, whole or slice by slice (`executeRange` in etcd's etcdserver/txn/range.go).
+
+use super::{
+    sort,
+    validate::{has_revision_filters, in_key_order},
+};
+use crate::{
+    mvcc::{Pos, Snapshot, Span},
+    pb::{
+        etcdserverpb::{self as pb, range_request::SortTarget},
+        mvccpb::KeyValue,
+    },
+};
+
+/// Work of building one pair, in units of counting one key.
+const BUILD_COST: usize = 16;
+
+/// A range under way. Every call must bring a snapshot of the same revision.
+pub struct Evaluation {
+    request: pb::RangeRequest,
+    header_revision: i64,
+    /// Where to go on; the request's key at first.
+    next_key: Vec<u8>,
+    /// Pairs the response can need; 0 and below: all.
+    keep_max: i64,
+    /// Stop at this many keys (0: never) unless the total is asked for.
+    limit: i64,
+    with_total: bool,
+    kvs: Vec<KeyValue>,
+    total: i64,
+}
+
+impl Evaluation {
+    /// `header_revision` is the revision the response shows: the newest one, whatever revision is read. Without
+    /// `with_total` the count ends at the limit.
+    pub fn new(request: &pb::RangeRequest, header_revision: i64, with_total: bool) -> Self {
+        // etcd reads one more than the limit to know about `more`, and everything if the result is filtered or sorted
+        // later. The order "none" with a target other than the key counts as unsorted here, and is sorted later all
+        // the same: the first keys in key order, sorted by the target (`rangeLimit`, `sortRangeResults`).
+        let limit = if !in_key_order(request) || has_revision_filters(request) {
+            0
+        } else if request.limit > 0 {
+            request.limit.saturating_add(1)
+        } else {
+            0
+        };
+        let keep_max = if limit == 0 && request.limit > 0 && !sort::is_needed(request) {
+            request.limit.saturating_add(1)
+        } else {
+            limit
+        };
+        Self {
+            request: request.clone(),
+            header_revision,
+            next_key: Vec::new(),
+            keep_max,
+            limit,
+            with_total: with_total || request.count_only,
+            kvs: Vec::new(),
+            total: 0,
+        }
+    }
+
+    /// The whole response at once.
+    pub fn run(mut self, snapshot: &Snapshot<'_>) -> pb::RangeResponse {
+        let finished = self.advance(snapshot, usize::MAX / BUILD_COST);
+        assert!(finished, "the budget is boundless");
+        self.finish()
+    }
+
+    /// Builds up to about `budget` pairs, or counts 16 times as many keys. True when everything was seen.
+    pub fn advance(&mut self, snapshot: &Snapshot<'_>, budget: usize) -> bool {
+        let mut left = budget * BUILD_COST;
+        let key = if self.next_key.is_empty() { &self.request.key[..] } else { &self.next_key[..] };
+        let mut last = None;
+        for hit in snapshot.scan(Span::new(key, &self.request.range_end)) {
+            if left == 0
+                && let Some(last) = last
+            {
+                self.next_key = snapshot.record(last).key.to_vec();
+                self.next_key.push(0);
+                return false;
+            }
+            last = Some(hit.pos);
+            left = left.saturating_sub(1);
+            if !hit.exists {
+                continue;
+            }
+            let wanted =
+                !self.request.count_only && (self.keep_max <= 0 || (self.kvs.len() as i64) < self.keep_max);
+            if !wanted && self.limit > 0 && !self.with_total {
+                return true;
+            }
+            self.total += 1;
+            if wanted {
+                left = left.saturating_sub(BUILD_COST - 1);
+                if let Some(kv) = self.build(snapshot, hit.pos) {
+                    self.kvs.push(kv);
+                }
+            }
+        }
+        true
+    }
+
+    pub fn finish(self) -> pb::RangeResponse {
+        let Self { request, header_revision, mut kvs, total, .. } = self;
+        sort::sort(&mut kvs, &request);
+        let more = request.limit > 0 && kvs.len() as i64 > request.limit;
+        if more {
+            kvs.truncate(request.limit as usize);
+        }
+        if request.keys_only {
+            for kv in &mut kvs {
+                kv.value.clear();
+            }
+        }
+        pb::RangeResponse { header: Some(header(header_revision)), kvs, more, count: total }
+    }
+
+    fn build(&self, snapshot: &Snapshot<'_>, pos: Pos) -> Option<KeyValue> {
+        let request = &self.request;
+        let record = snapshot.record(pos);
+        let outside =
+            |revision: i64, min: i64, max: i64| (max != 0 && revision > max) || (min != 0 && revision < min);
+        if outside(record.main, request.min_mod_revision, request.max_mod_revision)
+            || outside(record.create, request.min_create_revision, request.max_create_revision)
+        {
+            return None;
+        }
+        let mut kv =
+            key_value(snapshot, pos, !request.keys_only || request.sort_target == SortTarget::Value as i32);
+        if request.keys_only && request.sort_target != SortTarget::Value as i32 {
+            // etcd answers these from its index, which does not know the lease (`FastKeysOnly`).
+            kv.lease = 0;
+        }
+        Some(kv)
+    }
+}
+
+pub fn header(revision: i64) -> pb::ResponseHeader {
+    pb::ResponseHeader { revision, ..pb::ResponseHeader::default() }
+}
+
+/// The record at `pos` as the API shows it.
+pub fn key_value(snapshot: &Snapshot<'_>, pos: Pos, with_value: bool) -> KeyValue {
+    let record = snapshot.record(pos);
+    KeyValue {
+        key: snapshot.share(pos, record.key),
+        create_revision: record.create,
+        mod_revision: record.main,
+        version: record.version,
+        value: if with_value { snapshot.share(pos, record.value) } else { Default::default() },
+        lease: record.lease,
+    }
+}

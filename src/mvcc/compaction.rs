@@ -1,0 +1,89 @@
+//! Freeing what compaction made unreadable, slice by slice.
+//!
+//! First the log is walked from the last finished compaction to the new one: each version there supersedes what its
+//! key had before, so the cost follows the number of writes in between, not the number of keys. Then chunks that are
+//! mostly dead are rewritten.
+//!
+//! Of each key the newest version at or below the compacted revision survives, unless it is a tombstone below it; a
+//! tombstone exactly at the revision stays until the next compaction, because a watch may start there
+//! (`keyIndex.doCompact` in etcd's storage/mvcc/key_index.go).
+
+use super::{Store, log::Pos};
+
+/// How far freeing has come.
+#[derive(Debug, Default)]
+pub struct Sweep {
+    /// Everything below this revision has been freed.
+    done: i64,
+    stage: Stage,
+}
+
+#[derive(Debug, Default)]
+enum Stage {
+    #[default]
+    Idle,
+    /// Forgetting superseded versions up to `target`; `at` is the next record to look at.
+    Forget { target: i64, at: Pos },
+    /// Rewriting chunks; `slot` is the next one to look at.
+    Rewrite { target: i64, slot: usize },
+}
+
+impl Store {
+    /// Visits about `budget` records. True when nothing is left that may be freed now; revisions held by a
+    /// [`Pin`](super::Pin) are taken up by the next call after it is dropped.
+    pub fn compact_step(&mut self, budget: usize) -> bool {
+        let mut left = budget.max(1);
+        loop {
+            match self.sweep.stage {
+                Stage::Idle => {
+                    let target = self.floor();
+                    if target <= self.sweep.done {
+                        return true;
+                    }
+                    // Revision `done` is walked again: its tombstones are due now.
+                    let at = self.log.after(self.sweep.done - 1);
+                    self.sweep.stage = Stage::Forget { target, at };
+                }
+                Stage::Forget { target, at } => self.forget(target, at, &mut left),
+                Stage::Rewrite { target, slot } => self.rewrite(target, slot, &mut left),
+            }
+            if left == 0 {
+                return false;
+            }
+        }
+    }
+
+    fn forget(&mut self, target: i64, mut at: Pos, left: &mut usize) {
+        let mut key = Vec::new();
+        while let Some((pos, record, following)) = self.log.next(at) {
+            if record.main > target {
+                break;
+            }
+            let gone_too = record.tombstone && record.main < target;
+            key.clear();
+            key.extend_from_slice(record.key);
+            let log = &mut self.log;
+            let until = if gone_too { Pos(pos.0 + 1) } else { pos };
+            self.index.forget(&key, until, |dead| log.kill(dead));
+            at = following;
+            *left -= 1;
+            if *left == 0 {
+                self.sweep.stage = Stage::Forget { target, at };
+                return;
+            }
+        }
+        self.sweep.stage = Stage::Rewrite { target, slot: 0 };
+    }
+
+    fn rewrite(&mut self, target: i64, slot: usize, left: &mut usize) {
+        let Some(run) = self.log.sparse_run(slot) else {
+            self.sweep.done = target;
+            self.sweep.stage = Stage::Idle;
+            return;
+        };
+        let index = &mut self.index;
+        let (seen, next) = self.log.rewrite(run, |record, old, new| index.replace(record.key, old, new));
+        *left = left.saturating_sub(seen);
+        self.sweep.stage = Stage::Rewrite { target, slot: next };
+    }
+}

@@ -1,0 +1,262 @@
+//! The store: log and index together, the current revision, reads at a revision and write transactions.
+
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
+
+use bytes::Bytes;
+
+use super::{
+    Span,
+    compaction::Sweep,
+    index::{Hits, Index, Versions},
+    log::{Log, Pos},
+    record::Record,
+};
+use crate::types::Revision;
+
+/// A revision that cannot be read or compacted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error("required revision has been compacted")]
+    Compacted,
+    #[error("required revision is a future revision")]
+    FutureRevision,
+}
+
+/// Every version of every key since the last compaction.
+pub struct Store {
+    pub(super) log: Log,
+    pub(super) index: Index,
+    pub(super) sweep: Sweep,
+    revision: i64,
+    /// -1 until the first compaction, as in etcd (storage/mvcc/kvstore.go): revision 0 can be compacted, once.
+    compacted: i64,
+    live_keys: u64,
+    pins: Rc<RefCell<BTreeMap<i64, usize>>>,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            log: Log::default(),
+            index: Index::default(),
+            sweep: Sweep::default(),
+            revision: 1,
+            compacted: -1,
+            live_keys: 0,
+            pins: Rc::default(),
+        }
+    }
+}
+
+impl Store {
+    pub fn revision(&self) -> Revision {
+        Revision(self.revision)
+    }
+
+    /// The revision of the last accepted compaction, -1 before the first.
+    pub fn compacted(&self) -> Revision {
+        Revision(self.compacted)
+    }
+
+    /// Keys that exist now.
+    pub fn live_keys(&self) -> u64 {
+        self.live_keys
+    }
+
+    /// Bytes of all versions, those included that wait to be freed.
+    pub fn bytes(&self) -> usize {
+        self.log.bytes()
+    }
+
+    /// Bytes of the versions that can still be read.
+    pub fn bytes_in_use(&self) -> usize {
+        self.log.bytes() - self.log.dead_bytes()
+    }
+
+    /// The newest state.
+    pub fn now(&self) -> Snapshot<'_> {
+        Snapshot { store: self, until: Pos::END }
+    }
+
+    /// The state at a revision; 0 and below mean the newest (`rangeKeys` in etcd's storage/mvcc/kvstore_txn.go).
+    pub fn at(&self, revision: i64) -> Result<Snapshot<'_>, Error> {
+        self.at_within(revision, self.revision)
+    }
+
+    fn at_within(&self, revision: i64, current: i64) -> Result<Snapshot<'_>, Error> {
+        if revision > current {
+            return Err(Error::FutureRevision);
+        }
+        if revision <= 0 || revision == current {
+            return Ok(self.now());
+        }
+        if revision < self.compacted {
+            return Err(Error::Compacted);
+        }
+        Ok(Snapshot { store: self, until: self.log.after(revision) })
+    }
+
+    /// The state at a pinned revision, even if it was compacted after it was pinned.
+    pub fn at_pin(&self, pin: &Pin) -> Snapshot<'_> {
+        let until = if pin.revision == self.revision { Pos::END } else { self.log.after(pin.revision) };
+        Snapshot { store: self, until }
+    }
+
+    /// Keeps the versions visible at `revision` until the pin is dropped.
+    pub fn pin(&self, revision: Revision) -> Pin {
+        assert!(
+            revision.0 <= self.revision && revision.0 >= self.compacted,
+            "only a readable revision is pinned"
+        );
+        *self.pins.borrow_mut().entry(revision.0).or_default() += 1;
+        Pin { revision: revision.0, pins: self.pins.clone() }
+    }
+
+    /// Begins a write transaction at the next revision.
+    pub fn write(&mut self) -> Write<'_> {
+        Write { next: self.revision + 1, changes: 0, store: self }
+    }
+
+    /// Makes revisions below `revision` unreadable. [`Store::compact_step`] frees them.
+    pub fn compact(&mut self, revision: i64) -> Result<(), Error> {
+        if revision <= self.compacted {
+            return Err(Error::Compacted);
+        }
+        if revision > self.revision {
+            return Err(Error::FutureRevision);
+        }
+        self.compacted = revision;
+        Ok(())
+    }
+
+    /// The revision below which versions may be freed now.
+    pub(super) fn floor(&self) -> i64 {
+        let pinned = self.pins.borrow().keys().next().copied();
+        pinned.map_or(self.compacted, |pinned| pinned.min(self.compacted))
+    }
+}
+
+/// Holds back the freeing of versions. Dropping it lets go.
+#[derive(Debug)]
+pub struct Pin {
+    revision: i64,
+    pins: Rc<RefCell<BTreeMap<i64, usize>>>,
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        let mut pins = self.pins.borrow_mut();
+        let count = pins.get_mut(&self.revision).expect("a pin is counted while it lives");
+        *count -= 1;
+        if *count == 0 {
+            pins.remove(&self.revision);
+        }
+    }
+}
+
+/// The store as of one revision.
+#[derive(Clone, Copy)]
+pub struct Snapshot<'a> {
+    store: &'a Store,
+    until: Pos,
+}
+
+impl<'a> Snapshot<'a> {
+    /// Where the key's version lies, if it exists.
+    #[inline]
+    pub fn find(&self, key: &[u8]) -> Option<Pos> {
+        self.store.index.get(key)?.before(self.until).filter(|pos| !pos.is_tombstone())
+    }
+
+    pub fn get(&self, key: &[u8]) -> Option<Record<'a>> {
+        self.find(key).map(|pos| self.record(pos))
+    }
+
+    /// The span's keys in order, keys included that do not exist at this revision. Looks at no record.
+    pub fn scan(&self, span: Span<'_>) -> Hits<'a> {
+        self.store.index.scan(span, self.until)
+    }
+
+    #[inline]
+    pub fn record(&self, pos: Pos) -> Record<'a> {
+        self.store.log.get(pos)
+    }
+
+    /// A part of the record at `pos`, shared where possible.
+    pub fn share(&self, pos: Pos, part: &[u8]) -> Bytes {
+        self.store.log.share(pos, part)
+    }
+}
+
+/// A write transaction: all its changes get one main revision and ascending sub revisions.
+///
+/// What it does is visible to its own reads at once, and counts as committed: there is no rollback, so everything
+/// that can be refused is refused before the first change.
+pub struct Write<'a> {
+    store: &'a mut Store,
+    next: i64,
+    changes: i64,
+}
+
+impl Write<'_> {
+    /// The revision the transaction's reads and responses see: the next one as soon as something changed.
+    pub fn revision(&self) -> i64 {
+        if self.changes == 0 { self.next - 1 } else { self.next }
+    }
+
+    /// The revision that puts get.
+    pub fn next_revision(&self) -> i64 {
+        self.next
+    }
+
+    /// The newest state, own changes included.
+    pub fn now(&self) -> Snapshot<'_> {
+        self.store.now()
+    }
+
+    /// Like [`Store::at`], with the transaction's own changes at [`Write::revision`].
+    pub fn at(&self, revision: i64) -> Result<Snapshot<'_>, Error> {
+        self.store.at_within(revision, self.revision())
+    }
+
+    pub fn put(&mut self, key: &[u8], value: &[u8], lease: i64) {
+        let newest = self.store.index.get(key).map(Versions::newest).filter(|pos| !pos.is_tombstone());
+        let (create, version) = match newest.map(|pos| self.store.log.get(pos)) {
+            Some(prior) => (prior.create, prior.version + 1),
+            None => (self.next, 1),
+        };
+        let (main, sub) = (self.next, self.changes);
+        let record = Record { main, sub, create, version, lease, tombstone: false, key, value };
+        let pos = self.store.log.append(&record);
+        self.store.index.push(key, pos);
+        self.store.live_keys += u64::from(newest.is_none());
+        self.changes += 1;
+    }
+
+    /// Deletes what exists in the span, in key order; returns how many keys that were.
+    pub fn delete(&mut self, span: Span<'_>) -> i64 {
+        let doomed: Vec<Pos> = self.now().scan(span).filter(|hit| hit.exists).map(|hit| hit.pos).collect();
+        let mut key = Vec::new();
+        for pos in &doomed {
+            key.clear();
+            key.extend_from_slice(self.store.log.get(*pos).key);
+            let record = Record {
+                main: self.next,
+                sub: self.changes,
+                tombstone: true,
+                key: &key,
+                ..Record::default()
+            };
+            let tombstone = self.store.log.append(&record);
+            self.store.index.push(&key, tombstone);
+            self.changes += 1;
+        }
+        self.store.live_keys -= doomed.len() as u64;
+        doomed.len() as i64
+    }
+
+    /// Ends the transaction; the revision grows if it changed anything.
+    pub fn end(self) {
+        self.store.revision = self.revision();
+    }
+}
