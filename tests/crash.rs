@@ -12,6 +12,7 @@ mod seeded;
 mod tested;
 
 mod crash {
+    pub mod damage;
     pub mod ledger;
     pub mod rounds;
     pub mod writers;
@@ -29,8 +30,9 @@ use bench_harness::{
     process::{Error, Kind, Launch, Server},
 };
 use crash::{
+    damage,
     rounds::{Campaign, block_on},
-    writers,
+    writers::{self, Values},
 };
 
 /// A graceful end under load may take so long on the slowest machine.
@@ -52,10 +54,11 @@ fn upstream(data_dir: &Path) -> Launch {
     Launch::etcd(oracle::program("etcd").unwrap_or_else(|missing| panic!("{missing}")), data_dir)
 }
 
-fn kill_rounds(name: &str, rounds: u64, args: &[&str]) {
+fn kill_rounds(name: &str, rounds: u64, args: &[&str], values: Values) {
     let (directory, seed) = (directory(), number("PINION_SEED", 1));
     let mut campaign = Campaign::begin_tested(&directory.path().join("data"), args, seed)
         .unwrap_or_else(|why| panic!("{name}: {why}"));
+    campaign.values = values;
     for round in 1..=rounds {
         campaign.kill_round().unwrap_or_else(|wrong| panic!("{name}, seed {seed}, kill {round}: {wrong}"));
     }
@@ -70,11 +73,11 @@ fn kill_rounds(name: &str, rounds: u64, args: &[&str]) {
 #[test]
 fn acknowledged_writes_survive_kills() {
     let kills = number("PINION_KILLS", 50);
-    kill_rounds("segments as by default", kills - kills / 2, &[]);
-    // Segments so small that kills meet the change from one to the next.
-    let small = ["--wal-segment-bytes=1048576"];
+    kill_rounds("segments as by default", kills - kills / 2, &[], Values::Mixed);
+    // Segments as small as they may be and large values, so that kills meet the change from one to the next.
+    let small = ["--wal-segment-bytes=16777216"];
     let args: &[&str] = if tested::kind(&tested::program()) == Kind::Pinion { &small } else { &[] };
-    kill_rounds("small segments", kills / 2, args);
+    kill_rounds("small segments", kills / 2, args, Values::Large);
 }
 
 /// Ends a server with SIGTERM under load, and checks that nothing acknowledged is missing afterwards.
@@ -122,6 +125,37 @@ fn a_second_process_on_the_same_directory_is_refused() {
         Ok(_) => panic!("a second process took the same data directory"),
     }
     first.verify().unwrap_or_else(|wrong| panic!("the first process suffered: {wrong}"));
+}
+
+/// Bytes changed in the middle of the log: what follows was acknowledged, so it is not cut off but refused, and the
+/// message names the file.
+#[test]
+fn a_damaged_log_is_refused() {
+    if tested::kind(&tested::program()) == Kind::Etcd {
+        return;
+    }
+    let directory = directory();
+    let data_dir = directory.path().join("data");
+    let mut campaign = Campaign::begin_tested(&data_dir, &[], 1).unwrap_or_else(|why| panic!("{why}"));
+    let stop = |server: &mut Server| server.terminate(GRACE).map(drop).map_err(|error| error.to_string());
+    campaign.load_until(Duration::from_millis(900), stop).unwrap_or_else(|why| panic!("{why}"));
+
+    let segment = damage::first_segment(&data_dir);
+    for spot in damage::spots(&segment) {
+        let undo = damage::flip(&segment, spot);
+        match campaign.server.start_again() {
+            Err(Error::Exited { status, tail, .. }) => {
+                assert!(!status.success(), "damage at {spot}: ended with {status}");
+                let path = segment.to_str().expect("a plain path");
+                assert!(tail.contains(path), "damage at {spot}: the message does not name {path}:\n{tail}");
+            }
+            Err(other) => panic!("damage at {spot}: {other}"),
+            Ok(()) => panic!("damage at {spot} of {} was not noticed", segment.display()),
+        }
+        undo();
+    }
+    campaign.server.start_again().unwrap_or_else(|error| panic!("undamaged again: {error}"));
+    campaign.verify().unwrap_or_else(|wrong| panic!("undamaged again: {wrong}"));
 }
 
 /// The check checked: the data directory is swapped for an older copy of itself.

@@ -4,7 +4,10 @@ use std::{os::unix::process::ExitStatusExt, path::Path, time::Duration};
 
 use bench_harness::process::{Error, Launch, Server};
 
-use super::{ledger::Ledger, writers};
+use super::{
+    ledger::Ledger,
+    writers::{self, Load, Values},
+};
 use crate::{seeded::Rng, tested};
 
 /// A restart that takes longer has failed, on the slowest machine.
@@ -22,6 +25,7 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
 pub struct Campaign {
     pub server: Server,
     pub ledger: Ledger,
+    pub values: Values,
     rng: Rng,
     /// Kills while it was starting that met it before it was ready.
     pub killed_starting: usize,
@@ -30,7 +34,13 @@ pub struct Campaign {
 impl Campaign {
     pub fn begin(launch: Launch, seed: u64) -> Result<Self, String> {
         let server = launch.ready_timeout(READY_TIMEOUT).start().map_err(|error| error.to_string())?;
-        Ok(Self { server, ledger: Ledger::default(), rng: Rng::new(seed), killed_starting: 0 })
+        Ok(Self {
+            server,
+            ledger: Ledger::default(),
+            values: Values::Mixed,
+            rng: Rng::new(seed),
+            killed_starting: 0,
+        })
     }
 
     pub fn begin_tested(data_dir: &Path, args: &[&str], seed: u64) -> Result<Self, String> {
@@ -51,13 +61,12 @@ impl Campaign {
         if let Some(revision) = compact_at {
             self.ledger.compaction_sent(revision);
         }
-        let ledger = &self.ledger;
+        let (ledger, load) = (&self.ledger, Load { values: self.values, compact_at, seed });
         let (ended, diaries) = std::thread::scope(|scope| {
-            let load =
-                scope.spawn(move || block_on(writers::write_until_cut(&endpoint, ledger, compact_at, seed)));
+            let writing = scope.spawn(move || block_on(writers::write_until_cut(&endpoint, ledger, load)));
             std::thread::sleep(pause);
             let ended = how(&mut self.server);
-            (ended, load.join().expect("the writers do not panic"))
+            (ended, writing.join().expect("the writers do not panic"))
         });
         ended?;
         for diary in diaries? {

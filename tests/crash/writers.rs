@@ -25,6 +25,22 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 const HISTORY_READS: usize = 300;
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// What is written.
+#[derive(Clone, Copy, Debug)]
+pub enum Values {
+    Mixed,
+    /// Megabytes within milliseconds.
+    Large,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    pub values: Values,
+    /// A revision to compact at in between.
+    pub compact_at: Option<i64>,
+    pub seed: u64,
+}
+
 /// Connects with the first request: the server may be gone by then, which is that request's failure.
 fn client(endpoint: &str) -> Result<KvClient<Channel>, String> {
     let endpoint = Endpoint::from_shared(endpoint.to_owned()).map_err(|error| error.to_string())?;
@@ -37,8 +53,11 @@ fn key(writer: usize, name: &str) -> Bytes {
 }
 
 /// The number, then padding of a length that differs from write to write, so that records end everywhere.
-fn value(number: u64, rng: &mut Rng) -> Bytes {
-    let padding_max = rng.pick(&[1, 100, 700, 700, 700, 4_000, 4_000, 60_000]);
+fn value(number: u64, values: Values, rng: &mut Rng) -> Bytes {
+    let padding_max = match values {
+        Values::Mixed => rng.pick(&[1, 100, 700, 700, 700, 4_000, 4_000, 60_000]),
+        Values::Large => rng.pick(&[700, 60_000, 200_000]),
+    };
     format!("{number} {}", "x".repeat(rng.below(padding_max) as usize)).into()
 }
 
@@ -53,8 +72,8 @@ fn put(key: Bytes, value: Bytes) -> pb::RequestOp {
     pb::RequestOp { request: Some(request) }
 }
 
-fn transaction(writer: usize, number: u64, rng: &mut Rng) -> pb::TxnRequest {
-    let value = value(number, rng);
+fn transaction(writer: usize, number: u64, values: Values, rng: &mut Rng) -> pb::TxnRequest {
+    let value = value(number, values, rng);
     let odd = key(writer, "odd");
     let second = if number % 2 == 1 {
         put(odd, value.clone())
@@ -66,19 +85,15 @@ fn transaction(writer: usize, number: u64, rng: &mut Rng) -> pb::TxnRequest {
 }
 
 /// All writers at once, until the server answers no more, and a compaction in between.
-pub async fn write_until_cut(
-    endpoint: &str,
-    ledger: &Ledger,
-    compact_at: Option<i64>,
-    seed: u64,
-) -> Result<Vec<Diary>, String> {
+pub async fn write_until_cut(endpoint: &str, ledger: &Ledger, load: Load) -> Result<Vec<Diary>, String> {
     let client = client(endpoint)?;
     let writers = (0..WRITERS).map(|writer| {
-        let rng = Rng::new(seed ^ (writer as u64) << 32);
-        tokio::spawn(write(client.clone(), writer, ledger.number_of(writer), rng))
+        let rng = Rng::new(load.seed ^ (writer as u64) << 32);
+        let diary = Diary { writer, tried: ledger.number_of(writer), ..Diary::default() };
+        tokio::spawn(write(client.clone(), diary, load.values, rng))
     });
     let writers = writers.collect::<Vec<_>>();
-    if let Some(revision) = compact_at {
+    if let Some(revision) = load.compact_at {
         compact(client, revision).await?;
     }
     let mut diaries = Vec::new();
@@ -90,14 +105,14 @@ pub async fn write_until_cut(
 
 async fn write(
     mut client: KvClient<Channel>,
-    writer: usize,
-    from: u64,
+    mut diary: Diary,
+    values: Values,
     mut rng: Rng,
 ) -> Result<Diary, String> {
-    let mut diary = Diary { writer, tried: from, ..Diary::default() };
+    let writer = diary.writer;
     loop {
         diary.tried += 1;
-        match client.txn(transaction(writer, diary.tried, &mut rng)).await {
+        match client.txn(transaction(writer, diary.tried, values, &mut rng)).await {
             Ok(answer) => {
                 let header = answer.into_inner().header.ok_or("a transaction's answer without a header")?;
                 diary.acknowledged.push(Acknowledged { number: diary.tried, revision: header.revision });
