@@ -27,7 +27,6 @@ const VERSION_PREFIX: &str = "pinion data ";
 
 /// An open data directory. Dropping it releases the locks.
 pub struct DataDir<E: Env> {
-    env: E,
     member: PathBuf,
     wal_dir: Option<PathBuf>,
     _locks: Vec<<E::Disk as Disk>::Lock>,
@@ -35,25 +34,23 @@ pub struct DataDir<E: Env> {
 
 impl<E: Env> DataDir<E> {
     /// Creates what is missing, takes the locks and checks the version.
-    pub async fn open(env: E, data_dir: &Path, wal_dir: Option<&Path>) -> Result<Self, WalError> {
+    pub async fn open(env: &E, data_dir: &Path, wal_dir: Option<&Path>) -> Result<Self, WalError> {
         let member = data_dir.join("member");
-        let mut locks = vec![lock(&env, &member).await?];
+        let mut locks = vec![lock(env, &member).await?];
         if let Some(wal_dir) = wal_dir {
-            locks.push(lock(&env, wal_dir).await?);
+            locks.push(lock(env, wal_dir).await?);
         }
-        check_version(&env, &member).await?;
-        Ok(Self { env, member, wal_dir: wal_dir.map(Path::to_path_buf), _locks: locks })
+        check_version(env, &member).await?;
+        Ok(Self { member, wal_dir: wal_dir.map(Path::to_path_buf), _locks: locks })
     }
 
-    /// The directory of a shard's log, created if it is missing.
-    pub async fn wal(&self, shard: ShardId) -> Result<PathBuf, WalError> {
+    /// The directory of a shard's log, which the log creates.
+    pub fn wal(&self, shard: ShardId) -> PathBuf {
         let name = format!("shard-{shard}");
-        let path = match &self.wal_dir {
+        match &self.wal_dir {
             Some(dir) => dir.join(name),
             None => self.member.join(name).join("wal"),
-        };
-        create_dir(&self.env, &path).await?;
-        Ok(path)
+        }
     }
 }
 

@@ -24,7 +24,7 @@ mod tests;
 
 use std::{future::Future, path::PathBuf, rc::Rc, time::Duration};
 
-use prometheus::{Histogram, IntGauge};
+use prometheus::{Histogram, HistogramOpts, IntGauge};
 
 pub use self::{error::WalError, format::Record, recovery::Recovery};
 use self::{
@@ -32,7 +32,8 @@ use self::{
     segment::{FileOf, Plan, Preparation, Segment},
 };
 use crate::{
-    env::{Env, File},
+    env::{Disk, Env, File},
+    limits,
     types::{LogIndex, MemberId, ShardId, Term},
 };
 
@@ -41,19 +42,31 @@ const SEGMENT_BYTES_MIN: u64 = 16 * UNIT_BYTES_MAX as u64;
 
 #[derive(Clone, Debug)]
 pub struct WalOptions {
-    /// Holds nothing but this shard's segments; exists and is locked by the caller.
+    /// Holds nothing but this shard's segments; locked by the caller, created if it is missing.
     pub dir: PathBuf,
     pub shard: ShardId,
     /// `--wal-segment-bytes`, a multiple of 64 KiB. Existing segments keep their size.
     pub segment_bytes: u64,
     /// `--wal-sector-size`; `None` takes what the device says, at least 4 KiB.
-    pub sector_bytes: Option<usize>,
+    pub sector_bytes: Option<u32>,
     /// False with `--unsafe-no-fsync`: completed writes may be lost with the machine.
     pub data_sync: bool,
     pub metrics: WalMetrics,
 }
 
 impl WalOptions {
+    /// The defaults, with metrics nobody reads.
+    pub fn new(dir: PathBuf, shard: ShardId) -> Self {
+        Self {
+            dir,
+            shard,
+            segment_bytes: limits::WAL_SEGMENT_BYTES,
+            sector_bytes: None,
+            data_sync: true,
+            metrics: WalMetrics::unregistered(),
+        }
+    }
+
     fn plan(&self, sequence: u64, epoch: u64) -> Plan {
         Plan {
             dir: self.dir.clone(),
@@ -87,6 +100,18 @@ pub struct WalMetrics {
     pub write_seconds: Histogram,
     /// Bytes written, padding included.
     pub write_bytes: IntGauge,
+}
+
+impl WalMetrics {
+    pub fn unregistered() -> Self {
+        let histogram =
+            |name| Histogram::with_opts(HistogramOpts::new(name, name)).expect("the name is valid");
+        Self {
+            fsync_seconds: histogram("wal_fsync_seconds"),
+            write_seconds: histogram("wal_write_seconds"),
+            write_bytes: IntGauge::new("wal_write_bytes", "wal_write_bytes").expect("the name is valid"),
+        }
+    }
 }
 
 /// The log of one shard.
@@ -140,6 +165,8 @@ impl<E: Env> Wal<E> {
         replay: impl FnMut(Record<'_>) -> Result<(), WalError>,
     ) -> Result<(Self, Recovery), WalError> {
         options.check()?;
+        let dir = &options.dir;
+        env.disk().create_dir(dir).await.map_err(|e| WalError::from_io("create the directory", dir, e))?;
         let resumed = recovery::recover(&env, &options, replay).await?;
         let current = resumed.current;
         let next = resumed.prepared.unwrap_or_else(|| {

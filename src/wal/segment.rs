@@ -46,7 +46,7 @@ pub struct Plan {
     pub epoch: u64,
     pub segment_bytes: u64,
     /// `--wal-sector-size`, or what the device says but at least 4 KiB.
-    pub sector_bytes: Option<usize>,
+    pub sector_bytes: Option<u32>,
     pub data_sync: bool,
 }
 
@@ -231,8 +231,8 @@ async fn open_file<E: Env>(env: &E, path: &Path, options: OpenOptions) -> Result
 const UNIT_USUAL: usize = 4096;
 
 /// The unit batches are padded to.
-pub fn unit_for(asked: Option<usize>, device: usize) -> Result<usize, WalError> {
-    let unit = asked.unwrap_or(device.max(UNIT_USUAL));
+pub fn unit_for(asked: Option<u32>, device: usize) -> Result<usize, WalError> {
+    let unit = asked.map_or(device.max(UNIT_USUAL), |bytes| bytes as usize);
     if !unit.is_power_of_two() || unit < device || unit > UNIT_BYTES_MAX {
         return Err(WalError::Options(format!(
             "--wal-sector-size={unit}: must be a power of two between {device} (what this disk needs) and \

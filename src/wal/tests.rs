@@ -9,26 +9,8 @@ use crate::{data_dir::DataDir, env::real::RealEnv};
 
 type Seen = Vec<(u64, u64, Vec<u8>)>;
 
-fn metrics() -> WalMetrics {
-    let histogram = |name: &str| {
-        prometheus::Histogram::with_opts(prometheus::HistogramOpts::new(name, name)).expect("valid name")
-    };
-    WalMetrics {
-        fsync_seconds: histogram("fsync"),
-        write_seconds: histogram("write"),
-        write_bytes: IntGauge::new("bytes", "bytes").expect("valid name"),
-    }
-}
-
 fn options(dir: PathBuf) -> WalOptions {
-    WalOptions {
-        dir,
-        shard: ShardId(0),
-        segment_bytes: SEGMENT_BYTES_MIN,
-        sector_bytes: None,
-        data_sync: true,
-        metrics: metrics(),
-    }
+    WalOptions { segment_bytes: SEGMENT_BYTES_MIN, ..WalOptions::new(dir, ShardId(0)) }
 }
 
 /// A directory on the disk that holds the build, not on a memory file system.
@@ -91,19 +73,20 @@ fn a_data_directory_is_used_by_one_process_at_a_time() {
     let dir = scratch();
     let path = dir.path().join("default.etcd");
     on_glommio(async move |env| {
-        let first = DataDir::open(env.clone(), &path, None).await.expect("a new directory opens");
-        let wal = first.wal(ShardId(0)).await.expect("the log's directory is made");
+        let first = DataDir::open(&env, &path, None).await.expect("a new directory opens");
+        let wal = first.wal(ShardId(0));
         assert_eq!(wal, path.join("member/shard-0/wal"));
-        let second = DataDir::open(env.clone(), &path, None).await.map(|_| ());
+        let second = DataDir::open(&env, &path, None).await.map(|_| ());
         assert!(matches!(second, Err(WalError::Locked { .. })), "{second:?}");
         drop(first);
-        DataDir::open(env.clone(), &path, None).await.expect("the lock was released");
+        DataDir::open(&env, &path, None).await.expect("the lock was released");
 
         std::fs::write(path.join("member/version"), "pinion data 2\n").expect("writable");
-        let newer = DataDir::open(env.clone(), &path, None).await.map(|_| ());
+        let newer = DataDir::open(&env, &path, None).await.map(|_| ());
         assert!(matches!(newer, Err(WalError::Version { .. })), "{newer:?}");
         std::fs::remove_file(path.join("member/version")).expect("removable");
-        let unversioned = DataDir::open(env, &path, None).await.map(|_| ());
+        std::fs::create_dir(path.join("member/snap")).expect("writable");
+        let unversioned = DataDir::open(&env, &path, None).await.map(|_| ());
         assert!(matches!(unversioned, Err(WalError::Options(_))), "{unversioned:?}");
     });
 }

@@ -1,0 +1,270 @@
+//! A simulated disk: files that survive crashes as far as they were synced, and faults on demand.
+//!
+//! Fault model: a write that was not durable when the machine crashed is kept, lost or torn at sector
+//! granularity, each sector on its own; creations, renames and removals not yet synced are lost from
+//! some point on; a write may fail, end short or run into a full or read-only disk; any stored byte may
+//! be flipped. Not modelled: a disk that lies about durability.
+//!
+//! Cheap to clone; all clones are the same disk. It outlives crashes, open files do not.
+
+mod media;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    cell::RefCell,
+    future::Future,
+    io,
+    path::{Path, PathBuf},
+    rc::Rc,
+    time::Duration,
+};
+
+use self::media::Media;
+use super::Sim;
+use crate::env::{Disk, File, OpenOptions};
+
+/// How long an operation takes: usually 50 to 250 microseconds, sometimes up to 20 ms.
+const LATENCY_MIN_US: u64 = 50;
+const LATENCY_SPREAD_US: u64 = 200;
+const SLOW_PERMILLE: u64 = 5;
+const SLOW_SPREAD_US: u64 = 20_000;
+
+/// What happens to one write instead of success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteFault {
+    /// Nothing is written and the call fails with this errno.
+    Errno(i32),
+    /// Only this many bytes are written, and the call says so.
+    Short(usize),
+}
+
+#[derive(Clone)]
+pub struct SimDisk {
+    sim: Sim,
+    media: Rc<RefCell<Media>>,
+}
+
+impl SimDisk {
+    /// An empty disk that takes writes of 512 bytes.
+    pub fn new(sim: &Sim) -> Self {
+        Self { sim: sim.clone(), media: Rc::default() }
+    }
+
+    /// Smallest write from now on, for files opened from now on.
+    pub fn set_unit(&self, bytes: usize) {
+        assert!(bytes.is_power_of_two() && bytes >= media::SECTOR_BYTES);
+        self.media.borrow_mut().unit = bytes;
+    }
+
+    /// Power is gone: what was not durable is kept, lost or torn as the seed says, locks are free, and
+    /// files opened before fail from now on. Stop the member's tasks first.
+    pub fn crash(&self) {
+        self.media.borrow_mut().crash(&mut |bound| self.sim.below(bound));
+    }
+
+    /// Lets `after` writes succeed and then fails one.
+    pub fn fail_write(&self, after: u64, fault: WriteFault) {
+        self.media.borrow_mut().fail_write(after, fault);
+    }
+
+    /// Bytes by which files may still grow; `None` is no limit.
+    pub fn set_free_bytes(&self, bytes: Option<u64>) {
+        self.media.borrow_mut().free_bytes = bytes;
+    }
+
+    pub fn set_read_only(&self, read_only: bool) {
+        self.media.borrow_mut().read_only = read_only;
+    }
+
+    /// Flips bits of a stored byte. False if the file does not exist or is shorter.
+    pub fn corrupt(&self, path: &Path, offset: u64, flip: u8) -> bool {
+        self.media.borrow_mut().corrupt(path, offset, flip)
+    }
+
+    /// Files and their sizes, by path.
+    pub fn files(&self) -> Vec<(PathBuf, u64)> {
+        self.media.borrow().files()
+    }
+
+    /// Writes completed so far.
+    pub fn writes(&self) -> u64 {
+        self.media.borrow().writes
+    }
+
+    async fn pause(&self) {
+        pause(&self.sim).await;
+    }
+}
+
+async fn pause(sim: &Sim) {
+    let slow = if sim.chance(SLOW_PERMILLE) { sim.below(SLOW_SPREAD_US) } else { 0 };
+    let micros = LATENCY_MIN_US + sim.below(LATENCY_SPREAD_US) + slow;
+    sim.sleep(Duration::from_micros(micros)).await;
+}
+
+impl Disk for SimDisk {
+    type File = SimFile;
+    type Lock = SimLock;
+
+    async fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.pause().await;
+        self.media.borrow_mut().create_dir(path)
+    }
+
+    async fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        self.pause().await;
+        self.media.borrow().list(path)
+    }
+
+    async fn open(&self, path: &Path, options: OpenOptions) -> io::Result<SimFile> {
+        self.pause().await;
+        let mut media = self.media.borrow_mut();
+        let inode = media.open(path, options.create)?;
+        Ok(SimFile {
+            disk: self.clone(),
+            inode,
+            unit: media.unit,
+            data_sync: options.data_sync,
+            life: media.life,
+        })
+    }
+
+    async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.pause().await;
+        self.media.borrow_mut().rename(from, to)
+    }
+
+    async fn remove(&self, path: &Path) -> io::Result<()> {
+        self.pause().await;
+        self.media.borrow_mut().remove(path)
+    }
+
+    async fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.pause().await;
+        self.media.borrow_mut().sync_dir(path)
+    }
+
+    async fn read_small(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.pause().await;
+        let media = self.media.borrow();
+        let inode = media.lookup(path)?;
+        Ok(media.read(inode, 0, usize::MAX))
+    }
+
+    async fn write_small(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        self.pause().await;
+        self.media.borrow_mut().replace(path, content)
+    }
+
+    async fn lock(&self, path: &Path) -> io::Result<SimLock> {
+        self.pause().await;
+        let mut media = self.media.borrow_mut();
+        media.open(path, true)?;
+        media.lock(path)?;
+        Ok(SimLock { disk: self.clone(), path: path.to_path_buf(), life: media.life })
+    }
+
+    fn file_system(&self, _path: &Path) -> String {
+        "simfs".into()
+    }
+}
+
+/// A held lock.
+pub struct SimLock {
+    disk: SimDisk,
+    path: PathBuf,
+    life: u64,
+}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        self.disk.media.borrow_mut().unlock(&self.path, self.life);
+    }
+}
+
+/// An open file. After a crash it only fails.
+pub struct SimFile {
+    disk: SimDisk,
+    inode: u64,
+    unit: usize,
+    data_sync: bool,
+    life: u64,
+}
+
+impl SimFile {
+    fn alive(&self) -> io::Result<()> {
+        alive(&self.disk, self.life)
+    }
+}
+
+fn alive(disk: &SimDisk, life: u64) -> io::Result<()> {
+    if disk.media.borrow().life == life { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EIO)) }
+}
+
+impl File for SimFile {
+    type Buffer = Vec<u8>;
+
+    fn unit(&self) -> usize {
+        self.unit
+    }
+
+    fn buffer(&self, content: &[u8], len: usize) -> Vec<u8> {
+        assert!(content.len() <= len && len > 0 && len.is_multiple_of(self.unit));
+        let mut buffer = Vec::with_capacity(len);
+        buffer.extend_from_slice(content);
+        buffer.resize(len, 0);
+        buffer
+    }
+
+    fn write_at(
+        &self,
+        buffer: Vec<u8>,
+        offset: u64,
+    ) -> impl Future<Output = io::Result<usize>> + use<> + 'static {
+        assert!(offset.is_multiple_of(self.unit as u64) && buffer.len().is_multiple_of(self.unit));
+        let (disk, inode, data_sync, life) = (self.disk.clone(), self.inode, self.data_sync, self.life);
+        async move {
+            alive(&disk, life)?;
+            let started = disk.media.borrow_mut().begin_write(inode, offset, &buffer);
+            pause(&disk.sim).await;
+            alive(&disk, life)?;
+            let written = started?;
+            let mut media = disk.media.borrow_mut();
+            media.writes += 1;
+            if data_sync {
+                media.make_durable(inode, offset, written);
+            }
+            Ok(written)
+        }
+    }
+
+    async fn read_at(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        assert!(offset.is_multiple_of(self.unit as u64) && len.is_multiple_of(self.unit));
+        self.disk.pause().await;
+        self.alive()?;
+        Ok(self.disk.media.borrow().read(self.inode, offset, len))
+    }
+
+    async fn size(&self) -> io::Result<u64> {
+        self.alive()?;
+        Ok(self.disk.media.borrow().size(self.inode))
+    }
+
+    async fn allocate(&self, len: u64) -> io::Result<()> {
+        self.disk.pause().await;
+        self.alive()?;
+        self.disk.media.borrow_mut().allocate(self.inode, len)
+    }
+
+    async fn sync(&self) -> io::Result<()> {
+        self.disk.pause().await;
+        self.alive()?;
+        self.disk.media.borrow_mut().sync(self.inode);
+        Ok(())
+    }
+
+    async fn close(self) -> io::Result<()> {
+        self.alive()
+    }
+}

@@ -1,0 +1,332 @@
+//! What is stored: for every file the content now and the content that would survive a crash, and the
+//! same for names.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    io,
+    path::{Path, PathBuf},
+};
+
+use super::WriteFault;
+
+/// Unit in which a crash keeps or loses what was being written.
+pub const SECTOR_BYTES: usize = 512;
+
+const OPEN_FAULTS_MAX: usize = 64;
+
+#[derive(Default)]
+struct Inode {
+    now: Vec<u8>,
+    durable: Vec<u8>,
+    /// Sectors whose two contents may differ.
+    dirty: BTreeSet<usize>,
+}
+
+#[derive(Clone, Debug)]
+enum NameChange {
+    Create { path: PathBuf, inode: u64 },
+    Rename { from: PathBuf, to: PathBuf },
+    Remove { path: PathBuf },
+}
+
+impl NameChange {
+    fn dir(&self) -> Option<&Path> {
+        match self {
+            Self::Create { path, .. } | Self::Remove { path } | Self::Rename { to: path, .. } => {
+                path.parent()
+            }
+        }
+    }
+
+    fn apply(&self, names: &mut BTreeMap<PathBuf, u64>) {
+        match self {
+            Self::Create { path, inode } => {
+                names.insert(path.clone(), *inode);
+            }
+            Self::Rename { from, to } => {
+                if let Some(inode) = names.remove(from) {
+                    names.insert(to.clone(), inode);
+                }
+            }
+            Self::Remove { path } => {
+                names.remove(path);
+            }
+        }
+    }
+}
+
+pub struct Media {
+    /// Directories are durable once created.
+    dirs: BTreeSet<PathBuf>,
+    names: BTreeMap<PathBuf, u64>,
+    durable_names: BTreeMap<PathBuf, u64>,
+    /// Changes of names not yet durable, in order.
+    changes: Vec<NameChange>,
+    inodes: BTreeMap<u64, Inode>,
+    next_inode: u64,
+    locks: BTreeSet<PathBuf>,
+    faults: VecDeque<(u64, WriteFault)>,
+    pub unit: usize,
+    pub free_bytes: Option<u64>,
+    pub read_only: bool,
+    pub writes: u64,
+    /// Counts crashes.
+    pub life: u64,
+}
+
+impl Default for Media {
+    fn default() -> Self {
+        Self {
+            dirs: BTreeSet::new(),
+            names: BTreeMap::new(),
+            durable_names: BTreeMap::new(),
+            changes: Vec::new(),
+            inodes: BTreeMap::new(),
+            next_inode: 1,
+            locks: BTreeSet::new(),
+            faults: VecDeque::new(),
+            unit: SECTOR_BYTES,
+            free_bytes: None,
+            read_only: false,
+            writes: 0,
+            life: 0,
+        }
+    }
+}
+
+fn os(errno: i32) -> io::Error {
+    io::Error::from_raw_os_error(errno)
+}
+
+impl Media {
+    pub fn fail_write(&mut self, after: u64, fault: WriteFault) {
+        assert!(self.faults.len() < OPEN_FAULTS_MAX, "faults are injected and never met");
+        self.faults.push_back((after, fault));
+    }
+
+    pub fn create_dir(&mut self, path: &Path) -> io::Result<()> {
+        self.writable()?;
+        self.dirs.extend(path.ancestors().map(Path::to_path_buf));
+        Ok(())
+    }
+
+    pub fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        if !self.dirs.contains(path) {
+            return Err(os(libc::ENOENT));
+        }
+        let children = self.names.keys().chain(&self.dirs).filter(|child| child.parent() == Some(path));
+        let names: BTreeSet<String> =
+            children.filter_map(|c| c.file_name()).map(|name| name.to_string_lossy().into_owned()).collect();
+        Ok(names.into_iter().collect())
+    }
+
+    pub fn files(&self) -> Vec<(PathBuf, u64)> {
+        self.names.iter().map(|(path, inode)| (path.clone(), self.size(*inode))).collect()
+    }
+
+    pub fn lookup(&self, path: &Path) -> io::Result<u64> {
+        self.names.get(path).copied().ok_or_else(|| os(libc::ENOENT))
+    }
+
+    pub fn open(&mut self, path: &Path, create: bool) -> io::Result<u64> {
+        match self.lookup(path) {
+            Ok(inode) => Ok(inode),
+            Err(missing) if !create => Err(missing),
+            Err(_) => {
+                self.writable()?;
+                if !path.parent().is_some_and(|dir| self.dirs.contains(dir)) {
+                    return Err(os(libc::ENOENT));
+                }
+                let inode = self.next_inode;
+                self.next_inode += 1;
+                self.inodes.insert(inode, Inode::default());
+                self.change(NameChange::Create { path: path.to_path_buf(), inode });
+                Ok(inode)
+            }
+        }
+    }
+
+    pub fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        self.writable()?;
+        self.lookup(from)?;
+        assert_eq!(from.parent(), to.parent(), "renames stay in one directory");
+        self.change(NameChange::Rename { from: from.to_path_buf(), to: to.to_path_buf() });
+        Ok(())
+    }
+
+    pub fn remove(&mut self, path: &Path) -> io::Result<()> {
+        self.writable()?;
+        self.lookup(path)?;
+        self.change(NameChange::Remove { path: path.to_path_buf() });
+        Ok(())
+    }
+
+    fn change(&mut self, change: NameChange) {
+        change.apply(&mut self.names);
+        self.changes.push(change);
+    }
+
+    pub fn sync_dir(&mut self, path: &Path) -> io::Result<()> {
+        if !self.dirs.contains(path) {
+            return Err(os(libc::ENOENT));
+        }
+        let durable_names = &mut self.durable_names;
+        self.changes.retain(|change| {
+            let synced = change.dir() == Some(path);
+            if synced {
+                change.apply(durable_names);
+            }
+            !synced
+        });
+        Ok(())
+    }
+
+    /// A small file, replaced atomically and durably.
+    pub fn replace(&mut self, path: &Path, content: &[u8]) -> io::Result<()> {
+        let inode = self.open(path, true)?;
+        let file = self.inodes.get_mut(&inode).expect("an open file exists");
+        *file = Inode { now: content.to_vec(), durable: content.to_vec(), dirty: BTreeSet::new() };
+        self.sync_dir(path.parent().expect("a file is in a directory"))
+    }
+
+    pub fn lock(&mut self, path: &Path) -> io::Result<()> {
+        if self.locks.insert(path.to_path_buf()) { Ok(()) } else { Err(os(libc::EWOULDBLOCK)) }
+    }
+
+    pub fn unlock(&mut self, path: &Path, life: u64) {
+        if life == self.life {
+            self.locks.remove(path);
+        }
+    }
+
+    pub fn size(&self, inode: u64) -> u64 {
+        self.inodes[&inode].now.len() as u64
+    }
+
+    pub fn read(&self, inode: u64, offset: u64, len: usize) -> Vec<u8> {
+        let now = &self.inodes[&inode].now;
+        let start = (offset as usize).min(now.len());
+        now[start..start.saturating_add(len).min(now.len())].to_vec()
+    }
+
+    /// What the system does with a write before it is durable: it is visible, and a crash may keep any
+    /// part of it.
+    pub fn begin_write(&mut self, inode: u64, offset: u64, content: &[u8]) -> io::Result<usize> {
+        self.writable()?;
+        let mut written = content.len();
+        if let Some((after, fault)) = self.faults.front_mut() {
+            match (*after, *fault) {
+                (0, WriteFault::Errno(errno)) => {
+                    self.faults.pop_front();
+                    return Err(os(errno));
+                }
+                (0, WriteFault::Short(bytes)) => {
+                    self.faults.pop_front();
+                    written = bytes.min(content.len());
+                }
+                _ => *after -= 1,
+            }
+        }
+        let start = offset as usize;
+        self.grow(inode, start + written)?;
+        let file = self.inodes.get_mut(&inode).expect("an open file exists");
+        file.now[start..start + written].copy_from_slice(&content[..written]);
+        file.dirty.extend(start / SECTOR_BYTES..(start + written).div_ceil(SECTOR_BYTES));
+        Ok(written)
+    }
+
+    pub fn allocate(&mut self, inode: u64, len: u64) -> io::Result<()> {
+        self.writable()?;
+        self.grow(inode, len as usize)
+    }
+
+    fn grow(&mut self, inode: u64, len: usize) -> io::Result<()> {
+        let file = self.inodes.get_mut(&inode).expect("an open file exists");
+        let more = len.saturating_sub(file.now.len()) as u64;
+        if let Some(free) = &mut self.free_bytes {
+            *free = free.checked_sub(more).ok_or_else(|| os(libc::ENOSPC))?;
+        }
+        file.now.resize(len.max(file.now.len()), 0);
+        Ok(())
+    }
+
+    pub fn make_durable(&mut self, inode: u64, offset: u64, bytes: usize) {
+        let start = offset as usize;
+        let sectors = start / SECTOR_BYTES..(start + bytes).div_ceil(SECTOR_BYTES);
+        let file = self.inodes.get_mut(&inode).expect("an open file exists");
+        sectors.for_each(|sector| file.keep(sector));
+    }
+
+    pub fn sync(&mut self, inode: u64) {
+        let file = self.inodes.get_mut(&inode).expect("an open file exists");
+        file.durable.resize(file.now.len(), 0);
+        while let Some(sector) = file.dirty.pop_first() {
+            file.keep(sector);
+        }
+    }
+
+    pub fn corrupt(&mut self, path: &Path, offset: u64, flip: u8) -> bool {
+        let Ok(inode) = self.lookup(path) else { return false };
+        let file = self.inodes.get_mut(&inode).expect("a named file exists");
+        let Some(byte) = file.now.get_mut(offset as usize) else { return false };
+        *byte ^= flip;
+        if let Some(byte) = file.durable.get_mut(offset as usize) {
+            *byte ^= flip;
+        }
+        true
+    }
+
+    /// `below(n)` draws a number in `0..n`.
+    pub fn crash(&mut self, below: &mut dyn FnMut(u64) -> u64) {
+        self.life += 1;
+        self.locks.clear();
+        self.faults.clear();
+        let kept = below(self.changes.len() as u64 + 1) as usize;
+        for change in self.changes.drain(..).take(kept) {
+            change.apply(&mut self.durable_names);
+        }
+        self.names = self.durable_names.clone();
+        for file in self.inodes.values_mut() {
+            file.crash(below);
+        }
+        let named: BTreeSet<u64> = self.names.values().copied().collect();
+        self.inodes.retain(|inode, _| named.contains(inode));
+    }
+
+    fn writable(&self) -> io::Result<()> {
+        if self.read_only { Err(os(libc::EROFS)) } else { Ok(()) }
+    }
+}
+
+impl Inode {
+    /// The sector's content now is what survives.
+    fn keep(&mut self, sector: usize) {
+        let start = sector * SECTOR_BYTES;
+        let end = (start + SECTOR_BYTES).min(self.now.len());
+        if self.durable.len() < end {
+            self.durable.resize(end, 0);
+        }
+        self.durable[start..end].copy_from_slice(&self.now[start..end]);
+        self.dirty.remove(&sector);
+    }
+
+    /// Chooses what is left: everything, nothing, or each sector on its own.
+    fn crash(&mut self, below: &mut dyn FnMut(u64) -> u64) {
+        if self.durable.len() < self.now.len() && below(2) == 0 {
+            self.durable.resize(self.now.len(), 0);
+        }
+        let way = below(3);
+        for sector in std::mem::take(&mut self.dirty) {
+            let reachable = (sector + 1) * SECTOR_BYTES <= self.durable.len();
+            let keep = match way {
+                0 => false,
+                1 => true,
+                _ => below(2) == 0,
+            };
+            if keep && reachable {
+                self.keep(sector);
+            }
+        }
+        self.now = self.durable.clone();
+    }
+}
