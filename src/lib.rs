@@ -30,6 +30,7 @@
 //!
 //! `main.rs` parses, pins and runs.
 
+pub mod api;
 pub mod apply;
 pub mod config;
 pub mod data_dir;
@@ -38,6 +39,7 @@ pub mod limits;
 pub mod logging;
 pub mod metrics;
 pub mod mvcc;
+pub mod net;
 pub mod pb;
 pub mod shard;
 pub mod types;

@@ -69,6 +69,27 @@ impl Shard {
         todo!()
     }
 
+    pub fn cluster_id(&self) -> ClusterId {
+        self.status().cluster_id
+    }
+
+    pub fn member_id(&self) -> MemberId {
+        self.status().member_id
+    }
+
+    pub fn term(&self) -> Term {
+        self.status().term
+    }
+
+    pub fn revision(&self) -> Revision {
+        self.status().revision
+    }
+
+    /// 0 while no leader is known.
+    pub fn leader(&self) -> MemberId {
+        self.status().leader
+    }
+
     pub fn status(&self) -> Status {
         todo!()
     }

@@ -1,0 +1,87 @@
+//! etcd's services as plain handlers: a request in, a response (or a stream of responses) or an
+//! [`Error`] out.
+//!
+//! An [`Api`] belongs to the core of the keyspace it serves; connections clone it. It validates, fills
+//! response headers and knows which calls go through the log and which do not. It knows nothing of
+//! HTTP/2, gRPC framing or compression: `net` adapts these handlers to whatever protocol stack serves
+//! them.
+
+pub mod http;
+mod keyspace;
+mod status;
+pub mod v3;
+
+use std::rc::Rc;
+
+pub use keyspace::Keyspace;
+pub use status::{Code, Error};
+
+use crate::{limits, metrics::Metrics};
+
+/// The etcd release whose behaviour this server has: clients turn features on by it.
+pub const SERVER_VERSION: &str = "3.7.1";
+/// The version a cluster of such servers agrees on.
+pub const CLUSTER_VERSION: &str = "3.7.0";
+/// The version of etcd's storage schema that the reported behaviour corresponds to.
+pub const STORAGE_VERSION: &str = "3.7.0";
+
+/// What is chosen by flags.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `--max-request-bytes`: a larger write is refused.
+    pub max_request_bytes: usize,
+    /// `--max-txn-ops`.
+    pub max_txn_ops: usize,
+    /// `--quota-backend-bytes`, 0 for etcd's default.
+    pub quota_bytes: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            max_request_bytes: limits::MAX_REQUEST_BYTES,
+            max_txn_ops: limits::MAX_TXN_OPS,
+            quota_bytes: 0,
+        }
+    }
+}
+
+/// The handlers of one keyspace. Cheap to clone.
+pub struct Api<K>(Rc<Inner<K>>);
+
+struct Inner<K> {
+    keyspace: K,
+    metrics: Rc<Metrics>,
+    options: Options,
+}
+
+impl<K> Clone for Api<K> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<K: Keyspace> Api<K> {
+    pub fn new(keyspace: K, metrics: Rc<Metrics>, options: Options) -> Self {
+        let quota = if options.quota_bytes == 0 { limits::QUOTA_BYTES } else { options.quota_bytes };
+        metrics.quota_backend_bytes.set(i64::try_from(quota).unwrap_or(i64::MAX));
+        Self(Rc::new(Inner { keyspace, metrics, options: Options { quota_bytes: quota, ..options } }))
+    }
+
+    pub fn metrics(&self) -> &Rc<Metrics> {
+        &self.0.metrics
+    }
+
+    pub fn options(&self) -> &Options {
+        &self.0.options
+    }
+
+    fn keyspace(&self) -> &K {
+        &self.0.keyspace
+    }
+
+    /// For callers that ask not to be served by a member that has lost its cluster.
+    pub fn require_leader(&self) -> Result<(), Error> {
+        if self.keyspace().leader().0 == 0 { Err(Error::NoLeader) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,75 @@
+//! What the handlers need of the shard behind them.
+
+use std::future::Future;
+
+use crate::{
+    apply,
+    pb::etcdserverpb as pb,
+    shard::{Error, Shard, Status},
+    types::{ClusterId, MemberId, Revision, Term},
+};
+
+/// One keyspace, as seen by its handlers. Cheap to clone.
+///
+/// [`Shard`] is the one the server uses; tests of the protocol answer from their own.
+pub trait Keyspace: Clone + 'static {
+    /// Through the log: answered once durable, committed and applied.
+    fn write(&self, request: apply::Request) -> impl Future<Output = Result<apply::Response, Error>>;
+    /// Linearizable unless `serializable` is set. The header carries only the revision.
+    fn range(&self, request: pb::RangeRequest) -> impl Future<Output = Result<pb::RangeResponse, Error>>;
+    /// A transaction of ranges only.
+    fn read_txn(&self, request: pb::TxnRequest) -> impl Future<Output = Result<pb::TxnResponse, Error>>;
+    /// Returns once everything committed before the call is applied here.
+    fn linearize(&self) -> impl Future<Output = Result<(), Error>>;
+    fn status(&self) -> Status;
+
+    // Asked for on every request, so not taken from `status`.
+    fn cluster_id(&self) -> ClusterId;
+    fn member_id(&self) -> MemberId;
+    fn term(&self) -> Term;
+    fn revision(&self) -> Revision;
+    /// 0 while no leader is known.
+    fn leader(&self) -> MemberId;
+}
+
+impl Keyspace for Shard {
+    fn write(&self, request: apply::Request) -> impl Future<Output = Result<apply::Response, Error>> {
+        Shard::write(self, request)
+    }
+
+    fn range(&self, request: pb::RangeRequest) -> impl Future<Output = Result<pb::RangeResponse, Error>> {
+        Shard::range(self, request)
+    }
+
+    fn read_txn(&self, request: pb::TxnRequest) -> impl Future<Output = Result<pb::TxnResponse, Error>> {
+        Shard::read_txn(self, request)
+    }
+
+    fn linearize(&self) -> impl Future<Output = Result<(), Error>> {
+        Shard::linearize(self)
+    }
+
+    fn status(&self) -> Status {
+        Shard::status(self)
+    }
+
+    fn cluster_id(&self) -> ClusterId {
+        Shard::cluster_id(self)
+    }
+
+    fn member_id(&self) -> MemberId {
+        Shard::member_id(self)
+    }
+
+    fn term(&self) -> Term {
+        Shard::term(self)
+    }
+
+    fn revision(&self) -> Revision {
+        Shard::revision(self)
+    }
+
+    fn leader(&self) -> MemberId {
+        Shard::leader(self)
+    }
+}

@@ -1,0 +1,109 @@
+//! Listeners and the protocol stack: bytes on one side, plain calls to [`Api`] on the other.
+//!
+//! [`serve`] runs on the core that owns the keyspace and serves HTTP/1.1 and HTTP/2 with prior
+//! knowledge on each listener: gRPC where the listener offers it, the plain endpoints where it offers
+//! them. Everything here is single-core; no request changes core and no lock is taken.
+//!
+//! What makes it fast, and must survive changes:
+//! - A task is only scheduled when it is spawned, never run inside its spawner. All requests that one
+//!   read brought are handed to the shard before any is answered, and all answers of one turn of the
+//!   loop leave in one send per connection.
+//! - Writes are not vectored: h2 would flush each larger DATA frame on its own.
+//! - Nagle's algorithm is off.
+//!
+//! hyper and tonic are known to this module only. Another HTTP/2 engine replaces `connection` and the
+//! adapters in `grpc`; the handlers stay.
+
+mod connection;
+mod connections;
+mod grpc;
+mod http;
+mod listener;
+mod runtime;
+mod socket;
+
+use std::{future::Future, rc::Rc, time::Duration};
+
+use glommio::{executor, spawn_local_into, timer::sleep};
+
+pub use listener::{Listener, Offer, Reuse};
+
+use crate::{
+    api::{Api, Keyspace},
+    limits,
+};
+use connections::Connections;
+
+/// Why a listener could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot listen on {address}: {source}")]
+    Bind { address: std::net::SocketAddr, source: std::io::Error },
+}
+
+/// What is chosen by flags. The defaults are etcd's.
+#[derive(Clone, Debug)]
+pub struct NetConfig {
+    /// `--max-concurrent-streams`, per connection.
+    pub max_concurrent_streams: u32,
+    /// `--grpc-keepalive-interval`: an idle client is asked for a sign of life, zero for never.
+    pub keepalive_interval: Duration,
+    /// `--grpc-keepalive-timeout`: it is given up after this long without one.
+    pub keepalive_timeout: Duration,
+    /// How long requests in flight may take once the member is stopping.
+    pub drain_timeout: Duration,
+    pub connections_max: usize,
+}
+
+impl Default for NetConfig {
+    fn default() -> Self {
+        Self {
+            max_concurrent_streams: u32::MAX,
+            keepalive_interval: Duration::from_secs(2 * 60 * 60),
+            keepalive_timeout: Duration::from_secs(20),
+            drain_timeout: Duration::from_secs(7),
+            connections_max: limits::CONNECTIONS_MAX,
+        }
+    }
+}
+
+/// Serves until `stop` completes, then lets the requests in flight finish, for a bounded time.
+///
+/// To be called on a glommio executor. Connections are closed when it returns.
+pub async fn serve<K: Keyspace>(
+    listeners: Vec<Listener>,
+    api: Api<K>,
+    config: NetConfig,
+    stop: impl Future<Output = ()>,
+) {
+    let connections = Rc::new(Connections::new(config.connections_max));
+    let queue = executor().current_task_queue();
+    let routes = Rc::new(connection::Routes::new(api));
+    let server = Rc::new(connection::Server::new(&config, routes, queue));
+    let accepting: Vec<_> = listeners
+        .into_iter()
+        .map(|listener| {
+            let accept = listener.accept(server.clone(), connections.clone());
+            spawn_local_into(accept, queue).expect("the caller's queue exists").detach()
+        })
+        .collect();
+
+    stop.await;
+    connections.drain();
+    let drained = async {
+        connections.closed().await;
+        true
+    };
+    let timeout = async {
+        sleep(config.drain_timeout).await;
+        false
+    };
+    if !futures_lite::future::or(drained, timeout).await {
+        tracing::warn!(open = connections.open(), "closing connections with requests in flight");
+        connections.close();
+        connections.closed().await;
+    }
+    for task in accepting {
+        task.await;
+    }
+}
