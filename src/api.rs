@@ -13,7 +13,7 @@ pub mod v3;
 
 use std::rc::Rc;
 
-pub use keyspace::Keyspace;
+pub use keyspace::{Chunks, Keyspace};
 pub use status::{Code, Error};
 
 use crate::{limits, metrics::Metrics};

@@ -15,12 +15,10 @@ pub const ENTRY_BYTES_MAX: usize = 2 * 1024 * 1024;
 pub const ENTRY_REQUESTS_MAX: usize = 4_096;
 /// Keys a range visits before it lets the loop go on.
 pub const RANGE_SLICE_KEYS: usize = 512;
-<<<<<<< HEAD
 /// Size of a log segment unless `--wal-segment-bytes` says otherwise.
 pub const WAL_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// Smallest segment whose largest batch still takes an entry of [`ENTRY_BYTES_MAX`].
 pub const WAL_SEGMENT_BYTES_MIN: u64 = 16 * 1024 * 1024;
-=======
 /// Bytes a keyspace may occupy unless `--quota-backend-bytes` says otherwise (etcd's default).
 pub const QUOTA_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 /// Open client connections of one core; a further one waits in the listener's backlog.
@@ -40,4 +38,3 @@ pub const HEADER_LIST_BYTES: u32 = 256 * 1024;
 pub const RESET_STREAMS_MAX: usize = 16_384;
 /// Largest message the server sends (etcd's `maxSendBytes`).
 pub const SEND_MESSAGE_BYTES_MAX: usize = i32::MAX as usize;
->>>>>>> b23cc92 (Serve etcd's gRPC and HTTP endpoints on glommio)

@@ -4,4 +4,4 @@
 
 pub mod handle;
 
-pub use handle::{Error, Shard, Status};
+pub use handle::{Chunks, Error, Shard, Status};

@@ -5,7 +5,7 @@ use std::future::Future;
 use crate::{
     apply,
     pb::etcdserverpb as pb,
-    shard::{Error, Shard, Status},
+    shard::{self, Error, Shard, Status},
     types::{ClusterId, MemberId, Revision, Term},
 };
 
@@ -13,10 +13,18 @@ use crate::{
 ///
 /// [`Shard`] is the one the server uses; tests of the protocol answer from their own.
 pub trait Keyspace: Clone + 'static {
+    type Chunks: Chunks;
+
     /// Through the log: answered once durable, committed and applied.
     fn write(&self, request: apply::Request) -> impl Future<Output = Result<apply::Response, Error>>;
     /// Linearizable unless `serializable` is set. The header carries only the revision.
     fn range(&self, request: pb::RangeRequest) -> impl Future<Output = Result<pb::RangeResponse, Error>>;
+    /// A range in chunks that grow towards `chunk_bytes`; only the last one has header, count and more.
+    fn range_stream(
+        &self,
+        request: pb::RangeRequest,
+        chunk_bytes: usize,
+    ) -> impl Future<Output = Result<Self::Chunks, Error>>;
     /// A transaction of ranges only.
     fn read_txn(&self, request: pb::TxnRequest) -> impl Future<Output = Result<pb::TxnResponse, Error>>;
     /// Returns once everything committed before the call is applied here.
@@ -32,13 +40,35 @@ pub trait Keyspace: Clone + 'static {
     fn leader(&self) -> MemberId;
 }
 
+/// A range stream under way.
+pub trait Chunks: 'static {
+    /// The next chunk; `None` after the last one or an error.
+    fn next(&mut self) -> impl Future<Output = Option<Result<pb::RangeResponse, Error>>>;
+}
+
+impl Chunks for shard::Chunks {
+    fn next(&mut self) -> impl Future<Output = Option<Result<pb::RangeResponse, Error>>> {
+        shard::Chunks::next(self)
+    }
+}
+
 impl Keyspace for Shard {
+    type Chunks = shard::Chunks;
+
     fn write(&self, request: apply::Request) -> impl Future<Output = Result<apply::Response, Error>> {
         Shard::write(self, request)
     }
 
     fn range(&self, request: pb::RangeRequest) -> impl Future<Output = Result<pb::RangeResponse, Error>> {
         Shard::range(self, request)
+    }
+
+    fn range_stream(
+        &self,
+        request: pb::RangeRequest,
+        chunk_bytes: usize,
+    ) -> impl Future<Output = Result<Self::Chunks, Error>> {
+        Shard::range_stream(self, request, chunk_bytes)
     }
 
     fn read_txn(&self, request: pb::TxnRequest) -> impl Future<Output = Result<pb::TxnResponse, Error>> {

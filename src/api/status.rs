@@ -55,10 +55,6 @@ pub enum Error {
     Apply(apply::Error),
     /// The `client-api-version` metadata is not text.
     InvalidClientApiVersion,
-    /// A range stream cannot keep an order other than ascending by key.
-    StreamOrder,
-    /// A range stream cannot filter by revision.
-    StreamFilter,
 
     TooManyRequests,
     NoLeader,
@@ -113,16 +109,17 @@ impl Error {
                 Apply::FutureRevision => {
                     (Code::OutOfRange, "etcdserver: mvcc: required revision is a future revision")
                 }
-                Apply::RangeStreamUnsupported => {
-                    (Code::Unimplemented, "RangeStream does not support this request")
+                Apply::RangeStreamSortOrder => {
+                    (Code::Unimplemented, "RangeStream does not support custom sort orders")
+                }
+                Apply::RangeStreamFilters => {
+                    (Code::Unimplemented, "RangeStream does not support revision filters")
                 }
                 Apply::RequestTooLarge => (Code::InvalidArgument, "etcdserver: request is too large"),
             },
             Error::InvalidClientApiVersion => {
                 (Code::InvalidArgument, "etcdserver: invalid client api version")
             }
-            Error::StreamOrder => (Code::Unimplemented, "RangeStream does not support custom sort orders"),
-            Error::StreamFilter => (Code::Unimplemented, "RangeStream does not support revision filters"),
             // etcd's table says ResourceExhausted, yet its server hands this one to gRPC as a plain error:
             // what arrives at a client is Unknown, and clients go by the text.
             Error::TooManyRequests => (Code::Unknown, "etcdserver: too many requests"),

@@ -59,6 +59,15 @@ impl Shard {
         todo!()
     }
 
+    /// A range in chunks that grow towards `chunk_bytes`; linearizable unless `serializable` is set.
+    pub async fn range_stream(
+        &self,
+        _request: pb::RangeRequest,
+        _chunk_bytes: usize,
+    ) -> Result<Chunks, Error> {
+        todo!()
+    }
+
     /// A transaction without writes, off the log.
     pub async fn read_txn(&self, _request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
         todo!()
@@ -91,6 +100,16 @@ impl Shard {
     }
 
     pub fn status(&self) -> Status {
+        todo!()
+    }
+}
+
+/// A range stream under way.
+pub struct Chunks {}
+
+impl Chunks {
+    /// The next chunk; `None` after the last one or an error.
+    pub async fn next(&mut self) -> Option<Result<pb::RangeResponse, Error>> {
         todo!()
     }
 }
