@@ -41,6 +41,7 @@ pub mod metrics;
 pub mod mvcc;
 pub mod net;
 pub mod pb;
+pub mod raft;
 pub mod shard;
 pub mod types;
 pub mod wal;

@@ -9,10 +9,25 @@ pub const MAX_TXN_OPS: usize = 128;
 /// Requests admitted to a shard and not yet answered; one more gets `etcdserver: too many requests`.
 /// (etcd: `maxGapBetweenApplyAndCommitIndex`.)
 pub const SHARD_PENDING_MAX: usize = 5_000;
+/// Bytes of admitted writes that are not proposed yet; reached, one more gets the same answer.
+pub const SHARD_QUEUED_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Linearizable reads that wait for their read index.
+pub const SHARD_READS_MAX: usize = 100_000;
+/// Messages from other members that wait for the shard's turn; more are dropped, as Raft allows.
+pub const SHARD_MESSAGES_MAX: usize = 4_096;
+/// Payload bytes proposed and not committed yet.
+pub const UNCOMMITTED_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Payload bytes of committed entries applied in one turn.
+pub const COMMITTED_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Applied entries kept in memory for followers (etcd's `snapshot-catchup-entries`), and their bytes.
+pub const CATCHUP_ENTRIES: usize = 5_000;
+pub const CATCHUP_BYTES: usize = 16 * 1024 * 1024;
+/// Keys of one slice of physical compaction between two turns of the loop.
+pub const COMPACTION_SLICE_KEYS: usize = 256;
 /// Payload of one Raft entry: a batch is closed when the next request would pass it.
 pub const ENTRY_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Requests in one Raft entry.
-pub const ENTRY_REQUESTS_MAX: usize = 4_096;
+pub const ENTRY_REQUESTS_MAX: usize = 1_024;
 /// Keys a range visits before it lets the loop go on.
 pub const RANGE_SLICE_KEYS: usize = 512;
 /// Size of a log segment unless `--wal-segment-bytes` says otherwise.

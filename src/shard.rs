@@ -1,7 +1,46 @@
 //! The shard: one Raft group, one log, one keyspace, owned by one core.
 //!
-//! [`Shard`](handle::Shard) is the boundary that connections talk to.
+//! [`Shard`] is the boundary that connections talk to; [`start`] opens the log and gives the handle
+//! and the [`Loop`] that drives it. Stages never call each other: the loop hands `Ready`s, durable
+//! acknowledgements and responses on.
+//!
+//! Invariants: a reply leaves only after its entry is durable here and committed; requests of one
+//! core are proposed in the order they were admitted; a failed log write ends the loop before
+//! anything depends on it.
 
-pub mod handle;
+mod backlog;
+mod batch;
+mod handle;
+mod inbox;
+mod pending;
+mod reads;
+mod reply;
+mod run;
+mod start;
+mod view;
 
-pub use handle::{Chunks, Error, Shard, Status};
+pub use handle::{Chunks, Shard, Status};
+pub use run::{Fatal, Loop};
+pub use start::{Options, Started, start};
+
+use crate::apply;
+
+/// Why a shard did not answer with a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The client's fault.
+    #[error(transparent)]
+    Apply(#[from] apply::Error),
+    /// The admission queue is full: try again.
+    #[error("too many requests")]
+    TooManyRequests,
+    /// No leader is known: try again.
+    #[error("no leader")]
+    NoLeader,
+    /// The request waited too long for its commit: it may or may not take effect.
+    #[error("request timed out")]
+    Timeout,
+    /// The member is stopping.
+    #[error("server stopped")]
+    Stopped,
+}

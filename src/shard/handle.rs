@@ -1,115 +1,198 @@
 //! What a connection holds of a shard. Local form: same core, no locks. Cheap to clone.
+//!
+//! Writes and read indexes go through the loop; a range is evaluated right here, on the caller's
+//! task, in slices.
 
+use std::{cell::RefCell, rc::Rc};
+
+use futures_lite::future::yield_now;
+
+use super::{Error, inbox::Inbox, reply, view::View};
 use crate::{
-    apply,
+    apply::{self, RangeCursor, RangeStream, StateMachine, StreamStep},
+    env::Instant,
+    limits,
     pb::etcdserverpb as pb,
+    raft::Message,
     types::{ClusterId, LogIndex, MemberId, Revision, Term},
 };
 
-/// Why a shard did not answer with a response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
-    #[error(transparent)]
-    Apply(#[from] apply::Error),
-    /// The admission queue is full: try again.
-    #[error("too many requests")]
-    TooManyRequests,
-    /// No leader is known: try again.
-    #[error("no leader")]
-    NoLeader,
-    /// The request waited too long for its commit: it may or may not take effect.
-    #[error("request timed out")]
-    Timeout,
-    /// The member is stopping.
-    #[error("server stopped")]
-    Stopped,
-}
-
 /// A shard as its owner core's connections see it.
 #[derive(Clone)]
-pub struct Shard {}
+pub struct Shard {
+    pub(super) inbox: Rc<Inbox>,
+    pub(super) state: Rc<RefCell<StateMachine>>,
+    pub(super) view: Rc<View>,
+    pub(super) clock: Rc<dyn Fn() -> Instant>,
+    pub(super) cluster_id: ClusterId,
+    pub(super) member_id: MemberId,
+}
 
-/// A snapshot of the shard's condition.
+/// The shard's condition at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Status {
     pub cluster_id: ClusterId,
     pub member_id: MemberId,
     /// 0 while no leader is known.
     pub leader: MemberId,
+    pub is_leader: bool,
     pub term: Term,
     pub committed: LogIndex,
     pub applied: LogIndex,
     pub revision: Revision,
     pub compact_revision: Revision,
+    pub keys: u64,
     /// Bytes the keyspace occupies, all history included.
     pub size_bytes: u64,
     /// Bytes still reachable.
     pub size_in_use_bytes: u64,
+    /// Writes admitted and not answered.
+    pub pending: usize,
     pub members: Vec<pb::Member>,
 }
 
 impl Shard {
     /// Through the log: answered once durable, committed and applied.
-    pub async fn write(&self, _request: apply::Request) -> Result<apply::Response, Error> {
-        todo!()
-    }
-
-    /// Linearizable unless `serializable` is set. The header carries only the revision.
-    pub async fn range(&self, _request: pb::RangeRequest) -> Result<pb::RangeResponse, Error> {
-        todo!()
-    }
-
-    /// A range in chunks that grow towards `chunk_bytes`; linearizable unless `serializable` is set.
-    pub async fn range_stream(
-        &self,
-        _request: pb::RangeRequest,
-        _chunk_bytes: usize,
-    ) -> Result<Chunks, Error> {
-        todo!()
-    }
-
-    /// A transaction without writes, off the log.
-    pub async fn read_txn(&self, _request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
-        todo!()
+    pub async fn write(&self, request: apply::Request) -> Result<apply::Response, Error> {
+        let (reply, answer) = reply::channel();
+        self.inbox.push_write(&request, (self.clock)(), reply)?;
+        drop(request);
+        answer.await.unwrap_or(Err(Error::Stopped))
     }
 
     /// Returns once everything committed before the call is applied here.
     pub async fn linearize(&self) -> Result<(), Error> {
-        todo!()
+        let (reply, answer) = reply::channel();
+        self.inbox.push_read((self.clock)(), reply)?;
+        match answer.await {
+            Some(()) => Ok(()),
+            None if self.inbox.stopping() => Err(Error::Stopped),
+            None => Err(Error::Timeout),
+        }
+    }
+
+    /// Linearizable unless `serializable` is set. The header carries only the revision.
+    pub async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Error> {
+        if !request.serializable {
+            self.linearize().await?;
+        }
+        if StateMachine::is_point(&request) {
+            return Ok(self.state.borrow().range(&request)?);
+        }
+        let mut cursor = RangeCursor::new(&self.state.borrow(), &request)?;
+        loop {
+            let response = cursor.step(&self.state.borrow(), limits::RANGE_SLICE_KEYS);
+            match response {
+                Some(response) => return Ok(response),
+                // A huge list lets writes through between its slices; its revision is fixed.
+                None => yield_now().await,
+            }
+        }
+    }
+
+    /// A range in chunks that grow towards `chunk_bytes`; linearizable unless `serializable` is set.
+    pub async fn range_stream(&self, request: pb::RangeRequest, chunk_bytes: usize) -> Result<Chunks, Error> {
+        if !request.serializable {
+            self.linearize().await?;
+        }
+        let stream = RangeStream::new(&request, chunk_bytes);
+        Ok(Chunks { state: self.state.clone(), stream: Some(stream) })
+    }
+
+    /// A transaction without writes, off the log.
+    pub async fn read_txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
+        if !apply::validate::is_serializable(&request) {
+            self.linearize().await?;
+        }
+        Ok(self.state.borrow().read_txn(&request)?)
     }
 
     pub fn cluster_id(&self) -> ClusterId {
-        self.status().cluster_id
+        self.cluster_id
     }
 
     pub fn member_id(&self) -> MemberId {
-        self.status().member_id
+        self.member_id
     }
 
     pub fn term(&self) -> Term {
-        self.status().term
+        self.view.term.get()
     }
 
     pub fn revision(&self) -> Revision {
-        self.status().revision
+        self.state.borrow().revision()
     }
 
     /// 0 while no leader is known.
     pub fn leader(&self) -> MemberId {
-        self.status().leader
+        self.view.leader.get()
+    }
+
+    /// The state, for as long as the caller does not wait.
+    pub fn with_state<T>(&self, read: impl FnOnce(&StateMachine) -> T) -> T {
+        read(&self.state.borrow())
+    }
+
+    /// A message from another member.
+    pub fn step(&self, message: Message) {
+        self.inbox.push_message(message);
+    }
+
+    /// Refuses new requests, finishes those admitted, then lets the loop end.
+    pub fn stop(&self) {
+        self.inbox.stop();
+    }
+
+    /// Whether a linearizable read would be served now.
+    pub fn can_read(&self) -> bool {
+        self.view.can_read.get()
     }
 
     pub fn status(&self) -> Status {
-        todo!()
+        let (state, view) = (self.state.borrow(), &self.view);
+        Status {
+            cluster_id: self.cluster_id,
+            member_id: self.member_id,
+            leader: view.leader.get(),
+            is_leader: view.is_leader.get(),
+            term: view.term.get(),
+            committed: view.committed.get(),
+            applied: state.applied(),
+            revision: state.revision(),
+            compact_revision: state.compact_revision(),
+            keys: state.key_count(),
+            size_bytes: state.size_bytes(),
+            size_in_use_bytes: state.size_in_use_bytes(),
+            pending: self.inbox.pending(),
+            members: view.members(),
+        }
     }
 }
 
 /// A range stream under way.
-pub struct Chunks {}
+pub struct Chunks {
+    state: Rc<RefCell<StateMachine>>,
+    stream: Option<RangeStream>,
+}
 
 impl Chunks {
     /// The next chunk; `None` after the last one or an error.
     pub async fn next(&mut self) -> Option<Result<pb::RangeResponse, Error>> {
-        todo!()
+        loop {
+            let stream = self.stream.as_mut()?;
+            let step = stream.step(&self.state.borrow(), limits::RANGE_SLICE_KEYS);
+            match step {
+                Ok(StreamStep::Pending) => yield_now().await,
+                Ok(StreamStep::Chunk(chunk)) => return Some(Ok(chunk)),
+                Ok(StreamStep::Last(chunk)) => {
+                    self.stream = None;
+                    return Some(Ok(chunk));
+                }
+                Err(error) => {
+                    self.stream = None;
+                    return Some(Err(error.into()));
+                }
+            }
+        }
     }
 }

@@ -1,0 +1,84 @@
+//! What Raft wants logged and the log has not taken yet, in order.
+//!
+//! A leader's entry goes straight through; a follower may be sent more than one write holds.
+
+use std::collections::VecDeque;
+
+use crate::{
+    env::Env,
+    raft::{Entry, HardState},
+    types::{LogIndex, MemberId, Term},
+    wal::{Record, Wal},
+};
+
+enum Item {
+    Entry(Entry),
+    HardState(HardState),
+    /// Everything of this ready stands before it.
+    End(u64),
+}
+
+#[derive(Default)]
+pub struct Backlog(VecDeque<Item>);
+
+impl Backlog {
+    /// Takes in a ready. True if it has nothing to log and nothing logs before it, so that the
+    /// caller need not wait for this backlog.
+    pub fn add(&mut self, number: u64, entries: Vec<Entry>, hard_state: Option<HardState>) -> bool {
+        if entries.is_empty() && hard_state.is_none() && self.0.is_empty() {
+            return true;
+        }
+        self.0.extend(entries.into_iter().map(Item::Entry));
+        self.0.extend(hard_state.map(Item::HardState));
+        self.0.push_back(Item::End(number));
+        false
+    }
+
+    /// Appends what fits into the log's next write. Returns the newest ready that is then complete.
+    ///
+    /// # Panics
+    /// If a record is larger than any write: proposals are bounded below that.
+    pub fn drain_into<E: Env>(&mut self, wal: &mut Wal<E>) -> Option<u64> {
+        let mut complete = None;
+        while let Some(item) = self.0.front() {
+            let record = match item {
+                Item::Entry(entry) => entry_record(entry),
+                Item::HardState(hard_state) => hard_state_record(hard_state),
+                Item::End(number) => {
+                    complete = Some(*number);
+                    self.0.pop_front();
+                    continue;
+                }
+            };
+            if record.encoded_bytes() > wal.room() {
+                assert!(
+                    wal.pending_bytes() > 0,
+                    "a record of {} bytes fits no write",
+                    record.encoded_bytes()
+                );
+                break;
+            }
+            wal.append(record);
+            self.0.pop_front();
+        }
+        complete
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+pub fn hard_state_record(hard_state: &HardState) -> Record<'static> {
+    let HardState { term, vote, commit, .. } = *hard_state;
+    Record::HardState { term: Term(term), vote: MemberId(vote), commit: LogIndex(commit) }
+}
+
+pub fn entry_record(entry: &Entry) -> Record<'_> {
+    Record::Entry {
+        term: Term(entry.term),
+        index: LogIndex(entry.index),
+        kind: entry.entry_type as u8,
+        data: &entry.data,
+    }
+}

@@ -1,0 +1,277 @@
+//! What has arrived and waits for the shard's next turn. Bounded; nothing here waits for anything.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    task::Waker,
+};
+
+use bytes::Bytes;
+
+use super::{Error, batch::Builder, reply::Reply};
+use crate::{apply, apply::Request, env::Instant, limits, raft::Message};
+
+pub type WriteReply = Reply<Result<apply::Response, Error>>;
+
+/// A write whose caller waits.
+pub struct Waiting {
+    /// Position in this run's sequence of requests.
+    pub sequence: u64,
+    pub arrived: Instant,
+    pub reply: WriteReply,
+}
+
+struct OpenBatch {
+    builder: Builder,
+    waiting: Vec<Waiting>,
+}
+
+/// Arrivals of one shard. Connections push, the shard's loop takes.
+pub struct Inbox {
+    /// This run's name in the log.
+    pub origin: u64,
+    /// Payload of an entry that the log takes in one write.
+    entry_bytes_max: usize,
+    next_sequence: Cell<u64>,
+    batches: RefCell<VecDeque<OpenBatch>>,
+    reads: RefCell<Vec<(Instant, Reply<()>)>>,
+    messages: RefCell<VecDeque<Message>>,
+    /// Writes admitted and not answered, and their bytes while they wait here.
+    pending: Cell<usize>,
+    queued_bytes: Cell<usize>,
+    batch_bytes: Cell<usize>,
+    /// While the log is busy a new write only waits: it does not wake the loop.
+    log_busy: Cell<bool>,
+    woken: Cell<bool>,
+    waker: Cell<Option<Waker>>,
+    stopping: Cell<bool>,
+}
+
+impl Inbox {
+    pub fn new(origin: u64, entry_bytes_max: usize) -> Self {
+        Inbox {
+            origin,
+            entry_bytes_max,
+            next_sequence: Cell::new(0),
+            batches: RefCell::default(),
+            reads: RefCell::default(),
+            messages: RefCell::default(),
+            pending: Cell::new(0),
+            queued_bytes: Cell::new(0),
+            batch_bytes: Cell::new(0),
+            log_busy: Cell::new(false),
+            woken: Cell::new(false),
+            waker: Cell::new(None),
+            stopping: Cell::new(false),
+        }
+    }
+
+    /// Admits a write or says why not.
+    pub fn push_write(&self, request: &Request, arrived: Instant, reply: WriteReply) -> Result<(), Error> {
+        if self.stopping.get() {
+            return Err(Error::Stopped);
+        }
+        let full = self.pending.get() >= limits::SHARD_PENDING_MAX
+            || self.queued_bytes.get() >= limits::SHARD_QUEUED_BYTES_MAX;
+        if full {
+            return Err(Error::TooManyRequests);
+        }
+        let bytes = Builder::cost(request);
+        if Builder::HEADER_BYTES + bytes > self.entry_bytes_max {
+            return Err(apply::Error::RequestTooLarge.into());
+        }
+        let sequence = self.next_sequence.get();
+        self.next_sequence.set(sequence + 1);
+        let mut batches = self.batches.borrow_mut();
+        let closed = batches.back().is_none_or(|OpenBatch { builder, .. }| {
+            let payload = Builder::HEADER_BYTES + builder.bytes() + bytes;
+            builder.count() >= limits::ENTRY_REQUESTS_MAX
+                || payload > self.entry_bytes_max.min(limits::ENTRY_BYTES_MAX)
+        });
+        if closed {
+            let builder = Builder::new(self.origin, sequence, self.batch_bytes.get());
+            batches.push_back(OpenBatch { builder, waiting: Vec::new() });
+        }
+        let open = batches.back_mut().expect("a batch is open");
+        open.builder.push(request);
+        self.queued_bytes.set(self.queued_bytes.get() + bytes);
+        open.waiting.push(Waiting { sequence, arrived, reply });
+        self.pending.set(self.pending.get() + 1);
+        drop(batches);
+        if !self.log_busy.get() {
+            self.wake();
+        }
+        Ok(())
+    }
+
+    /// Registers a caller that waits until everything committed before now is applied.
+    pub fn push_read(&self, arrived: Instant, reply: Reply<()>) -> Result<(), Error> {
+        if self.stopping.get() {
+            return Err(Error::Stopped);
+        }
+        let mut reads = self.reads.borrow_mut();
+        if reads.len() >= limits::SHARD_READS_MAX {
+            return Err(Error::TooManyRequests);
+        }
+        reads.push((arrived, reply));
+        drop(reads);
+        self.wake();
+        Ok(())
+    }
+
+    /// A message from another member; dropped if too many wait, as Raft allows.
+    pub fn push_message(&self, message: Message) {
+        let mut messages = self.messages.borrow_mut();
+        if messages.len() < limits::SHARD_MESSAGES_MAX {
+            messages.push_back(message);
+        }
+        drop(messages);
+        self.wake();
+    }
+
+    /// Refuses what arrives from now on; the loop finishes what was admitted and ends.
+    pub fn stop(&self) {
+        self.stopping.set(true);
+        self.wake();
+    }
+
+    pub fn stopping(&self) -> bool {
+        self.stopping.get()
+    }
+
+    fn wake(&self) {
+        self.woken.set(true);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Whether something arrived since the last call; if not, `waker` is kept for when it does.
+    pub fn arrived(&self, waker: &Waker) -> bool {
+        if self.woken.replace(false) {
+            return true;
+        }
+        self.waker.set(Some(waker.clone()));
+        false
+    }
+
+    pub fn set_log_busy(&self, busy: bool) {
+        self.log_busy.set(busy);
+    }
+
+    /// The oldest batch of writes as an entry's payload, with those who wait for it.
+    pub fn take_batch(&self) -> Option<(Bytes, Vec<Waiting>)> {
+        let OpenBatch { builder, waiting } = self.batches.borrow_mut().pop_front()?;
+        self.queued_bytes.set(self.queued_bytes.get() - builder.bytes());
+        // The next batch is likely to be as large as this one.
+        self.batch_bytes.set(builder.bytes());
+        Some((builder.finish(), waiting))
+    }
+
+    pub fn has_writes(&self) -> bool {
+        !self.batches.borrow().is_empty()
+    }
+
+    pub fn take_reads(&self) -> Vec<(Instant, Reply<()>)> {
+        self.reads.take()
+    }
+
+    /// Readers whose round cannot begin yet go back to the front.
+    pub fn put_back_reads(&self, mut waiting: Vec<(Instant, Reply<()>)>) {
+        let mut reads = self.reads.borrow_mut();
+        waiting.append(&mut reads);
+        *reads = waiting;
+    }
+
+    pub fn has_reads(&self) -> bool {
+        !self.reads.borrow().is_empty()
+    }
+
+    pub fn take_message(&self) -> Option<Message> {
+        self.messages.borrow_mut().pop_front()
+    }
+
+    /// `count` admitted writes were answered.
+    pub fn answered(&self, count: usize) {
+        let pending = self.pending.get();
+        assert!(count <= pending, "{count} answers to {pending} requests");
+        self.pending.set(pending - count);
+    }
+
+    pub fn pending(&self) -> usize {
+        self.pending.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{pb::etcdserverpb as pb, shard::reply::channel};
+
+    fn put(bytes: usize) -> Request {
+        Request::Put(pb::PutRequest { key: "k".into(), value: vec![0; bytes].into(), ..Default::default() })
+    }
+
+    fn push(inbox: &Inbox, request: &Request) -> Result<(), Error> {
+        inbox.push_write(request, Instant(0), channel().0)
+    }
+
+    #[test]
+    fn one_more_than_the_queue_holds_is_refused_until_one_is_answered() {
+        let inbox = Inbox::new(1, 8 << 20);
+        for _ in 0..limits::SHARD_PENDING_MAX {
+            push(&inbox, &put(1)).unwrap();
+        }
+        assert_eq!(push(&inbox, &put(1)), Err(Error::TooManyRequests));
+        while inbox.take_batch().is_some() {}
+        assert_eq!(push(&inbox, &put(1)), Err(Error::TooManyRequests), "proposed is not answered");
+        inbox.answered(1);
+        push(&inbox, &put(1)).unwrap();
+    }
+
+    #[test]
+    fn queued_bytes_are_bounded_and_given_back() {
+        let inbox = Inbox::new(1, 8 << 20);
+        let mib = put(1 << 20);
+        while push(&inbox, &mib).is_ok() {}
+        assert!(inbox.pending() <= limits::SHARD_QUEUED_BYTES_MAX / (1 << 20) + 1);
+        while let Some((payload, waiting)) = inbox.take_batch() {
+            assert!(payload.len() <= limits::ENTRY_BYTES_MAX + (1 << 20) + 64);
+            inbox.answered(waiting.len());
+        }
+        assert_eq!((inbox.queued_bytes.get(), inbox.pending()), (0, 0));
+        push(&inbox, &mib).unwrap();
+    }
+
+    #[test]
+    fn sequences_are_consecutive_over_batches() {
+        let inbox = Inbox::new(1, 8 << 20);
+        for _ in 0..limits::ENTRY_REQUESTS_MAX + 1 {
+            push(&inbox, &put(1)).unwrap();
+        }
+        let (_, first) = inbox.take_batch().unwrap();
+        let (_, second) = inbox.take_batch().unwrap();
+        assert_eq!(first.len(), limits::ENTRY_REQUESTS_MAX);
+        assert_eq!(second[0].sequence, first.last().unwrap().sequence + 1);
+    }
+
+    #[test]
+    fn a_request_no_log_write_holds_is_refused() {
+        let inbox = Inbox::new(1, 1000);
+        assert_eq!(push(&inbox, &put(1000)), Err(Error::Apply(apply::Error::RequestTooLarge)));
+        (0..10).for_each(|_| push(&inbox, &put(400)).unwrap());
+        while let Some((payload, _)) = inbox.take_batch() {
+            assert!(payload.len() <= 1000);
+        }
+    }
+
+    #[test]
+    fn a_stopping_shard_admits_nothing() {
+        let inbox = Inbox::new(1, 8 << 20);
+        push(&inbox, &put(1)).unwrap();
+        inbox.stop();
+        assert_eq!(push(&inbox, &put(1)), Err(Error::Stopped));
+        assert_eq!(inbox.push_read(Instant(0), channel().0), Err(Error::Stopped));
+        assert!(inbox.has_writes(), "what was admitted is finished");
+    }
+}

@@ -1,0 +1,93 @@
+//! Linearizable reads: all that arrive in one turn share one read index.
+//!
+//! A caller goes from the inbox to a round (asked of Raft, not answered yet) to the gate (the index
+//! is known, and is not applied yet) and is then let go to evaluate its range on its own task.
+
+use std::{collections::VecDeque, time::Duration};
+
+use super::reply::Reply;
+use crate::{env::Instant, types::LogIndex};
+
+type Readers = Vec<(Instant, Reply<()>)>;
+
+#[derive(Default)]
+pub struct Reads {
+    next_context: u64,
+    rounds: VecDeque<(u64, Readers)>,
+    gate: VecDeque<(LogIndex, Readers)>,
+}
+
+impl Reads {
+    /// Begins a round; the context to ask Raft with.
+    pub fn begin(&mut self, readers: Readers) -> u64 {
+        self.next_context += 1;
+        self.rounds.push_back((self.next_context, readers));
+        self.next_context
+    }
+
+    /// Raft's answer to a round, and with it to all earlier ones.
+    pub fn confirmed(&mut self, context: u64, index: LogIndex) {
+        while self.rounds.front().is_some_and(|(asked, _)| *asked <= context) {
+            let (_, readers) = self.rounds.pop_front().expect("just seen");
+            self.gate.push_back((index, readers));
+        }
+    }
+
+    /// Lets go everybody whose index is applied.
+    pub fn release(&mut self, applied: LogIndex) {
+        while self.gate.front().is_some_and(|(index, _)| *index <= applied) {
+            let (_, readers) = self.gate.pop_front().expect("just seen");
+            readers.into_iter().for_each(|(_, reply)| reply.send(()));
+        }
+    }
+
+    /// Gives up rounds whose readers have waited longer than `patience`: dropping them tells the
+    /// callers. Returns how many rounds failed.
+    pub fn expire(&mut self, now: Instant, patience: Duration) -> usize {
+        let old = |readers: &Readers| readers.first().is_none_or(|(at, _)| now.since(*at) > patience);
+        let before = self.rounds.len() + self.gate.len();
+        self.rounds.retain(|(_, readers)| !old(readers));
+        self.gate.retain(|(_, readers)| !old(readers));
+        before - self.rounds.len() - self.gate.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rounds.is_empty() && self.gate.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::reply::channel;
+    use futures_lite::future::{block_on, poll_once};
+
+    #[test]
+    fn readers_wait_for_their_index_to_be_applied() {
+        let mut reads = Reads::default();
+        let (reply, mut answer) = channel();
+        let first = reads.begin(vec![(Instant(0), reply)]);
+        let (reply, mut later) = channel();
+        let second = reads.begin(vec![(Instant(0), reply)]);
+        reads.confirmed(first, LogIndex(5));
+        reads.release(LogIndex(4));
+        assert_eq!(block_on(poll_once(&mut answer)), None);
+        reads.release(LogIndex(5));
+        assert_eq!(block_on(poll_once(&mut answer)), Some(Some(())));
+        assert_eq!(block_on(poll_once(&mut later)), None);
+        reads.confirmed(second, LogIndex(5));
+        reads.release(LogIndex(5));
+        assert_eq!(block_on(later), Some(()));
+        assert!(reads.is_empty());
+    }
+
+    #[test]
+    fn an_unanswered_round_expires() {
+        let mut reads = Reads::default();
+        let (reply, answer) = channel();
+        reads.begin(vec![(Instant(0), reply)]);
+        assert_eq!(reads.expire(Instant(10), Duration::from_nanos(10)), 0);
+        assert_eq!(reads.expire(Instant(11), Duration::from_nanos(10)), 1);
+        assert_eq!(block_on(answer), None);
+    }
+}

@@ -1,0 +1,430 @@
+//! The loop: one turn after another, each taking everything that has arrived.
+//!
+//! A turn steps messages and ticks, reports a finished log write to Raft, proposes one entry with all
+//! waiting writes if the log is idle, asks one read index for all waiting reads, hands every
+//! [`Ready`] on (messages out, entries to the log, the log write started before anything is applied)
+//! and applies what is committed. Then it sleeps until a write ends, something arrives or the clock
+//! ticks.
+//!
+//! One log write is in flight at a time: what arrives meanwhile becomes the next entry, so batches
+//! form by themselves under load and a lone write goes out at once.
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    future::{Future, poll_fn},
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tracing::{info, warn};
+
+use super::{
+    Error,
+    backlog::{Backlog, hard_state_record},
+    batch::{Batch, BatchError},
+    inbox::{Inbox, Waiting, WriteReply},
+    pending::Pending,
+    reads::Reads,
+    view::View,
+};
+use crate::{
+    apply::{Request, Response, StateMachine},
+    env::{Env, Instant, Network},
+    limits,
+    metrics::Metrics,
+    raft::{
+        ConfChange, Entry, EntryType, Membership, MembershipError, Message, Pipeline, ProposeError, Ready,
+        Role,
+    },
+    types::{LogIndex, MemberId},
+    wal::{Wal, WalError, Written},
+};
+
+/// Why a shard, and with it the member, cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Fatal {
+    #[error(transparent)]
+    Wal(#[from] WalError),
+    #[error("entry {index} of the log: {reason}")]
+    Entry { index: u64, reason: BatchError },
+    #[error(transparent)]
+    Membership(#[from] MembershipError),
+    #[error("raft: {0}")]
+    Raft(#[from] raft::Error),
+}
+
+/// Time as the loop needs it.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// One Raft tick (`--heartbeat-interval`).
+    pub tick: Duration,
+    /// How long a request may wait for its commit.
+    pub patience: Duration,
+}
+
+type Finished<E> = Result<Written<E>, WalError>;
+
+struct InFlight<E: Env> {
+    write: Pin<Box<dyn Future<Output = Finished<E>>>>,
+    /// The newest ready that is complete on disk when the write is done.
+    number: Option<u64>,
+    started: Instant,
+}
+
+/// Everything one shard owns. Lives on one core for as long as [`Loop::run`] runs.
+pub struct Loop<E: Env> {
+    pub(super) env: E,
+    pub(super) pace: Pace,
+    pub(super) inbox: Rc<Inbox>,
+    pub(super) state: Rc<RefCell<StateMachine>>,
+    pub(super) view: Rc<View>,
+    pub(super) metrics: Rc<Metrics>,
+    pub(super) pipeline: Pipeline,
+    pub(super) membership: Membership,
+    pub(super) wal: Wal<E>,
+    pub(super) turns: Turns<E>,
+}
+
+/// What a loop remembers from one turn to the next.
+pub(super) struct Turns<E: Env> {
+    pending: Pending,
+    reads: Reads,
+    /// When each entry of ours that is not applied yet was proposed, by its first request.
+    proposed: VecDeque<(u64, Instant)>,
+    in_flight: Option<InFlight<E>>,
+    finished: Option<Finished<E>>,
+    backlog: Backlog,
+    tick: Option<Pin<Box<dyn Future<Output = ()>>>>,
+    ticked: bool,
+    compacting: bool,
+    /// Callers of physical compactions, answered when nothing is left to free.
+    compactions: Vec<(WriteReply, Response)>,
+}
+
+impl<E: Env> Default for Turns<E> {
+    fn default() -> Self {
+        Turns {
+            pending: Pending::default(),
+            reads: Reads::default(),
+            proposed: VecDeque::new(),
+            in_flight: None,
+            finished: None,
+            backlog: Backlog::default(),
+            tick: None,
+            ticked: false,
+            compacting: false,
+            compactions: Vec::new(),
+        }
+    }
+}
+
+impl<E: Env> Loop<E> {
+    /// Runs until stopped (everything admitted is answered and the log is closed) or until the
+    /// member must not go on.
+    pub async fn run(mut self) -> Result<(), Fatal> {
+        self.pipeline.campaign_if_sole_voter()?;
+        loop {
+            self.turn()?;
+            if self.inbox.stopping() && self.idle() {
+                return self.close().await;
+            }
+            let mut yielded = false;
+            poll_fn(|cx| match self.wait(cx) {
+                // The next slice of compaction waits only for what else is runnable.
+                Poll::Pending if self.turns.compacting && yielded => Poll::Ready(()),
+                Poll::Pending if self.turns.compacting => {
+                    yielded = true;
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                }
+                woken => woken,
+            })
+            .await;
+        }
+    }
+
+    fn idle(&self) -> bool {
+        let turns = &self.turns;
+        turns.pending.is_empty()
+            && turns.reads.is_empty()
+            && turns.in_flight.is_none()
+            && turns.compactions.is_empty()
+            && !self.inbox.has_writes()
+            && !self.inbox.has_reads()
+    }
+
+    async fn close(mut self) -> Result<(), Fatal> {
+        // The commit index moved after the last write took it along.
+        self.wal.append(hard_state_record(&self.pipeline.hard_state()));
+        self.wal.close().await?;
+        info!("closed the log");
+        Ok(())
+    }
+
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let turns = &mut self.turns;
+        let mut woken = self.inbox.arrived(cx.waker());
+        if let Some(in_flight) = &mut turns.in_flight
+            && let Poll::Ready(finished) = in_flight.write.as_mut().poll(cx)
+        {
+            turns.finished = Some(finished);
+            woken = true;
+        }
+        let tick = turns.tick.get_or_insert_with(|| Box::pin(self.env.sleep(self.pace.tick)));
+        if tick.as_mut().poll(cx).is_ready() {
+            turns.tick = None;
+            turns.ticked = true;
+            woken = true;
+        }
+        if woken { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn turn(&mut self) -> Result<(), Fatal> {
+        let now = self.env.now();
+        self.step_messages();
+        if std::mem::take(&mut self.turns.ticked) {
+            self.pipeline.tick(self.env.random_u64());
+            self.expire(now);
+        }
+        self.finish_write(now)?;
+        loop {
+            self.propose(now);
+            self.ask_reads();
+            if !self.pipeline.has_ready() {
+                break;
+            }
+            let ready = self.pipeline.ready();
+            self.handle(ready)?;
+        }
+        self.compact();
+        self.publish();
+        Ok(())
+    }
+
+    fn step_messages(&mut self) {
+        while let Some(message) = self.inbox.take_message() {
+            let (from, kind) = (message.from, message.msg_type);
+            if let Err(error) = self.pipeline.step(message, self.env.random_u64()) {
+                warn!(from, ?kind, %error, "ignored a message");
+            }
+        }
+    }
+
+    fn finish_write(&mut self, now: Instant) -> Result<(), Fatal> {
+        let Some(finished) = self.turns.finished.take() else { return Ok(()) };
+        let in_flight = self.turns.in_flight.take().expect("only a write in flight can finish");
+        // A write that failed or came back short stops the shard before anything depends on it.
+        self.wal.written(finished?);
+        self.inbox.set_log_busy(false);
+        self.metrics.stage_log_write.observe(now.since(in_flight.started).as_secs_f64());
+        if let Some(number) = in_flight.number {
+            self.persisted(number);
+        }
+        // What did not fit into that write goes with the next one.
+        self.submit();
+        Ok(())
+    }
+
+    fn persisted(&mut self, number: u64) {
+        let released = self.pipeline.persisted(number);
+        self.send(released);
+    }
+
+    fn send(&self, messages: Vec<Message>) {
+        for message in messages {
+            self.env.network().send(MemberId(message.to), message);
+        }
+    }
+
+    /// Packs all waiting writes into one entry, unless the log is busy with the one before.
+    fn propose(&mut self, now: Instant) {
+        if self.wal.in_flight() || !self.turns.backlog.is_empty() || !self.inbox.has_writes() {
+            return;
+        }
+        if self.pipeline.role() != Role::Leader {
+            self.refuse(Error::NoLeader);
+            return;
+        }
+        let (payload, waiting) = self.inbox.take_batch().expect("writes are waiting");
+        match self.pipeline.propose(payload) {
+            Ok(()) => {
+                for caller in &waiting {
+                    self.metrics.stage_queued.observe(now.since(caller.arrived).as_secs_f64());
+                }
+                self.turns.proposed.push_back((waiting[0].sequence, now));
+                self.turns.pending.extend(waiting);
+            }
+            Err(error) => {
+                let error = match error {
+                    ProposeError::NotLeader => Error::NoLeader,
+                    ProposeError::Full => Error::TooManyRequests,
+                };
+                self.answer_all(waiting, error);
+            }
+        }
+    }
+
+    fn refuse(&mut self, error: Error) {
+        while let Some((_, waiting)) = self.inbox.take_batch() {
+            self.answer_all(waiting, error);
+        }
+    }
+
+    fn answer_all(&self, waiting: impl IntoIterator<Item = Waiting>, error: Error) {
+        for caller in waiting {
+            self.metrics.proposals_failed.inc();
+            caller.reply.send(Err(error));
+            self.inbox.answered(1);
+        }
+    }
+
+    fn ask_reads(&mut self) {
+        // Before its term's first commit a leader cannot know what is committed; readers wait.
+        if self.inbox.has_reads() && self.pipeline.committed_in_term() {
+            let context = self.turns.reads.begin(self.inbox.take_reads());
+            self.pipeline.read_index(context);
+        }
+    }
+
+    /// Tells callers who have waited too long; their request may still take effect.
+    fn expire(&mut self, now: Instant) {
+        let expired: Vec<_> = self.turns.pending.expired(now, self.pace.patience).collect();
+        self.answer_all(expired, Error::Timeout);
+        let failed = self.turns.reads.expire(now, self.pace.patience);
+        self.metrics.read_indexes_failed.inc_by(failed as u64);
+        let old = |at: Instant| now.since(at) > self.pace.patience;
+        if self.inbox.has_reads() && !self.pipeline.committed_in_term() {
+            let (late, waiting): (Vec<_>, Vec<_>) =
+                self.inbox.take_reads().into_iter().partition(|r| old(r.0));
+            self.metrics.read_indexes_failed.inc_by(u64::from(!late.is_empty()));
+            self.inbox.put_back_reads(waiting);
+        }
+    }
+
+    fn handle(&mut self, ready: Ready) -> Result<(), Fatal> {
+        self.send(ready.messages);
+        let Ready { number, entries, hard_state, must_log, committed, reads, .. } = ready;
+        let hard_state = hard_state.filter(|_| must_log || !entries.is_empty());
+        if self.turns.backlog.add(number, entries, hard_state) {
+            // Nothing to log: as durable as what was logged before it.
+            match &mut self.turns.in_flight {
+                Some(in_flight) => in_flight.number = Some(number),
+                None => self.persisted(number),
+            }
+        }
+        self.submit();
+        for entry in &committed {
+            self.apply(entry)?;
+        }
+        for (context, index) in reads {
+            self.turns.reads.confirmed(context, index);
+        }
+        self.turns.reads.release(self.state.borrow().applied());
+        Ok(())
+    }
+
+    /// Starts the log write, so that the disk works while this core applies.
+    fn submit(&mut self) {
+        if self.wal.in_flight() {
+            return;
+        }
+        let number = self.turns.backlog.drain_into(&mut self.wal);
+        if let Some(write) = self.wal.submit() {
+            assert!(self.turns.in_flight.is_none(), "one log write at a time");
+            self.inbox.set_log_busy(true);
+            let started = self.env.now();
+            self.turns.in_flight = Some(InFlight { write: Box::pin(write), number, started });
+        }
+    }
+
+    fn apply(&mut self, entry: &Entry) -> Result<(), Fatal> {
+        let index = LogIndex(entry.index);
+        match entry.entry_type {
+            EntryType::EntryConfChangeV2 | EntryType::EntryConfChange => {
+                let change = ConfChange::decode(entry)?;
+                self.pipeline.apply_conf_change(&change)?;
+                self.membership.apply(&change);
+                self.view.set_membership(&self.membership);
+                self.state.borrow_mut().mark_applied(index);
+            }
+            // A leader begins its term with an entry that carries nothing.
+            EntryType::EntryNormal if entry.data.is_empty() => self.state.borrow_mut().mark_applied(index),
+            EntryType::EntryNormal => self.apply_batch(entry)?,
+        }
+        self.pipeline.applied(index);
+        Ok(())
+    }
+
+    fn apply_batch(&mut self, entry: &Entry) -> Result<(), Fatal> {
+        let began = self.env.now();
+        let failed = |reason| Fatal::Entry { index: entry.index, reason };
+        let batch = Batch::decode(entry.data.clone()).map_err(failed)?;
+        let (ours, first) = (batch.origin == self.inbox.origin, batch.first);
+        if ours {
+            self.observe_commit(first, began);
+        }
+        let mut replies = Vec::with_capacity(if ours { self.turns.pending.len() } else { 0 });
+        let mut state = self.state.borrow_mut();
+        for (sequence, request) in (first..).zip(batch) {
+            let request = request.map_err(failed)?;
+            let response = state.apply(LogIndex(entry.index), &request);
+            let caller = if ours { self.turns.pending.take(sequence) } else { None };
+            match (caller, request, response) {
+                (Some(caller), Request::Compact(compact), Ok(response)) if compact.physical => {
+                    self.turns.compactions.push((caller.reply, response));
+                }
+                (Some(caller), _, response) => replies.push((caller.reply, response)),
+                // Another run proposed it, or its caller was told of a timeout.
+                (None, ..) => {}
+            }
+        }
+        drop(state);
+        let applied = self.env.now();
+        self.metrics.stage_apply.observe(applied.since(began).as_secs_f64());
+        self.inbox.answered(replies.len());
+        for (reply, response) in replies {
+            reply.send(response.map_err(Error::from));
+        }
+        self.metrics.stage_reply.observe(self.env.now().since(applied).as_secs_f64());
+        Ok(())
+    }
+
+    fn observe_commit(&mut self, first: u64, now: Instant) {
+        while let Some(&(sequence, at)) = self.turns.proposed.front()
+            && sequence <= first
+        {
+            self.turns.proposed.pop_front();
+            if sequence == first {
+                self.metrics.stage_commit.observe(now.since(at).as_secs_f64());
+            }
+        }
+    }
+
+    /// One slice of physical compaction, so that it never shows in the latency of a write.
+    fn compact(&mut self) {
+        let done = self.state.borrow_mut().compact_step(limits::COMPACTION_SLICE_KEYS);
+        self.turns.compacting = !done;
+        if done && !self.turns.compactions.is_empty() {
+            self.inbox.answered(self.turns.compactions.len());
+            for (reply, response) in self.turns.compactions.drain(..) {
+                reply.send(Ok(response));
+            }
+        }
+    }
+
+    /// Lets connections see where this shard stands.
+    fn publish(&self) {
+        let leader = self.pipeline.leader();
+        if leader != self.view.leader.replace(leader) && leader != MemberId(0) {
+            self.metrics.leader_changes.inc();
+            info!(leader = format_args!("{:x}", leader.0), term = self.pipeline.term().0, "elected leader");
+        }
+        self.view.is_leader.set(self.pipeline.role() == Role::Leader);
+        self.view.term.set(self.pipeline.term());
+        self.view.committed.set(self.pipeline.committed());
+        self.view.can_read.set(self.pipeline.committed_in_term());
+    }
+}

@@ -1,0 +1,37 @@
+//! What connections may know of the shard without asking the loop: set by the loop each turn.
+
+use std::cell::{Cell, RefCell};
+
+use crate::{
+    pb::etcdserverpb as pb,
+    raft::Membership,
+    types::{LogIndex, MemberId, Term},
+};
+
+#[derive(Default)]
+pub struct View {
+    pub leader: Cell<MemberId>,
+    pub is_leader: Cell<bool>,
+    /// A linearizable read would be served: this member leads and has committed in its term.
+    pub can_read: Cell<bool>,
+    pub term: Cell<Term>,
+    pub committed: Cell<LogIndex>,
+    members: RefCell<Vec<pb::Member>>,
+}
+
+impl View {
+    pub fn set_membership(&self, membership: &Membership) {
+        let shown = membership.members().iter().map(|member| pb::Member {
+            id: member.id,
+            name: member.name.clone(),
+            peer_ur_ls: member.peer_urls.clone(),
+            client_ur_ls: member.client_urls.clone(),
+            is_learner: member.is_learner,
+        });
+        *self.members.borrow_mut() = shown.collect();
+    }
+
+    pub fn members(&self) -> Vec<pb::Member> {
+        self.members.borrow().clone()
+    }
+}
