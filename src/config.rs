@@ -44,6 +44,10 @@ pub struct Config {
     pub election: Duration,
     pub pre_vote: bool,
     pub listen_client_urls: Vec<Url>,
+    /// For HTTP alone; if there are any, `listen_client_urls` serve gRPC alone.
+    pub listen_client_http_urls: Vec<Url>,
+    /// For `/metrics` and the health endpoints alone.
+    pub listen_metrics_urls: Vec<Url>,
     pub advertise_client_urls: Vec<Url>,
     /// Checked, not bound: a single member listens to no peers.
     pub listen_peer_urls: Vec<Url>,

@@ -1,8 +1,7 @@
 //! The log: one line per event in the shape etcd's tooling reads, as JSON or for people.
 //!
-//! Lines come from `tracing`, from the `log` crate (the executor's warnings) and from raft's `slog`.
-//! All three end in one process-wide writer that is opened once; before that, and in tests, nothing
-//! is written. Lines are written at once and by the thread that logs, so an output that blocks (a
+//! Lines come from `tracing` (ours) and from the `log` crate (the executor's warnings). Both end in
+//! one process-wide writer that is opened once; before that, and in tests, nothing is written. Lines are written at once and by the thread that logs, so an output that blocks (a
 //! full pipe) blocks that thread, as in etcd; what repeats is sampled to bound that, also as in etcd.
 //!
 //! Not here: metrics, and deciding what is worth a line.
@@ -17,7 +16,6 @@ use std::fmt;
 
 use tracing_subscriber::layer::SubscriberExt;
 
-pub use bridge::raft_logger;
 use writer::{WRITER, Writer};
 
 use crate::config::{self, LogLevel};

@@ -147,6 +147,8 @@ pub fn config(
         election,
         pre_vote: settings.bool("pre-vote"),
         listen_client_urls: settings.urls("listen-client-urls").to_vec(),
+        listen_client_http_urls: settings.urls("listen-client-http-urls").to_vec(),
+        listen_metrics_urls: settings.urls("listen-metrics-urls").to_vec(),
         advertise_client_urls: advertise_client_urls.to_vec(),
         listen_peer_urls: settings.urls("listen-peer-urls").to_vec(),
         advertise_peer_urls: advertise_peer_urls.to_vec(),
@@ -334,9 +336,15 @@ fn is_default(settings: &Settings, flag: &Flag) -> bool {
 }
 
 fn schemes(settings: &Settings) -> Check {
-    for name in
-        ["listen-client-urls", "listen-peer-urls", "initial-advertise-peer-urls", "advertise-client-urls"]
-    {
+    const NAMES: [&str; 6] = [
+        "listen-client-urls",
+        "listen-client-http-urls",
+        "listen-metrics-urls",
+        "listen-peer-urls",
+        "initial-advertise-peer-urls",
+        "advertise-client-urls",
+    ];
+    for name in NAMES {
         for url in settings.urls(name) {
             match url.scheme() {
                 Scheme::Http => {}
@@ -351,7 +359,13 @@ fn schemes(settings: &Settings) -> Check {
             }
         }
     }
-    Ok(())
+    let grpc = settings.urls("listen-client-urls");
+    match settings.urls("listen-client-http-urls").iter().find(|url| grpc.contains(url)) {
+        Some(url) => refused(format!(
+            "cannot bind both --listen-client-urls and --listen-client-http-urls on the same url {url}"
+        )),
+        None => Ok(()),
+    }
 }
 
 fn request_bytes(settings: &Settings, notices: &mut Vec<Notice>) -> Result<usize, Error> {

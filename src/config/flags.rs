@@ -96,7 +96,7 @@ const MEMBER: &[Flag] = &[
         "listen-client-http-urls",
         Urls,
         "",
-        roadmap("separate HTTP listeners"),
+        Built,
         "URLs for HTTP only; takes HTTP away from listen-client-urls.",
     ),
     f(
@@ -276,13 +276,7 @@ const AUTHENTICATION: &[Flag] = &[
 const MONITORING: &[Flag] = &[
     f("enable-pprof", Bool, "false", roadmap("profiling over HTTP"), "Serve profiles under /debug/pprof/."),
     f("metrics", Text, "basic", Built, "Detail of the metrics: basic or extensive."),
-    f(
-        "listen-metrics-urls",
-        Urls,
-        "",
-        roadmap("separate metrics listeners"),
-        "URLs for /metrics and /health alone.",
-    ),
+    f("listen-metrics-urls", Urls, "", Built, "URLs for /metrics and /health alone."),
 ];
 
 const LOGGING: &[Flag] = &[

@@ -1,8 +1,7 @@
-//! From the three logging crates in the process to lines.
+//! From the two logging crates in the process to lines.
 
 use std::fmt;
 
-use slog::Drain;
 use tracing::field::{Field, Visit};
 use tracing_subscriber::layer::Context;
 
@@ -26,7 +25,7 @@ impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Events {
             tracing::Level::WARN => LogLevel::Warn,
             tracing::Level::INFO => LogLevel::Info,
             // Dependencies tell every frame at this level.
-            tracing::Level::DEBUG if metadata.target().starts_with("pinion") => LogLevel::Debug,
+            tracing::Level::DEBUG if is_ours(metadata.target()) => LogLevel::Debug,
             _ => return,
         };
         if !writer.admits(level) {
@@ -36,6 +35,10 @@ impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Events {
         event.record(&mut Fields(&mut line));
         writer.write(level, &line::caller(metadata.file(), metadata.line()), &line);
     }
+}
+
+fn is_ours(target: &str) -> bool {
+    target.starts_with("pinion") || target == "raft"
 }
 
 struct Fields<'a>(&'a mut Line);
@@ -101,67 +104,5 @@ fn level_of_record(level: log::Level) -> LogLevel {
         log::Level::Warn => LogLevel::Warn,
         log::Level::Info => LogLevel::Info,
         log::Level::Debug | log::Level::Trace => LogLevel::Debug,
-    }
-}
-
-/// The logger to hand to raft-rs. Writes nothing while the log is not open.
-pub fn raft_logger() -> slog::Logger {
-    slog::Logger::root(RaftDrain.ignore_res(), slog::o!())
-}
-
-struct RaftDrain;
-
-impl Drain for RaftDrain {
-    type Ok = ();
-    type Err = slog::Never;
-
-    fn is_enabled(&self, level: slog::Level) -> bool {
-        WRITER.get().is_some_and(|writer| writer.admits(level_of_raft(level)))
-    }
-
-    fn log(&self, record: &slog::Record<'_>, _: &slog::OwnedKVList) -> Result<(), slog::Never> {
-        let Some(writer) = WRITER.get().filter(|_| self.is_enabled(record.level())) else { return Ok(()) };
-        let mut line = Line::default();
-        line.message(record.msg());
-        let kept = slog::KV::serialize(&record.kv(), record, &mut RaftFields(&mut line));
-        if let Err(error) = kept {
-            line.text("fields", &error.to_string());
-        }
-        let caller = line::caller(Some(record.file()), Some(record.line()));
-        writer.write(level_of_raft(record.level()), &caller, &line);
-        Ok(())
-    }
-}
-
-fn level_of_raft(level: slog::Level) -> LogLevel {
-    match level {
-        slog::Level::Critical | slog::Level::Error => LogLevel::Error,
-        slog::Level::Warning => LogLevel::Warn,
-        slog::Level::Info => LogLevel::Info,
-        slog::Level::Debug | slog::Level::Trace => LogLevel::Debug,
-    }
-}
-
-struct RaftFields<'a>(&'a mut Line);
-
-impl slog::Serializer for RaftFields<'_> {
-    fn emit_arguments(&mut self, key: slog::Key, value: &fmt::Arguments<'_>) -> slog::Result {
-        self.0.text(key, &value.to_string());
-        Ok(())
-    }
-
-    fn emit_u64(&mut self, key: slog::Key, value: u64) -> slog::Result {
-        self.0.plain(key, value);
-        Ok(())
-    }
-
-    fn emit_i64(&mut self, key: slog::Key, value: i64) -> slog::Result {
-        self.0.plain(key, value);
-        Ok(())
-    }
-
-    fn emit_bool(&mut self, key: slog::Key, value: bool) -> slog::Result {
-        self.0.plain(key, value);
-        Ok(())
     }
 }
