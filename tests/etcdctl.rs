@@ -1,0 +1,142 @@
+//! An unmodified upstream etcdctl does the same things to upstream etcd and to Pinion: same output, same errors, same
+//! exit code.
+//!
+//! `PINION_BIN` names another program to test than the one just built.
+
+#[path = "tested/launch.rs"]
+mod tested;
+
+mod etcdctl {
+    pub mod output;
+    pub mod script;
+}
+
+use std::{
+    io::Write,
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use bench_harness::{
+    oracle,
+    pb::etcdserverpb::{self as pb, cluster_client::ClusterClient, maintenance_client::MaintenanceClient},
+    process::Server,
+};
+use etcdctl::{
+    output::{self, Names},
+    script::{self, Step},
+};
+
+/// Upstream decides its storage version some time after it is ready.
+const SETTLED_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What one run of etcdctl did.
+#[derive(Debug, PartialEq)]
+struct Run {
+    code: Option<i32>,
+    output: String,
+    errors: String,
+}
+
+struct Side {
+    server: Server,
+    names: Names,
+}
+
+impl Side {
+    fn start(program: &Path, data_dir: &Path) -> Self {
+        let launch = tested::launch(program.to_owned(), data_dir);
+        let server = launch.start().unwrap_or_else(|error| panic!("{error}"));
+        let list = block_on(async {
+            let mut cluster = ClusterClient::connect(server.endpoint()).await.expect("connect");
+            cluster.member_list(pb::MemberListRequest { linearizable: true }).await.expect("member list")
+        });
+        let names = Names::of(list.get_ref(), &server.addr().to_string());
+        Self { server, names }
+    }
+
+    fn wait_until_settled(&self) {
+        let started = Instant::now();
+        loop {
+            let status = block_on(async {
+                let mut maintenance =
+                    MaintenanceClient::connect(self.server.endpoint()).await.expect("connect");
+                maintenance.status(pb::StatusRequest {}).await.expect("status").into_inner()
+            });
+            if !status.storage_version.is_empty() {
+                return;
+            }
+            assert!(started.elapsed() < SETTLED_TIMEOUT, "no storage version after {SETTLED_TIMEOUT:?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn run(&self, etcdctl: &Path, step: &Step) -> Run {
+        let mut command = Command::new(etcdctl);
+        // What the caller's shell exports must not configure the client.
+        for (name, _) in std::env::vars_os() {
+            if name.to_str().is_some_and(|name| name.starts_with("ETCDCTL_")) {
+                command.env_remove(name);
+            }
+        }
+        command.arg(format!("--endpoints={}", self.server.addr())).args(&step.args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("run etcdctl");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        if let Err(error) = stdin.write_all(step.stdin.as_bytes()) {
+            // It may refuse its arguments without reading.
+            assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe, "write to etcdctl");
+        }
+        drop(stdin);
+        let done = child.wait_with_output().expect("wait for etcdctl");
+        let errors = output::errors(&done.stderr, &self.names);
+        // A command that fails prints no document.
+        let shape = if done.status.success() { step.shape } else { output::Shape::Text };
+        let output = output::normal(shape, &done.stdout, &self.names)
+            .unwrap_or_else(|why| format!("{why}: {}", String::from_utf8_lossy(&done.stdout)));
+        Run { code: done.status.code(), output, errors }
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("build a runtime").block_on(future)
+}
+
+#[test]
+fn an_unmodified_etcdctl_sees_no_difference() {
+    let program = |name| oracle::program(name).unwrap_or_else(|missing| panic!("{missing}"));
+    let (etcd, etcdctl) = (program("etcd"), program("etcdctl"));
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("make a directory");
+    let upstream = Side::start(&etcd, &directory.path().join("upstream"));
+    let tested = Side::start(&tested::program(), &directory.path().join("tested"));
+    upstream.wait_until_settled();
+    tested.wait_until_settled();
+
+    let (mut different, mut succeeded) = (Vec::new(), 0);
+    let steps = script::steps();
+    for step in &steps {
+        let (expected, seen) = (upstream.run(&etcdctl, step), tested.run(&etcdctl, step));
+        succeeded += usize::from(expected.code == Some(0));
+        if expected != seen {
+            different.push(format!(
+                "etcdctl {}  (input {:?})\n--- upstream: {:?}\n{}\n{}\n--- tested: {:?}\n{}\n{}",
+                step.args.join(" "),
+                step.stdin,
+                expected.code,
+                expected.output,
+                expected.errors,
+                seen.code,
+                seen.output,
+                seen.errors
+            ));
+        }
+    }
+    println!(
+        "{} commands, {succeeded} of them succeed with upstream, {} differ",
+        steps.len(),
+        different.len()
+    );
+    assert!(different.is_empty(), "{} commands differ:\n\n{}", different.len(), different.join("\n\n"));
+}

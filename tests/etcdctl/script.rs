@@ -1,0 +1,214 @@
+//! The commands, in order: later ones see what earlier ones did.
+
+use super::output::Shape;
+
+pub struct Step {
+    pub args: Vec<String>,
+    pub stdin: &'static str,
+    pub shape: Shape,
+}
+
+fn step(line: &str, shape: Shape) -> Step {
+    // Quotes are not needed: an empty argument is written as ''.
+    let args = line.split_whitespace().map(|word| if word == "''" { String::new() } else { word.to_owned() });
+    Step { args: args.collect(), stdin: "", shape }
+}
+
+fn text(line: &str) -> Step {
+    step(line, Shape::Text)
+}
+
+fn with_input(line: &str, stdin: &'static str, shape: Shape) -> Step {
+    Step { stdin, ..step(line, shape) }
+}
+
+/// The same command in every output format that prints text.
+fn every_format(line: &str, protobuf: Shape) -> Vec<Step> {
+    vec![
+        text(line),
+        step(&format!("{line} -w json"), Shape::Json),
+        text(&format!("{line} -w fields")),
+        step(&format!("{line} -w table"), Shape::Table),
+        step(&format!("{line} -w protobuf"), protobuf),
+        step(&format!("{line} -w json --hex"), Shape::Json),
+        text(&format!("{line} -w nonsense")),
+    ]
+}
+
+pub fn steps() -> Vec<Step> {
+    let mut steps = Vec::new();
+    steps.extend(puts());
+    steps.extend(gets());
+    steps.extend(txns());
+    steps.extend(compactions());
+    steps.extend(deletes());
+    steps.extend(cluster());
+    steps
+}
+
+fn puts() -> Vec<Step> {
+    let mut steps: Vec<Step> = ["a", "b", "app", "apple", "banana", "cherry", "k/1", "k/2", "k/3", "zz"]
+        .iter()
+        .zip(["7", "6", "5", "5", "4", "3", "2", "1", "0", "last"])
+        .map(|(key, value)| text(&format!("put {key} {value}")))
+        .collect();
+    steps.extend(every_format("put a again --prev-kv", Shape::Put));
+    steps.extend([
+        text("put a ''"),
+        text("put new first --prev-kv"),
+        with_input("put piped", "a value from a pipe\nwith two lines", Shape::Text),
+        text("put a --ignore-value"),
+        text("put a x --ignore-lease"),
+        text("put a x --ignore-value"),
+        text("put none --ignore-value"),
+        text("put none x --ignore-lease"),
+        text("put a x --lease=1234"),
+        text("put a x --lease=nonsense"),
+        text("put"),
+        text("put '' x"),
+    ]);
+    steps
+}
+
+fn gets() -> Vec<Step> {
+    let mut steps = Vec::new();
+    for line in ["get a", "get app --prefix", "get none", "get '' --prefix --limit=3"] {
+        steps.extend(every_format(line, Shape::Range));
+    }
+    for options in [
+        "a c",
+        "a c --limit=2",
+        "c a",
+        "b --from-key",
+        "'' --from-key",
+        "'' --prefix",
+        "k/ --prefix --rev=9",
+        "'' --prefix --rev=5",
+        "a --rev=2",
+        "a --rev=1",
+        "a --rev=-1",
+        "a --rev=99999",
+        "'' --prefix --keys-only",
+        "'' --prefix --keys-only --limit=2 -w fields",
+        "'' --prefix --count-only",
+        "'' --prefix --count-only -w fields",
+        "a --count-only -w json",
+        "'' --prefix --print-value-only",
+        "'' --prefix --order=DESCEND",
+        "'' --prefix --order=ASCEND --limit=4",
+        "'' --prefix --sort-by=KEY --order=DESCEND",
+        "'' --prefix --sort-by=VALUE --limit=5",
+        "k/ --prefix --sort-by=VALUE",
+        "'' --prefix --sort-by=CREATE --order=DESCEND",
+        "'' --prefix --sort-by=MODIFY --order=DESCEND",
+        "k/ --prefix --sort-by=VERSION",
+        "'' --prefix --sort-by=NONSENSE",
+        "'' --prefix --order=NONSENSE",
+        "'' --prefix --min-mod-rev=5 --max-mod-rev=8",
+        "'' --prefix --min-create-rev=5 --max-create-rev=8 -w fields",
+        "'' --prefix --consistency=s",
+        "'' --prefix --consistency=nonsense",
+        "'' --prefix --stream",
+        "'' --prefix --stream --limit=4",
+        "'' --prefix --stream --limit=4 -w json",
+        "'' --prefix --stream --sort-by=VALUE",
+        "''",
+        "a b --prefix",
+        "a --prefix --from-key",
+        "a --hex",
+    ] {
+        let shape = if options.ends_with("json") { Shape::Json } else { Shape::Text };
+        steps.push(step(&format!("get {options}"), shape));
+    }
+    steps
+}
+
+fn txns() -> Vec<Step> {
+    // Compares, then what to do if they hold, then what to do if not; an empty line ends each part.
+    let plain = "value(\"b\") = \"6\"\n\nput b 60\nget b\n\nget a\n\n";
+    let all = "mod(\"b\") > \"0\"\ncreate(\"b\") < \"100\"\nversion(\"none\") = \"0\"\n\n\
+               get \"\" --prefix --keys-only\nput \"two words\" \"a value\"\ndel k/1 --prev-kv\n\nput never 1\n\n";
+    let failing = "value(\"b\") = \"nonsense\"\n\nput never 1\n\nget b\nput failed yes --prev-kv\n\n";
+    let mut steps = Vec::new();
+    for input in [plain, all, failing] {
+        for line in ["txn", "txn -i", "txn -w fields"] {
+            steps.push(with_input(line, input, Shape::Text));
+        }
+        steps.push(with_input("txn -w json", input, Shape::Json));
+        steps.push(with_input("txn -w protobuf", input, Shape::Txn));
+    }
+    for input in [
+        "\n\n\n",
+        "\nput a 1\nput a 2\n\n\n",
+        "\nput a 1\ndel a\n\n\n",
+        "\nput a 1 --lease=1234\n\n\n",
+        "\nget a --rev=99999\n\n\n",
+        "nonsense\n\n\n\n",
+        "\nnonsense a\n\n\n",
+    ] {
+        steps.push(with_input("txn", input, Shape::Text));
+    }
+    steps
+}
+
+fn compactions() -> Vec<Step> {
+    [
+        "compaction 5",
+        "compaction 5",
+        "compact 3",
+        "compaction 99999",
+        "compaction nonsense",
+        "compaction",
+        "get a --rev=4",
+        "get a --rev=5",
+        "compaction 12 --physical",
+        "get '' --prefix --rev=12",
+        "get '' --prefix --rev=11",
+    ]
+    .map(text)
+    .into()
+}
+
+fn deletes() -> Vec<Step> {
+    let mut steps = every_format("del apple --prev-kv", Shape::Delete);
+    steps.extend(
+        [
+            "del none",
+            "del app --prefix --prev-kv",
+            "del a c --prev-kv",
+            "del k/2 --range",
+            "put r 1",
+            "del r s",
+            "del z --from-key",
+            "del ''",
+            "del",
+            "del a --prefix --from-key",
+            "get '' --prefix",
+            "del '' --prefix",
+            "get '' --prefix",
+        ]
+        .map(text),
+    );
+    steps.push(step("get '' --prefix -w json", Shape::Json));
+    steps
+}
+
+fn cluster() -> Vec<Step> {
+    let mut steps = Vec::new();
+    steps.extend(every_format("member list", Shape::Members));
+    steps.push(text("member list --consistency=s"));
+    steps.push(text("member list --hex -w fields"));
+    for line in ["endpoint health", "endpoint health --cluster"] {
+        steps.push(text(line));
+        steps.push(step(&format!("{line} -w json"), Shape::Json));
+        steps.push(text(&format!("{line} -w fields")));
+        steps.push(step(&format!("{line} -w table"), Shape::Table));
+    }
+    for line in ["endpoint status", "endpoint status --cluster"] {
+        steps.push(step(line, Shape::StatusLine));
+        steps.push(step(&format!("{line} -w json"), Shape::Json));
+        steps.push(text(&format!("{line} -w fields")));
+        steps.push(step(&format!("{line} -w table"), Shape::Table));
+    }
+    steps
+}
