@@ -5,9 +5,11 @@
 //! | `oracle`  | where `tests/oracle/build` put the upstream programs                     |
 //! | `process` | one server as a child process: start, readiness, signals, CPU and memory |
 //! | `http`    | one blocking HTTP/1.1 GET, for `/health` and `/metrics`                  |
+//! | `load`    | the load generator                                                       |
 //! | `pb`      | the wire messages and tonic clients                                      |
 
 pub mod http;
+pub mod load;
 pub mod oracle;
 pub mod pb;
 pub mod process;

@@ -1,1 +1,20 @@
-fn main() {}
+//! The command line: `load` makes load.
+
+mod commands;
+
+use clap::Parser;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "bench-harness",
+    about = "Load generator and side-by-side comparison with upstream etcd",
+    version
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: commands::Command,
+}
+
+fn main() -> anyhow::Result<()> {
+    commands::run(Arguments::parse().command)
+}

@@ -1,0 +1,33 @@
+//! The load generator: many clients on few connections, one thread, as little CPU per operation as possible.
+//!
+//! ```text
+//! [workload] --request--> [http2::Connection] --bytes--> socket      one [driver] task per connection
+//!     ^                          |
+//! [pace] intended times          +--reply--> [record] --> Summary
+//! ```
+//!
+//! | module     | what lives there                                                            |
+//! |------------|-----------------------------------------------------------------------------|
+//! | `options`  | what to run, as flags and as a value                                        |
+//! | `workload` | which operation on which key comes next; what a reply means                 |
+//! | `message`  | the requests and replies of the hot path, encoded and walked without copies |
+//! | `http2`    | one client connection as a machine without I/O                              |
+//! | `pace`     | the intended start times of an open loop                                    |
+//! | `driver`   | sockets, threads, the clock                                                 |
+//! | `record`   | percentiles, errors, the summary                                            |
+//!
+//! Closed loop: each client sends its next operation when the last one was answered. Open loop (`rate`): every
+//! operation has an intended start, and its latency counts from there, however late it could be sent: a server
+//! that stalls is charged for everyone who had to wait (no coordinated omission).
+
+mod driver;
+mod http2;
+mod message;
+mod options;
+mod pace;
+mod record;
+mod workload;
+
+pub use driver::{Error, Phase, run};
+pub use options::{Operation, Options};
+pub use record::{Latency, Summary};

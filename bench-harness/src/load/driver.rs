@@ -1,0 +1,147 @@
+//! Runs a load: threads, sockets and the clock around the machines that do the work.
+//!
+//! One task per connection. A turn of it reads what arrived, hands finished calls to the recorder, opens the
+//! next calls and sends all of that in one write: the clock is read once, after the read.
+
+mod worker;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, OnceLock};
+use std::time::{Duration, Instant};
+
+use super::options::Options;
+use super::record::{Recorder, Summary};
+
+/// How often the progress is looked at.
+const TICK: Duration = Duration::from_millis(20);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0}")]
+    Options(String),
+    #[error("cannot connect to {endpoint}: {why}")]
+    Connect { endpoint: std::net::SocketAddr, why: String },
+    #[error("{what}: {source}")]
+    Io { what: &'static str, source: std::io::Error },
+    #[error("a worker thread panicked")]
+    Panicked,
+}
+
+/// What the observer of a run is told, in this order, `Progress` any number of times.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Phase {
+    /// The warm-up is over: the measured time starts.
+    Started,
+    /// `part` of the whole run, warm-up included, is done.
+    Progress { part: f64, completed: u64 },
+    /// The measured time is over; what is still in flight is waited for afterwards.
+    Ended,
+}
+
+/// What the threads of a run share.
+#[derive(Debug)]
+struct Shared {
+    options: Options,
+    connected: Barrier,
+    /// Set by `run` between the two barriers: all times of the run are nanoseconds since then.
+    started: OnceLock<Instant>,
+    go: Barrier,
+    /// Good replies, warm-up included, for the progress.
+    completed: AtomicU64,
+    running: AtomicUsize,
+    /// A worker could not connect: nobody starts.
+    failed: AtomicBool,
+}
+
+/// Runs a load to its end. The observer is called on this thread, so it may block: the load goes on.
+pub fn run(options: &Options, observer: &mut dyn FnMut(Phase)) -> Result<Summary, Error> {
+    options.check().map_err(Error::Options)?;
+    let threads = options.threads as usize;
+    let shared = Arc::new(Shared {
+        options: options.clone(),
+        connected: Barrier::new(threads + 1),
+        started: OnceLock::new(),
+        go: Barrier::new(threads + 1),
+        completed: AtomicU64::new(0),
+        running: AtomicUsize::new(threads),
+        failed: AtomicBool::new(false),
+    });
+    let workers = (0..options.threads)
+        .map(|index| {
+            let shared = Arc::clone(&shared);
+            std::thread::Builder::new()
+                .name(format!("load-{index}"))
+                .spawn(move || worker::run(&shared, index))
+                .map_err(|source| Error::Io { what: "start a thread", source })
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+
+    shared.connected.wait();
+    let started = Instant::now();
+    shared.started.set(started).expect("set once");
+    shared.go.wait();
+    let observed = observe(options, &shared, started, observer);
+
+    let mut total = Recorder::new();
+    let mut failure = None;
+    for worker in workers {
+        match worker.join().map_err(|_| Error::Panicked).flatten() {
+            Ok(recorder) => total.merge(&recorder),
+            Err(error) => failure = Some(error),
+        }
+    }
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    let (client_cpu, measured) = observed;
+    let measured = match options.total {
+        None => measured,
+        Some(_) => {
+            let last = Duration::from_nanos(total.last_completion_ns);
+            last.saturating_sub(options.warm_up)
+        }
+    };
+    Ok(total.summary(options, measured, client_cpu))
+}
+
+/// Waits for the phases of the run; returns the CPU time of this process and the time between start and end.
+fn observe(
+    options: &Options,
+    shared: &Shared,
+    started: Instant,
+    observer: &mut dyn FnMut(Phase),
+) -> (Duration, Duration) {
+    let whole = options.warm_up + options.duration;
+    let running = || shared.running.load(Ordering::Relaxed) > 0;
+    let progress = |observer: &mut dyn FnMut(Phase)| {
+        let completed = shared.completed.load(Ordering::Relaxed);
+        let part = match options.total {
+            Some(total) => completed as f64 / total as f64,
+            None => started.elapsed().as_secs_f64() / whole.as_secs_f64(),
+        };
+        observer(Phase::Progress { part: part.min(1.0), completed })
+    };
+
+    while started.elapsed() < options.warm_up && running() {
+        std::thread::sleep(TICK.min(options.warm_up.saturating_sub(started.elapsed())));
+        progress(observer);
+    }
+    let cpu = own_cpu();
+    let from = Instant::now();
+    observer(Phase::Started);
+    while started.elapsed() < whole && running() {
+        std::thread::sleep(TICK.min(whole.saturating_sub(started.elapsed())));
+        progress(observer);
+    }
+    let measured = from.elapsed();
+    let cpu = own_cpu().saturating_sub(cpu);
+    observer(Phase::Ended);
+    (cpu, measured)
+}
+
+/// User and system time of this process, all threads.
+fn own_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_nsec).expect("below a second"))
+}
