@@ -9,6 +9,7 @@ use std::{future::Future, io, path::Path, time::Duration};
 use crate::types::MemberId;
 
 pub mod real;
+pub mod sim;
 
 /// Monotonic time since an arbitrary start, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

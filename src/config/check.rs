@@ -17,7 +17,7 @@ const ELECTION_MS_MAX: u64 = 50_000;
 const REQUEST_BYTES_RECOMMENDED: u64 = 10 * 1024 * 1024;
 /// Lengths on the wire and in the log are 32 bits wide, with room for framing.
 const REQUEST_BYTES_MAX: u64 = 1 << 30;
-const SEGMENT_BYTES_MIN: u64 = 4 * 1024 * 1024;
+const SEGMENT_BYTES_MIN: u64 = crate::limits::WAL_SEGMENT_BYTES_MIN;
 const SEGMENT_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 const SECTOR_BYTES: std::ops::RangeInclusive<u64> = 512..=65_536;
 
@@ -402,9 +402,11 @@ fn wal(settings: &Settings, max_request_bytes: usize) -> Result<(Option<u32>, u6
             SECTOR_BYTES.end()
         ));
     }
-    if segment < 2 * max_request_bytes as u64 {
+    // A batch takes at most a quarter of a segment, and a request is never split.
+    if segment < 4 * (max_request_bytes + crate::limits::GRPC_OVERHEAD_BYTES) as u64 {
         return refused(format!(
-            "--wal-segment-bytes[{segment}] must be at least twice --max-request-bytes[{max_request_bytes}]"
+            "--wal-segment-bytes[{segment}] must be at least four times --max-request-bytes[{max_request_bytes}] \
+             and 2 MiB"
         ));
     }
     Ok((u32::try_from(sector).ok().filter(|sector| *sector != 0), segment))

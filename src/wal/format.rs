@@ -17,7 +17,6 @@ pub const RECORD_HEADER_BYTES: usize = 32;
 /// Smallest and largest unit a segment may be padded to.
 pub const UNIT_BYTES_MIN: usize = 512;
 pub const UNIT_BYTES_MAX: usize = 65_536;
-const BATCH_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 const SEGMENT_MAGIC: [u8; 8] = *b"PINIONWL";
 const BATCH_MAGIC: [u8; 4] = *b"PBAT";
@@ -169,7 +168,7 @@ impl BatchHeader {
 /// Largest write in a segment of this size, header and padding included. A reader needs no more
 /// memory than this, and a segment holds at least three.
 pub fn batch_bytes_max(segment_bytes: u64) -> u64 {
-    BATCH_BYTES_MAX.min(segment_bytes / 4)
+    segment_bytes / 4
 }
 
 /// Start value of every checksum in a batch.

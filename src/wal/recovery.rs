@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::{
     WalError, WalOptions,
-    format::{Record, SegmentHeader, batch_bytes_max},
+    format::{Record, SegmentHeader, align_up, batch_bytes_max},
     scan::{End, Scan, Step},
     segment::{self, FileOf, Preparation, Segment},
 };
@@ -72,14 +72,21 @@ pub async fn recover<E: Env>(
         .await?;
         recovery.segments += 1;
         recovery.batches += end.batches;
-        let ends_before = empty.is_some() || (tail.is_some() && end.batches == 0);
-        if let (true, Some((damaged, at))) = (ends_before, &tail)
-            && (end.evidence.is_some() || empty.is_some())
-        {
+        if let Some((unused, _)) = &empty {
             // A segment is prepared only after the one before it has a durable batch.
-            return Err(corrupt_batch(damaged, at.tail));
+            return Err(corrupt_batch(unused, u64::from(unused.header.unit)));
         }
-        if ends_before {
+        let unused = tail.as_ref().filter(|_| end.batches == 0);
+        if let (Some((before, at)), Some(evidence)) = (unused, end.evidence) {
+            let first = u64::from(segment.header.unit);
+            // Its own first batch is whole if that is the evidence: then the one before is damaged.
+            return Err(if evidence == first {
+                corrupt_batch(before, at.tail)
+            } else {
+                corrupt_batch(&segment, first)
+            });
+        }
+        if unused.is_some() {
             empty = Some((segment, end));
             continue;
         }
@@ -119,23 +126,31 @@ async fn run<F: File>(
         match step {
             Step::Batch => {}
             Step::End(end) => return Ok(end),
-            Step::Read { offset, bytes } => {
-                let read = segment
-                    .file
-                    .read_at(offset, bytes)
-                    .await
-                    .map_err(|e| WalError::from_io("read", &segment.path, e))?;
-                if read.len() != bytes {
-                    return Err(WalError::Corrupt {
-                        path: segment.path.clone(),
-                        offset: offset + read.len() as u64,
-                        what: "the file ends here",
-                    });
-                }
-                scan.supply(&read);
-            }
+            Step::Read { offset, bytes } => scan.supply(&read(segment, offset, bytes).await?),
         }
     }
+}
+
+/// Reads bytes that are aligned to the segment's unit, which may be less than the device's.
+async fn read<F: File>(segment: &Segment<F>, offset: u64, bytes: usize) -> Result<Vec<u8>, WalError> {
+    let unit = segment.file.unit() as u64;
+    let start = offset / unit * unit;
+    let end = align_up(offset + bytes as u64, unit);
+    let mut read = segment
+        .file
+        .read_at(start, (end - start) as usize)
+        .await
+        .map_err(|e| WalError::from_io("read", &segment.path, e))?;
+    read.drain(..((offset - start) as usize).min(read.len()));
+    if read.len() < bytes {
+        return Err(WalError::Corrupt {
+            path: segment.path.clone(),
+            offset: offset + read.len() as u64,
+            what: "the file ends here",
+        });
+    }
+    read.truncate(bytes);
+    Ok(read)
 }
 
 /// Overwrites what a torn write left, so that no later restart finds a piece of it.

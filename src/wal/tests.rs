@@ -1,92 +1,15 @@
-//! The log on a real disk, through the executor it serves on.
+//! The log: its bytes, its recovery, its promises on a simulated and on a real disk.
 
-use std::path::PathBuf;
+mod codec;
+mod crash;
+mod faults;
+mod real;
+mod scan;
 
-use glommio::{LocalExecutorBuilder, Placement};
+use super::format::SegmentHeader;
+use crate::types::ShardId;
 
-use super::*;
-use crate::{data_dir::DataDir, env::real::RealEnv};
-
-type Seen = Vec<(u64, u64, Vec<u8>)>;
-
-fn options(dir: PathBuf) -> WalOptions {
-    WalOptions { segment_bytes: SEGMENT_BYTES_MIN, ..WalOptions::new(dir, ShardId(0)) }
-}
-
-/// A directory on the disk that holds the build, not on a memory file system.
-fn scratch() -> tempfile::TempDir {
-    let base = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/tmp");
-    std::fs::create_dir_all(&base).expect("the build directory is writable");
-    tempfile::tempdir_in(base).expect("the build directory is writable")
-}
-
-fn on_glommio<T: Send + 'static>(test: impl AsyncFnOnce(RealEnv) -> T + Send + 'static) -> T {
-    LocalExecutorBuilder::new(Placement::Unbound)
-        .spawn(|| async move { test(RealEnv::default()).await })
-        .expect("an executor starts")
-        .join()
-        .expect("the test does not panic")
-}
-
-async fn open(env: &RealEnv, dir: &std::path::Path) -> (Wal<RealEnv>, Seen, Recovery) {
-    let mut seen = Vec::new();
-    let (wal, recovery) = Wal::open(env.clone(), options(dir.to_path_buf()), |record| {
-        if let Record::Entry { term, index, data, .. } = record {
-            seen.push((term.0, index.0, data.to_vec()));
-        }
-        Ok(())
-    })
-    .await
-    .expect("the log opens");
-    (wal, seen, recovery)
-}
-
-#[test]
-fn entries_survive_restarts_and_rotation_on_a_real_disk() {
-    let dir = scratch();
-    let path = dir.path().to_path_buf();
-    on_glommio(async move |env| {
-        let (mut wal, seen, _) = open(&env, &path).await;
-        assert!(seen.is_empty());
-        let mut expected = Vec::new();
-        for index in 1..=400u64 {
-            let data = vec![index as u8; (index as usize * 37) % 30_000];
-            wal.append(Record::Entry { term: Term(1), index: LogIndex(index), kind: 0, data: &data });
-            wal.append(Record::HardState { term: Term(1), vote: MemberId(7), commit: LogIndex(index - 1) });
-            expected.push((1, index, data));
-            let written = wal.submit().expect("something is pending").await.expect("the disk works");
-            assert!(wal.submit().is_none(), "one write in flight");
-            wal.written(written);
-        }
-        wal.close().await.expect("the log closes");
-
-        let (wal, seen, recovery) = open(&env, &path).await;
-        assert_eq!(seen, expected);
-        assert!(!recovery.torn_tail);
-        assert!(recovery.segments > 3, "{recovery:?}");
-        wal.close().await.expect("the log closes");
-    });
-}
-
-#[test]
-fn a_data_directory_is_used_by_one_process_at_a_time() {
-    let dir = scratch();
-    let path = dir.path().join("default.etcd");
-    on_glommio(async move |env| {
-        let first = DataDir::open(&env, &path, None).await.expect("a new directory opens");
-        let wal = first.wal(ShardId(0));
-        assert_eq!(wal, path.join("member/shard-0/wal"));
-        let second = DataDir::open(&env, &path, None).await.map(|_| ());
-        assert!(matches!(second, Err(WalError::Locked { .. })), "{second:?}");
-        drop(first);
-        DataDir::open(&env, &path, None).await.expect("the lock was released");
-
-        std::fs::write(path.join("member/version"), "pinion data 2\n").expect("writable");
-        let newer = DataDir::open(&env, &path, None).await.map(|_| ());
-        assert!(matches!(newer, Err(WalError::Version { .. })), "{newer:?}");
-        std::fs::remove_file(path.join("member/version")).expect("removable");
-        std::fs::create_dir(path.join("member/snap")).expect("writable");
-        let unversioned = DataDir::open(&env, &path, None).await.map(|_| ());
-        assert!(matches!(unversioned, Err(WalError::Options(_))), "{unversioned:?}");
-    });
+/// A segment of 64 units.
+fn header(epoch: u64) -> SegmentHeader {
+    SegmentHeader { shard: ShardId(3), sequence: 1, epoch, unit: 512, segment_bytes: 64 * 512 }
 }

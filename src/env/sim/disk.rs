@@ -77,6 +77,11 @@ impl SimDisk {
         self.media.borrow_mut().read_only = read_only;
     }
 
+    /// Whether files can be opened past the page cache.
+    pub fn set_direct_io(&self, possible: bool) {
+        self.media.borrow_mut().buffered_only = !possible;
+    }
+
     /// Flips bits of a stored byte. False if the file does not exist or is shorter.
     pub fn corrupt(&self, path: &Path, offset: u64, flip: u8) -> bool {
         self.media.borrow_mut().corrupt(path, offset, flip)
@@ -120,6 +125,9 @@ impl Disk for SimDisk {
     async fn open(&self, path: &Path, options: OpenOptions) -> io::Result<SimFile> {
         self.pause().await;
         let mut media = self.media.borrow_mut();
+        if media.buffered_only {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
         let inode = media.open(path, options.create)?;
         Ok(SimFile {
             disk: self.clone(),

@@ -69,6 +69,7 @@ pub struct Media {
     pub unit: usize,
     pub free_bytes: Option<u64>,
     pub read_only: bool,
+    pub buffered_only: bool,
     pub writes: u64,
     /// Counts crashes.
     pub life: u64,
@@ -88,6 +89,7 @@ impl Default for Media {
             unit: SECTOR_BYTES,
             free_bytes: None,
             read_only: false,
+            buffered_only: false,
             writes: 0,
             life: 0,
         }
