@@ -34,6 +34,11 @@ impl LogWindow {
         self.base.0 + self.entries.len() as u64
     }
 
+    /// The entry at `index`, which the window holds.
+    pub fn get(&self, index: u64) -> &Entry {
+        &self.entries[self.at(index)]
+    }
+
     /// Payload bytes held.
     pub fn bytes(&self) -> usize {
         self.bytes

@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
+    rc::Rc,
     task::Waker,
 };
 
@@ -135,6 +136,15 @@ impl Inbox {
         self.wake();
     }
 
+    /// Nobody takes anything any more: what waits is dropped, which tells its callers.
+    fn close(&self) {
+        self.stopping.set(true);
+        // Dropping a reply wakes its caller, never runs it; still, not while borrowed.
+        drop(self.batches.take());
+        drop(self.reads.take());
+        drop(self.messages.take());
+    }
+
     pub fn stopping(&self) -> bool {
         self.stopping.get()
     }
@@ -203,6 +213,23 @@ impl Inbox {
     }
 }
 
+/// The loop's hold on its inbox: however the loop ends, nobody waits for it in vain.
+pub struct Taker(pub Rc<Inbox>);
+
+impl Drop for Taker {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+impl std::ops::Deref for Taker {
+    type Target = Inbox;
+
+    fn deref(&self) -> &Inbox {
+        &self.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -263,6 +290,19 @@ mod tests {
         while let Some((payload, _)) = inbox.take_batch() {
             assert!(payload.len() <= 1000);
         }
+    }
+
+    #[test]
+    fn callers_hear_when_the_loop_is_gone() {
+        let inbox = Rc::new(Inbox::new(1, 8 << 20));
+        let taker = Taker(inbox.clone());
+        let ((reply, answer), (read, ready)) = (channel(), channel());
+        inbox.push_write(&put(1), Instant(0), reply).unwrap();
+        inbox.push_read(Instant(0), read).unwrap();
+        drop(taker);
+        assert_eq!(futures_lite::future::block_on(answer), None);
+        assert_eq!(futures_lite::future::block_on(ready), None);
+        assert_eq!(push(&inbox, &put(1)), Err(Error::Stopped));
     }
 
     #[test]

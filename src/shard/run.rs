@@ -25,7 +25,7 @@ use super::{
     Error,
     backlog::{Backlog, hard_state_record},
     batch::{Batch, BatchError},
-    inbox::{Inbox, Waiting, WriteReply},
+    inbox::{Taker, Waiting, WriteReply},
     pending::Pending,
     reads::Reads,
     view::View,
@@ -78,7 +78,7 @@ struct InFlight<E: Env> {
 pub struct Loop<E: Env> {
     pub(super) env: E,
     pub(super) pace: Pace,
-    pub(super) inbox: Rc<Inbox>,
+    pub(super) inbox: Taker,
     pub(super) state: Rc<RefCell<StateMachine>>,
     pub(super) view: Rc<View>,
     pub(super) metrics: Rc<Metrics>,

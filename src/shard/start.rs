@@ -8,7 +8,7 @@ use super::{
     Fatal, Shard,
     backlog::{entry_record, hard_state_record},
     batch::{Batch, BatchError},
-    inbox::Inbox,
+    inbox::{Inbox, Taker},
     run::{Loop, Pace, Turns},
     view::View,
 };
@@ -18,8 +18,8 @@ use crate::{
     limits,
     metrics::Metrics,
     raft::{
-        self, ConfChange, Entry, EntryType, HardState, LogWindow, Member, Membership, MembershipError,
-        Pipeline,
+        self, ConfChange, ConfState, Entry, EntryType, HardState, LogWindow, Member, Membership,
+        MembershipError, Pipeline,
     },
     types::{ClusterId, LogIndex, MemberId},
     wal::{Record, Wal, WalError, WalOptions},
@@ -56,6 +56,8 @@ enum ReplayError {
     BelowCommit { index: u64, commit: u64 },
     #[error("commit index {commit} is beyond the last entry, {last}")]
     BeyondLog { commit: u64, last: u64 },
+    #[error("entry {index} follows entry {last}")]
+    Gap { index: u64, last: u64 },
     #[error("entry {index} is of kind {kind}, which this version does not know")]
     Kind { index: u64, kind: u8 },
     #[error("entry {index}: {reason}")]
@@ -68,41 +70,45 @@ enum ReplayError {
 struct Replay {
     state: StateMachine,
     membership: Membership,
-    hard_state: HardState,
-    /// Index and term of the last applied entry.
-    applied: (u64, u64),
-    /// Entries after it: written, not known to be committed.
-    tail: Vec<Entry>,
+    /// The newest entries, those not known to be committed among them, and the last hard state.
+    window: LogWindow,
+    /// Index of the last applied entry.
+    applied: u64,
+    catchup_entries: usize,
 }
 
 impl Replay {
     fn take(&mut self, record: Record<'_>) -> Result<(), ReplayError> {
         match record {
             Record::Entry { term, index, kind, data } => {
-                if index.0 <= self.applied.0 {
-                    return Err(ReplayError::BelowCommit { index: index.0, commit: self.applied.0 });
+                let (index, last) = (index.0, self.window.last());
+                if index <= self.applied {
+                    return Err(ReplayError::BelowCommit { index, commit: self.applied });
                 }
-                self.tail.retain(|e| e.index < index.0);
+                if index > last + 1 {
+                    return Err(ReplayError::Gap { index, last });
+                }
                 let entry_type = match kind {
                     0 => EntryType::EntryNormal,
                     1 => EntryType::EntryConfChange,
                     2 => EntryType::EntryConfChangeV2,
-                    _ => return Err(ReplayError::Kind { index: index.0, kind }),
+                    _ => return Err(ReplayError::Kind { index, kind }),
                 };
                 let data = bytes::Bytes::copy_from_slice(data);
-                self.tail.push(Entry { entry_type, term: term.0, index: index.0, data, ..Entry::default() });
+                self.window.append([Entry { entry_type, term: term.0, index, data, ..Entry::default() }]);
             }
             Record::HardState { term, vote, commit } => {
-                let last = self.tail.last().map_or(self.applied.0, |e| e.index);
-                if commit.0 > last {
-                    return Err(ReplayError::BeyondLog { commit: commit.0, last });
+                let (commit, last) = (commit.0, self.window.last());
+                if commit > last {
+                    return Err(ReplayError::BeyondLog { commit, last });
                 }
-                self.hard_state =
-                    HardState { term: term.0, vote: vote.0, commit: commit.0, ..HardState::default() };
-                let committed = self.tail.iter().take_while(|e| e.index <= commit.0).count();
-                for entry in self.tail.drain(..committed).collect::<Vec<_>>() {
+                let hard_state = HardState { term: term.0, vote: vote.0, commit, ..HardState::default() };
+                self.window.set_hard_state(hard_state);
+                while self.applied < commit {
+                    let entry = self.window.get(self.applied + 1).clone();
                     self.apply(&entry)?;
                 }
+                self.window.trim(self.applied, self.catchup_entries, limits::CATCHUP_BYTES);
             }
         }
         Ok(())
@@ -122,7 +128,7 @@ impl Replay {
                 drop(self.state.apply(index, &request.map_err(failed)?));
             }
         }
-        self.applied = (entry.index, entry.term);
+        self.applied = entry.index;
         Ok(())
     }
 }
@@ -133,29 +139,29 @@ pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<Metrics>) -> Re
     let mut replay = Replay {
         state: StateMachine::new(),
         membership: Membership::default(),
-        hard_state: HardState::default(),
-        applied: (0, 0),
-        tail: Vec::new(),
+        window: LogWindow::new((0, 0), HardState::default(), ConfState::default()),
+        applied: 0,
+        catchup_entries: options.catchup_entries,
     };
     let (mut wal, recovery) = Wal::open(env.clone(), options.wal.clone(), |record| {
         replay.take(record).map_err(|error| WalError::Replay(error.to_string()))
     })
     .await?;
 
-    let is_new = replay.applied.0 == 0 && replay.tail.is_empty();
+    let is_new = replay.window.last() == 0;
     if is_new {
         found(&mut wal, &mut replay, &options.founders).await?;
     } else {
         let took_ms = env.now().since(began).as_millis() as u64;
-        let (applied, revision) = (replay.applied.0, replay.state.revision().0);
+        let (applied, revision) = (replay.applied, replay.state.revision().0);
         let (segments, torn_tail) = (recovery.segments, recovery.torn_tail);
         info!(applied, revision, segments, torn_tail, took_ms, "replayed the log");
     }
     let member_id = options.member_id;
     replay.membership.publish(member_id, &options.name, &options.client_urls);
 
-    let mut window = LogWindow::new(replay.applied, replay.hard_state, replay.membership.conf_state());
-    window.append(replay.tail);
+    let mut window = replay.window;
+    window.set_conf_state(replay.membership.conf_state());
     let pace = Pace {
         tick: options.heartbeat,
         // etcd's request timeout: five seconds and two elections.
@@ -171,7 +177,7 @@ pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<Metrics>) -> Re
         catchup_entries: options.catchup_entries,
         catchup_bytes: limits::CATCHUP_BYTES,
     };
-    let pipeline = Pipeline::new(raft, window, LogIndex(replay.applied.0), env.random_u64())?;
+    let pipeline = Pipeline::new(raft, window, LogIndex(replay.applied), env.random_u64())?;
     let inbox = Rc::new(Inbox::new(env.random_u64(), entry_bytes_max(&wal)));
     let state = Rc::new(RefCell::new(replay.state));
     let view = Rc::new(View::default());
@@ -189,7 +195,7 @@ pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<Metrics>) -> Re
         member_id,
     };
     let membership = replay.membership;
-    let turns = Turns::default();
+    let (inbox, turns) = (Taker(inbox), Turns::default());
     let run = Loop { env, pace, inbox, state, view, metrics, pipeline, membership, wal, turns };
     Ok(Started { shard, is_new, run })
 }
@@ -205,14 +211,14 @@ async fn found<E: Env>(wal: &mut Wal<E>, replay: &mut Replay, founders: &[Member
     let entries: Vec<_> =
         (1..).zip(founders).map(|(index, member)| raft::first_entry(index, 1, member)).collect();
     let commit = entries.len() as u64;
-    replay.hard_state = HardState { term: 1, commit, ..HardState::default() };
-    entries.iter().for_each(|entry| wal.append(entry_record(entry)));
-    wal.append(hard_state_record(&replay.hard_state));
+    let hard_state = HardState { term: 1, commit, ..HardState::default() };
+    let records = || entries.iter().map(entry_record).chain([hard_state_record(&hard_state)]);
+    records().for_each(|record| wal.append(record));
     let write = wal.submit().expect("records are pending");
     let written = write.await?;
     wal.written(written);
-    for entry in &entries {
-        replay.apply(entry).map_err(|error| WalError::Replay(error.to_string()))?;
+    for record in records() {
+        replay.take(record).map_err(|error| WalError::Replay(error.to_string()))?;
     }
     Ok(())
 }

@@ -1,0 +1,11 @@
+//! Simulation: the real shard code on a simulated machine, driven from one seed.
+//!
+//! `PINION_SEED=17 cargo test --test simulation` replays one seed; `PINION_SEEDS=1000` widens the
+//! search.
+
+#[path = "simulation/crash.rs"]
+mod crash;
+#[path = "simulation/members.rs"]
+mod members;
+#[path = "simulation/world.rs"]
+mod world;

@@ -1,0 +1,198 @@
+//! Members on simulated machines, clients that remember, and what must hold afterwards.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    rc::Rc,
+    time::Duration,
+};
+
+use pinion::{
+    apply::{Request, Response},
+    data_dir::DataDir,
+    env::sim::{Sim, SimEnv, disk::SimDisk},
+    metrics::{self, Metrics},
+    pb::etcdserverpb as pb,
+    raft::Member,
+    shard::{self, Shard},
+    types::{ClusterId, MemberId, ShardId},
+    wal::WalOptions,
+};
+
+/// Steps after which a world that should have finished is stuck.
+pub const STEPS_MAX: u64 = 3_000_000;
+
+/// One member: its disk stays, the rest comes and goes with crashes.
+pub struct Node {
+    pub id: MemberId,
+    pub disk: SimDisk,
+    pub shard: Rc<RefCell<Option<Shard>>>,
+    /// How the last run ended, if it ended by itself.
+    pub ended: Rc<RefCell<Option<Result<(), String>>>>,
+}
+
+pub struct World {
+    pub sim: Sim,
+    pub nodes: Vec<Node>,
+}
+
+impl World {
+    pub fn new(seed: u64, members: u64) -> Self {
+        let sim = Sim::new(seed);
+        let node = |id| Node {
+            id: MemberId(id),
+            disk: SimDisk::new(&sim),
+            shard: Rc::default(),
+            ended: Rc::default(),
+        };
+        World { nodes: (1..=members).map(node).collect(), sim }
+    }
+
+    fn founders(&self) -> Vec<Member> {
+        let member =
+            |node: &Node| Member { id: node.id.0, name: format!("m{}", node.id), ..Member::default() };
+        self.nodes.iter().map(member).collect()
+    }
+
+    /// Starts member `at`; it serves once its `shard` is there.
+    pub fn start(&self, at: usize) {
+        let node = &self.nodes[at];
+        let env = SimEnv::new(&self.sim, node.id, node.disk.clone());
+        let options = shard::Options {
+            cluster_id: ClusterId(1),
+            member_id: node.id,
+            founders: self.founders(),
+            name: format!("m{}", node.id),
+            client_urls: Vec::new(),
+            // The directory is known once it is open.
+            wal: WalOptions { segment_bytes: 1 << 20, ..WalOptions::new(PathBuf::new(), ShardId(0)) },
+            heartbeat: Duration::from_millis(10),
+            election: Duration::from_millis(100),
+            pre_vote: true,
+            catchup_entries: 1_000_000,
+        };
+        let metrics = Rc::new(Metrics::new(&metrics::Options::default()).expect("metrics are made"));
+        let (shard, ended, sim, id) = (node.shard.clone(), node.ended.clone(), self.sim.clone(), node.id);
+        *ended.borrow_mut() = None;
+        self.sim.spawn(node.id, async move {
+            let started = async {
+                let dir = DataDir::open(&env, Path::new("/data"), None).await?;
+                let wal = WalOptions { dir: dir.wal(ShardId(0)), ..options.wal };
+                let started = shard::start(env, shard::Options { wal, ..options }, metrics).await?;
+                Ok::<_, shard::Fatal>((started, dir))
+            };
+            let result = match started.await {
+                Ok((started, _dir)) => {
+                    let inbox = started.shard.clone();
+                    sim.listen(id, move |message| inbox.step(message));
+                    *shard.borrow_mut() = Some(started.shard);
+                    started.run.run().await
+                }
+                Err(error) => Err(error),
+            };
+            *shard.borrow_mut() = None;
+            *ended.borrow_mut() = Some(result.map_err(|error| error.to_string()));
+        });
+    }
+
+    /// Power is gone: tasks stop where they stand, the disk keeps what was durable and parts of the
+    /// rest.
+    pub fn crash(&self, at: usize) {
+        let node = &self.nodes[at];
+        self.sim.crash(node.id);
+        *node.shard.borrow_mut() = None;
+        node.disk.crash();
+    }
+
+    /// Runs until member `at` serves, or gives the reason it does not.
+    pub fn serving(&self, at: usize) -> Result<Shard, String> {
+        let node = &self.nodes[at];
+        let done = self.sim.run_until(STEPS_MAX, || {
+            node.ended.borrow().is_some() || node.shard.borrow().as_ref().is_some_and(Shard::can_read)
+        });
+        if let Some(ended) = node.ended.borrow().as_ref() {
+            return Err(ended.clone().err().unwrap_or_else(|| "stopped".into()));
+        }
+        assert!(done, "member {} neither serves nor ends", node.id);
+        Ok(node.shard.borrow().clone().expect("it serves"))
+    }
+}
+
+/// What the clients know.
+#[derive(Default)]
+pub struct Memory {
+    /// Acknowledged: revision, key, value.
+    pub acknowledged: Vec<(i64, String, u64)>,
+    /// The newest value sent for each key, acknowledged or not.
+    pub sent: BTreeMap<String, u64>,
+}
+
+impl Memory {
+    /// Everything acknowledged is there, at its revision, and nothing was invented.
+    pub fn check(&self, shard: &Shard) {
+        let revision = shard.status().revision.0;
+        let newest = self.acknowledged.iter().map(|a| a.0).max().unwrap_or(0);
+        assert!(revision >= newest, "revision {revision} went back, {newest} was acknowledged");
+        let value = |key: &str, revision: i64| -> Option<u64> {
+            let request = pb::RangeRequest { key: key.to_owned().into(), revision, ..Default::default() };
+            let response = shard.with_state(|state| state.range(&request)).expect("readable");
+            let kv = response.kvs.first()?;
+            Some(std::str::from_utf8(&kv.value).expect("a number").parse().expect("a number"))
+        };
+        let mut least: BTreeMap<&str, u64> = BTreeMap::new();
+        for (revision, key, sent) in &self.acknowledged {
+            assert_eq!(value(key, *revision), Some(*sent), "{key} at its revision {revision}");
+            let least = least.entry(key).or_default();
+            *least = (*least).max(*sent);
+        }
+        for (key, sent) in &self.sent {
+            let (now, least) = (value(key, 0).unwrap_or(0), least.get(key.as_str()).copied().unwrap_or(0));
+            assert!(now >= least, "{key} is {now}, {least} was acknowledged");
+            assert!(now <= *sent, "{key} is {now}, only {sent} was sent");
+        }
+    }
+}
+
+/// A client: writes ascending values to its own keys through any member that takes them.
+pub fn client(world: &World, number: u64, writes: u64, memory: Rc<RefCell<Memory>>, running: Rc<Cell<u64>>) {
+    let sim = world.sim.clone();
+    let shards: Vec<_> = world.nodes.iter().map(|node| node.shard.clone()).collect();
+    running.set(running.get() + 1);
+    world.sim.spawn(MemberId(1000 + number), async move {
+        for value in 1..=writes {
+            let key = format!("c{number}/k{}", sim.below(4));
+            memory.borrow_mut().sent.insert(key.clone(), value);
+            let at = sim.below(shards.len() as u64) as usize;
+            let shard = shards[at].borrow().clone();
+            let Some(shard) = shard else {
+                sim.sleep(Duration::from_millis(5)).await;
+                continue;
+            };
+            let put = pb::PutRequest {
+                key: key.clone().into(),
+                value: value.to_string().into(),
+                ..Default::default()
+            };
+            match shard.write(Request::Put(put)).await {
+                Ok(Response::Put(response)) => {
+                    let revision = response.header.expect("a header").revision;
+                    memory.borrow_mut().acknowledged.push((revision, key, value));
+                }
+                Ok(other) => panic!("a put was answered with {other:?}"),
+                // Refused or unknown: it may or may not be there.
+                Err(_) => sim.sleep(Duration::from_millis(sim.below(20))).await,
+            }
+        }
+        running.set(running.get() - 1);
+    });
+}
+
+/// The seeds to run: one from `PINION_SEED`, or `PINION_SEEDS` of them (`default` if unset).
+pub fn seeds(default: u64) -> std::ops::Range<u64> {
+    let number = |name| std::env::var(name).ok().map(|v| v.parse::<u64>().expect("a number"));
+    match (number("PINION_SEED"), number("PINION_SEEDS")) {
+        (Some(seed), _) => seed..seed + 1,
+        (None, count) => 0..count.unwrap_or(default),
+    }
+}
