@@ -19,7 +19,7 @@ pub use status::{Code, Error};
 use crate::{limits, metrics::Metrics};
 
 /// The etcd release whose behaviour this server has: clients turn features on by it.
-pub const SERVER_VERSION: &str = "3.7.1";
+pub const SERVER_VERSION: &str = crate::types::ETCD_VERSION;
 /// The version a cluster of such servers agrees on.
 pub const CLUSTER_VERSION: &str = "3.7.0";
 /// The version of etcd's storage schema that the reported behaviour corresponds to.

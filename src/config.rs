@@ -43,6 +43,8 @@ pub struct Config {
     pub heartbeat: Duration,
     pub election: Duration,
     pub pre_vote: bool,
+    /// Entries kept in memory for followers that lag.
+    pub catchup_entries: usize,
     pub listen_client_urls: Vec<Url>,
     /// For HTTP alone; if there are any, `listen_client_urls` serve gRPC alone.
     pub listen_client_http_urls: Vec<Url>,

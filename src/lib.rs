@@ -27,8 +27,9 @@
 //! | shard   | the loop: admission, pending replies, one turn after another        | apply, env, limits, metrics, pb, raft, types, wal |
 //! | api     | etcd's services as plain handlers, and the error table              | apply, limits, metrics, pb, shard, types  |
 //! | net     | listeners, HTTP and gRPC: adapters between the wire and `api`       | api, env, limits, metrics, pb             |
+//! | server  | a member from all parts: start, readiness, stop                     | api, config, data_dir, env, logging, metrics, net, raft, shard, types, wal |
 //!
-//! `main.rs` parses, pins and runs.
+//! `main.rs` parses and runs.
 
 pub mod api;
 pub mod apply;
@@ -42,6 +43,7 @@ pub mod mvcc;
 pub mod net;
 pub mod pb;
 pub mod raft;
+pub mod server;
 pub mod shard;
 pub mod types;
 pub mod wal;

@@ -71,5 +71,11 @@ pub fn list<T: fmt::Display>(items: &[T]) -> impl fmt::Debug {
     line::Json(serde_json::Value::from(items))
 }
 
+/// Named values as further fields of the line: `fields = ?object(&map)`, whatever the field's name.
+pub fn object(values: &std::collections::BTreeMap<&'static str, String>) -> impl fmt::Debug {
+    let values = values.iter().map(|(name, value)| (name.to_string(), value.as_str().into()));
+    line::Json(serde_json::Value::Object(values.collect()))
+}
+
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+/// The etcd release whose API, flags, messages and behaviour this server follows; clients turn features
+/// on by it.
+pub const ETCD_VERSION: &str = "3.7.1";
+
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident, $inner:ty) => {
         $(#[$doc])*

@@ -10,6 +10,7 @@ use super::{
     url::{Scheme, Url},
     value::Value,
 };
+use crate::limits;
 
 /// etcd's `maxElectionMs`.
 const ELECTION_MS_MAX: u64 = 50_000;
@@ -17,7 +18,6 @@ const ELECTION_MS_MAX: u64 = 50_000;
 const REQUEST_BYTES_RECOMMENDED: u64 = 10 * 1024 * 1024;
 /// Lengths on the wire and in the log are 32 bits wide, with room for framing.
 const REQUEST_BYTES_MAX: u64 = 1 << 30;
-const SEGMENT_BYTES_MIN: u64 = crate::limits::WAL_SEGMENT_BYTES_MIN;
 const SEGMENT_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 const SECTOR_BYTES: std::ops::RangeInclusive<u64> = 512..=65_536;
 
@@ -117,7 +117,7 @@ pub fn config(
     unbuilt(settings, notices)?;
     schemes(settings)?;
     let max_request_bytes = request_bytes(settings, notices)?;
-    let (wal_sector_bytes, wal_segment_bytes) = wal(settings, max_request_bytes)?;
+    let (wal_sector_bytes, wal_segment_bytes) = wal(settings)?;
 
     let name = settings.text("name").to_string();
     let data_dir = match settings.text("data-dir") {
@@ -146,6 +146,7 @@ pub fn config(
         heartbeat,
         election,
         pre_vote: settings.bool("pre-vote"),
+        catchup_entries: usize::try_from(settings.uint("snapshot-catchup-entries")).unwrap_or(usize::MAX),
         listen_client_urls: settings.urls("listen-client-urls").to_vec(),
         listen_client_http_urls: settings.urls("listen-client-http-urls").to_vec(),
         listen_metrics_urls: settings.urls("listen-metrics-urls").to_vec(),
@@ -383,7 +384,7 @@ fn request_bytes(settings: &Settings, notices: &mut Vec<Notice>) -> Result<usize
     usize::try_from(bytes).map_or_else(|_| refused("--max-request-bytes is too large"), Ok)
 }
 
-fn wal(settings: &Settings, max_request_bytes: usize) -> Result<(Option<u32>, u64), Error> {
+fn wal(settings: &Settings) -> Result<(Option<u32>, u64), Error> {
     let sector = settings.uint("wal-sector-size");
     if sector != 0 && !(SECTOR_BYTES.contains(&sector) && sector.is_power_of_two()) {
         return refused(format!(
@@ -393,20 +394,12 @@ fn wal(settings: &Settings, max_request_bytes: usize) -> Result<(Option<u32>, u6
         ));
     }
     let segment = settings.uint("wal-segment-bytes");
-    if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&segment)
-        || !segment.is_multiple_of(*SECTOR_BYTES.end())
-    {
+    let min = limits::WAL_SEGMENT_BYTES_MIN;
+    if !(min..=SEGMENT_BYTES_MAX).contains(&segment) || !segment.is_multiple_of(*SECTOR_BYTES.end()) {
         return refused(format!(
-            "--wal-segment-bytes must be a multiple of {} from {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX} \
+            "--wal-segment-bytes must be a multiple of {} from {min} to {SEGMENT_BYTES_MAX} \
              (set to {segment})",
             SECTOR_BYTES.end()
-        ));
-    }
-    // A batch takes at most a quarter of a segment, and a request is never split.
-    if segment < 4 * (max_request_bytes + crate::limits::GRPC_OVERHEAD_BYTES) as u64 {
-        return refused(format!(
-            "--wal-segment-bytes[{segment}] must be at least four times --max-request-bytes[{max_request_bytes}] \
-             and 2 MiB"
         ));
     }
     Ok((u32::try_from(sector).ok().filter(|sector| *sector != 0), segment))

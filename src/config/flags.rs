@@ -331,13 +331,7 @@ const FEATURES: &[Flag] = &[
     ),
     f("max-learners", Int, "1", CLUSTER, "Learners a cluster may have."),
     f("downgrade-check-time", Duration, "5s", CLUSTER, "Time between checks of a downgrade."),
-    f(
-        "snapshot-catchup-entries",
-        Uint,
-        "5000",
-        STATE_ON_DISK,
-        "Entries kept for slow followers after a snapshot.",
-    ),
+    f("snapshot-catchup-entries", Uint, "5000", Built, "Entries kept for slow followers after a snapshot."),
 ];
 
 const UNSAFE: &[Flag] = &[

@@ -7,9 +7,7 @@ use super::{
     gates,
     value::Kind,
 };
-
-/// The etcd release whose API, flags and messages this server follows.
-pub const ETCD_VERSION: &str = "3.7.1";
+use crate::types::ETCD_VERSION;
 
 /// The first line is etcd's, so that scripts that read a version find one.
 pub fn version() -> String {

@@ -28,6 +28,8 @@ fn defaults_are_etcds() {
     assert_eq!((config.heartbeat.as_millis(), config.election.as_millis()), (100, 1000));
     assert_eq!(config.max_request_bytes, crate::limits::MAX_REQUEST_BYTES);
     assert_eq!(config.max_txn_ops, crate::limits::MAX_TXN_OPS);
+    assert_eq!(config.wal_segment_bytes, crate::limits::WAL_SEGMENT_BYTES);
+    assert_eq!(config.catchup_entries, crate::limits::CATCHUP_ENTRIES);
     let ids = config.bootstrap().unwrap();
     assert_eq!(format!("{:x} {:x}", ids.member_id.0, ids.cluster_id.0), "8e9e05c52164694d cdf818194e3a8c32");
 }
@@ -122,7 +124,7 @@ fn own_flags_have_bounds() {
     for args in [
         ["--wal-sector-size=100"],
         ["--wal-segment-bytes=1000"],
-        ["--max-request-bytes=100000000"],
+        ["--max-request-bytes=10000000000"],
         ["--cores=0,1"],
         ["--cores=x"],
     ] {

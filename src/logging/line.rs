@@ -53,6 +53,10 @@ impl Line {
             .strip_prefix(JSON_MARK)
             .and_then(|json| serde_json::from_str::<serde_json::Value>(json).ok())
         {
+            // An object's members become fields of the line itself.
+            Some(serde_json::Value::Object(members)) => {
+                members.iter().for_each(|(name, value)| self.plain(name, value));
+            }
             Some(json) => self.plain(name, json),
             None => self.text(name, &text),
         }

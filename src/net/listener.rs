@@ -75,6 +75,10 @@ impl Listener {
         self.socket.local_addr()
     }
 
+    pub fn offer(&self) -> Offer {
+        self.offer
+    }
+
     /// Accepts until the member stops.
     pub(super) async fn accept<K: Keyspace>(self, server: Rc<Server<K>>, connections: Rc<Connections>) {
         // SAFETY: the descriptor is a listening TCP socket and has no other owner from here on.

@@ -1,0 +1,298 @@
+//! Assembles a member from its parts, runs it, and stops it in order.
+//!
+//! One executor on one core holds everything: the shard's loop, its log and the connections. This is
+//! the only place that knows all stages; none of them knows it.
+//!
+//! Order of a start: limits, sockets, core, data directory, identity, log, serving. Order of a stop:
+//! requests in flight, connections, the shard, its log, the lock on the directory.
+
+mod identity;
+mod listeners;
+mod resources;
+mod signals;
+mod systemd;
+
+use std::{io, net::SocketAddr, rc::Rc};
+
+use futures_lite::future::or;
+use glommio::{LocalExecutorBuilder, Placement};
+use tracing::{error, info, warn};
+
+use crate::{
+    api::{self, Api},
+    config::{self, Bootstrap, Config},
+    data_dir::DataDir,
+    env::{Env, real::RealEnv},
+    logging,
+    metrics::{self, Metrics},
+    net::{self, Listener, NetConfig, Offer},
+    raft::Member,
+    shard::{self, Shard},
+    types::ShardId,
+    wal::{WalError, WalMetrics, WalOptions, format::batch_bytes_max},
+};
+use signals::Stop;
+
+/// What an entry and a log write add to a request at most.
+const REQUEST_MARGIN_BYTES: u64 = 64 * 1024;
+
+/// Why a member did not start, or could not go on. Each text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    #[error("listen tcp {address}: bind: {reason} ({advice})")]
+    Listen { address: SocketAddr, reason: String, advice: &'static str },
+    #[error(
+        "the locked memory limit is {bytes} bytes, I/O rings need {needed}: raise it with `ulimit -l`, \
+         /etc/security/limits.conf or LimitMEMLOCK="
+    )]
+    LockedMemory { bytes: u64, needed: u64 },
+    #[error(
+        "file descriptor limit of the process is too low ({limit}, more than {needed} are needed): raise it \
+         with `ulimit -n` or LimitNOFILE="
+    )]
+    Descriptors { limit: u64, needed: u64 },
+    #[error("core {core} is not among the cores this process may use {allowed:?}: choose one with --cores")]
+    Core { core: usize, allowed: Vec<usize> },
+    #[error("cannot listen for signals: {0}")]
+    Signals(io::Error),
+    #[error(
+        "cannot set up I/O rings: {0} (Linux 5.8 or newer with io_uring is needed; containers must allow its \
+         system calls and kernel.io_uring_disabled must be 0)"
+    )]
+    Executor(String),
+    #[error("cannot {action} {path}: {source}. Check the disk (dmesg) and the permissions, then start again")]
+    File { action: &'static str, path: String, source: io::Error },
+    #[error(
+        "{path} does not hold an identity: it was damaged. Restore this member from a backup; deleting the file \
+         would make it another member"
+    )]
+    Identity { path: String },
+    #[error(
+        "--max-request-bytes[{asked}] does not fit into one write of the log, which takes {largest}: lower it, or \
+         raise --wal-segment-bytes"
+    )]
+    RequestBytes { asked: usize, largest: u64 },
+    #[error(transparent)]
+    Metrics(#[from] metrics::Error),
+    #[error(transparent)]
+    DataDir(#[from] WalError),
+    #[error(transparent)]
+    Shard(#[from] shard::Fatal),
+}
+
+/// Runs a member until it is asked to stop, which gives the signal, or cannot go on.
+pub fn run(mut config: Config) -> Result<i32, StartError> {
+    resources::prepare()?;
+    // The executor opens files relative to nowhere, and messages should name where they are.
+    for path in [Some(&mut config.data_dir), config.wal_dir.as_mut()].into_iter().flatten() {
+        *path = std::path::absolute(&*path).map_err(|source| StartError::File {
+            action: "find",
+            path: path.display().to_string(),
+            source,
+        })?;
+    }
+    let listeners = listeners::bind(&config)?;
+    let stop = Stop::listen().map_err(StartError::Signals)?;
+    let core = resources::core(config.core)?;
+    announce(&config, core);
+    let executor = LocalExecutorBuilder::new(Placement::Fixed(core))
+        .name("pinion")
+        .make()
+        .map_err(|error| StartError::Executor(error.to_string()))?;
+    executor.run(serve(RealEnv::default(), config, listeners, stop))
+}
+
+async fn serve(
+    env: RealEnv,
+    config: Config,
+    listeners: Vec<Listener>,
+    stop: Stop,
+) -> Result<i32, StartError> {
+    // Locked until this function returns, which is after the log is closed.
+    let data_dir: DataDir<RealEnv> = DataDir::open(&env, &config.data_dir, config.wal_dir.as_deref()).await?;
+    let identity = identity::load_or_make(&env, &config).await?;
+    let metrics = Rc::new(Metrics::new(&metrics::Options {
+        extensive: config.metrics_extensive,
+        server_version: api::SERVER_VERSION.to_string(),
+    })?);
+    let wal = wal_options(&config, &data_dir, &metrics)?;
+    let options = shard_options(&config, identity, wal);
+    let shard::Started { shard, run, .. } = shard::start(env.clone(), options, metrics.clone()).await?;
+
+    // Whatever ends first: a loop that fails takes the connections down with it, unanswered.
+    let looping = async { run.run().await.map_err(StartError::from) };
+    let handle = shard.clone();
+    let serving = async {
+        or(ready(&env, &handle), async {
+            stop.requested().await;
+        })
+        .await;
+        if stop.signal().is_none() {
+            say_ready(&config, identity, &listeners);
+            let api = Api::new(handle.clone(), metrics, api_options(&config));
+            let stopped = async {
+                stop.requested().await;
+                say_stop("closing etcd server", &config);
+            };
+            net::serve(listeners, api, net_config(&config), stopped).await;
+        }
+        handle.stop();
+        // The loop ends by itself once everything admitted is answered and the log is closed.
+        std::future::pending().await
+    };
+    or(looping, serving).await?;
+    drop(data_dir);
+    say_stop("closed etcd server", &config);
+    Ok(stop.requested().await)
+}
+
+/// Until the shard serves linearizable reads, or stops.
+async fn ready(env: &RealEnv, shard: &Shard) {
+    while let Err(error) = shard.linearize().await {
+        if error == shard::Error::Stopped {
+            return;
+        }
+        env.sleep(std::time::Duration::from_millis(1)).await;
+    }
+}
+
+fn wal_options(
+    config: &Config,
+    data_dir: &DataDir<RealEnv>,
+    metrics: &Metrics,
+) -> Result<WalOptions, StartError> {
+    if config.unsafe_no_fsync {
+        warn!("--unsafe-no-fsync is set: a crash of the machine loses acknowledged writes");
+    }
+    let largest = batch_bytes_max(config.wal_segment_bytes) - REQUEST_MARGIN_BYTES;
+    if config.max_request_bytes as u64 > largest {
+        return Err(StartError::RequestBytes { asked: config.max_request_bytes, largest });
+    }
+    let shard = ShardId(0);
+    Ok(WalOptions {
+        dir: data_dir.wal(shard),
+        shard,
+        segment_bytes: config.wal_segment_bytes,
+        sector_bytes: config.wal_sector_bytes,
+        data_sync: !config.unsafe_no_fsync,
+        metrics: WalMetrics {
+            fsync_seconds: metrics.wal_fsync_seconds.clone(),
+            write_seconds: metrics.wal_write_seconds.clone(),
+            write_bytes: metrics.wal_write_bytes.clone(),
+        },
+    })
+}
+
+fn shard_options(config: &Config, identity: Bootstrap, wal: WalOptions) -> shard::Options {
+    let texts = |urls: &[config::Url]| urls.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let client_urls = texts(&config.advertise_client_urls);
+    let founder = Member {
+        id: identity.member_id.0,
+        // Published with the client URLs once the member runs, as in etcd.
+        name: config.name.clone(),
+        peer_urls: texts(&config.advertise_peer_urls),
+        client_urls: client_urls.clone(),
+        is_learner: false,
+    };
+    shard::Options {
+        cluster_id: identity.cluster_id,
+        member_id: identity.member_id,
+        founders: vec![founder],
+        name: config.name.clone(),
+        client_urls,
+        wal,
+        heartbeat: config.heartbeat,
+        election: config.election,
+        pre_vote: config.pre_vote,
+        catchup_entries: config.catchup_entries,
+    }
+}
+
+fn api_options(config: &Config) -> api::Options {
+    api::Options {
+        max_request_bytes: config.max_request_bytes,
+        max_txn_ops: config.max_txn_ops,
+        ..api::Options::default()
+    }
+}
+
+fn net_config(config: &Config) -> NetConfig {
+    NetConfig {
+        max_concurrent_streams: config.max_concurrent_streams,
+        keepalive_interval: config.keep_alive.interval,
+        keepalive_timeout: config.keep_alive.timeout,
+        ..NetConfig::default()
+    }
+}
+
+fn announce(config: &Config, core: usize) {
+    info!(
+        "etcd-version" = api::SERVER_VERSION,
+        "pinion-version" = env!("CARGO_PKG_VERSION"),
+        "os" = std::env::consts::OS,
+        "arch" = std::env::consts::ARCH,
+        core,
+        "name" = config.name,
+        "data-dir" = %config.data_dir.display(),
+        "wal-dir" = %config.wal_dir.as_deref().unwrap_or_else(|| std::path::Path::new("")).display(),
+        "heartbeat-interval" = ?config.heartbeat,
+        "election-timeout" = ?config.election,
+        "initial-advertise-peer-urls" = ?logging::list(&config.advertise_peer_urls),
+        "advertise-client-urls" = ?logging::list(&config.advertise_client_urls),
+        "listen-client-urls" = ?logging::list(&config.listen_client_urls),
+        "listen-metrics-urls" = ?logging::list(&config.listen_metrics_urls),
+        "initial-cluster" = config.initial_cluster,
+        "initial-cluster-token" = config.initial_cluster_token,
+        "max-request-bytes" = config.max_request_bytes,
+        "max-concurrent-streams" = config.max_concurrent_streams,
+        "pre-vote" = config.pre_vote,
+        "starting an etcd server"
+    );
+}
+
+fn say_ready(config: &Config, identity: Bootstrap, listeners: &[Listener]) {
+    info!(
+        "local-member-id" = format!("{:x}", identity.member_id.0),
+        "cluster-id" = format!("{:x}", identity.cluster_id.0),
+        "advertise-client-urls" = ?logging::list(&config.advertise_client_urls),
+        "listen-client-urls" = ?logging::list(&config.listen_client_urls),
+        "now serving client/metrics"
+    );
+    info!("ready to serve client requests");
+    for listener in listeners {
+        match listener.address() {
+            Ok(address) => info!(
+                traffic = traffic(listener.offer()),
+                %address,
+                "serving client traffic insecurely; this is strongly discouraged!"
+            ),
+            Err(error) => warn!(%error, "a listening socket has no address"),
+        }
+    }
+    match systemd::notify_ready() {
+        Ok(true) => info!("successfully notified init daemon"),
+        Ok(false) => {}
+        Err(error) => error!(%error, "failed to notify systemd for readiness"),
+    }
+}
+
+fn say_stop(message: &'static str, config: &Config) {
+    info!(
+        "name" = config.name,
+        "data-dir" = %config.data_dir.display(),
+        "advertise-peer-urls" = ?logging::list(&config.advertise_peer_urls),
+        "advertise-client-urls" = ?logging::list(&config.advertise_client_urls),
+        "{message}"
+    );
+}
+
+/// etcd's words for what a listener serves.
+fn traffic(offer: Offer) -> &'static str {
+    match (offer.grpc, offer.http.is_some()) {
+        (true, true) => "grpc+http",
+        (true, false) => "grpc",
+        _ => "http",
+    }
+}

@@ -1,0 +1,67 @@
+//! Binds the listening sockets the flags ask for.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use tracing::info;
+
+use super::StartError;
+use crate::{
+    config::{Config, Url},
+    logging,
+    net::{self, Listener, Offer, Reuse},
+};
+
+/// Every listener, bound; what each offers depends on which flags are set, as in etcd.
+pub fn bind(config: &Config) -> Result<Vec<Listener>, StartError> {
+    let reuse = Reuse { port: config.socket_reuse_port, address: config.socket_reuse_address };
+    if reuse.port || reuse.address {
+        info!("reuse-address" = reuse.address, "reuse-port" = reuse.port, "configuring socket options");
+    }
+    let offer = match config.listen_client_http_urls[..] {
+        [] => Offer::CLIENT,
+        _ => Offer::CLIENT_GRPC,
+    };
+    info!("listen-client-urls" = ?logging::list(&config.listen_client_urls), "configuring client listeners");
+    let groups = [
+        (&config.listen_client_urls, offer),
+        (&config.listen_client_http_urls, Offer::CLIENT_HTTP),
+        (&config.listen_metrics_urls, Offer::METRICS),
+    ];
+    let mut listeners = Vec::new();
+    for (urls, offer) in groups {
+        for url in urls {
+            listeners.push(Listener::bind(address(url), offer, reuse).map_err(explain)?);
+        }
+    }
+    Ok(listeners)
+}
+
+/// The checks left only IP addresses and `localhost`, which is IPv4's as for Go's listener.
+fn address(url: &Url) -> SocketAddr {
+    let ip = match url.host().parse() {
+        Ok(ip) => ip,
+        Err(_) => {
+            assert_eq!(url.host(), "localhost", "the configuration holds IP addresses or localhost");
+            IpAddr::V4(Ipv4Addr::LOCALHOST)
+        }
+    };
+    SocketAddr::new(ip, url.port())
+}
+
+fn explain(error: net::Error) -> StartError {
+    let net::Error::Bind { address, source } = error;
+    let (reason, advice) = match source.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            ("address already in use".to_string(), "stop the other server or choose another port")
+        }
+        std::io::ErrorKind::PermissionDenied => (
+            "permission denied".to_string(),
+            "ports below 1024 need CAP_NET_BIND_SERVICE, choose a higher one",
+        ),
+        std::io::ErrorKind::AddrNotAvailable => {
+            ("cannot assign requested address".to_string(), "choose an address of this machine")
+        }
+        _ => (source.to_string(), "choose another address"),
+    };
+    StartError::Listen { address, reason, advice }
+}
