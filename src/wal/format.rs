@@ -160,7 +160,8 @@ impl BatchHeader {
             records: u32_at(bytes, 32),
         };
         let checksum = crc32c::crc32c_append(salt(epoch, header.sequence), &bytes[..44]);
-        let whole = checksum == u32_at(bytes, 44) && header.durable < header.sequence;
+        let whole =
+            checksum == u32_at(bytes, 44) && header.durable < header.sequence && bytes[36..44] == [0; 8];
         whole.then_some(header)
     }
 }
