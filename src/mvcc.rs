@@ -30,3 +30,6 @@ pub use log::Pos;
 pub use record::Record;
 pub use span::Span;
 pub use store::{Error, Pin, Snapshot, Store, Write};
+
+#[cfg(test)]
+mod tests;

@@ -62,9 +62,8 @@ impl Store {
             let gone_too = record.tombstone && record.main < target;
             key.clear();
             key.extend_from_slice(record.key);
-            let log = &mut self.log;
             let until = if gone_too { Pos(pos.0 + 1) } else { pos };
-            self.index.forget(&key, until, |dead| log.kill(dead));
+            self.index.forget(&mut self.log, &key, until);
             at = following;
             *left -= 1;
             if *left == 0 {
@@ -77,13 +76,20 @@ impl Store {
 
     fn rewrite(&mut self, target: i64, slot: usize, left: &mut usize) {
         let Some(run) = self.log.sparse_run(slot) else {
+            self.log.purge();
             self.sweep.done = target;
             self.sweep.stage = Stage::Idle;
             return;
         };
-        let index = &mut self.index;
-        let (seen, next) = self.log.rewrite(run, |record, old, new| index.replace(record.key, old, new));
-        *left = left.saturating_sub(seen);
-        self.sweep.stage = Stage::Rewrite { target, slot: next };
+        // Searching the index reads keys at the positions it names, so all are found before the first one moves.
+        let (index, log) = (&self.index, &self.log);
+        let gathered = log.gather(run, |record, old| index.locate_version(log, record.key, old));
+        for (place, old, new) in gathered.moved {
+            self.index.replace(place, old, new);
+        }
+        let slot = gathered.run.end;
+        self.log.install(gathered.run, gathered.base, gathered.body);
+        *left = left.saturating_sub(gathered.seen);
+        self.sweep.stage = Stage::Rewrite { target, slot };
     }
 }

@@ -1,155 +1,255 @@
 //! Keys in order, each with the positions of its versions.
+//!
+//! Keys themselves stay in the log. The index is a directory of short separators ("fences") over leaves of neighbouring
+//! keys. A leaf keeps four discriminating bytes per key, so a search looks at one or two records, and a scan or a count
+//! at none.
+//!
+//! Invariants: the first fence is empty; a leaf's keys lie from its fence up to the next one; its `skip` is not longer
+//! than what the two fences share, so every key that is searched there has those bytes.
 
-use std::collections::{BTreeMap, VecDeque, btree_map};
-use std::ops::Bound;
+mod histories;
+mod leaf;
 
-use super::{Span, log::Pos};
+use std::{
+    collections::{BTreeMap, btree_map},
+    ops::Bound,
+};
 
-/// Set in an entry that names a slot of `histories` instead of a position.
-const HISTORY: u64 = 1 << 63;
+use self::{
+    histories::{Entry, Histories},
+    leaf::{LEAF_KEYS, Leaf},
+};
+use super::{
+    Span,
+    log::{Log, Pos},
+};
 
-/// Key order over the log. Most keys have one version, kept inline; the others have a slot in `histories`.
-#[derive(Default)]
+pub use histories::Versions;
+
 pub struct Index {
-    entries: BTreeMap<Box<[u8]>, u64>,
-    histories: Vec<VecDeque<Pos>>,
+    /// Lower fence to leaf.
+    directory: BTreeMap<Box<[u8]>, u32>,
+    #[expect(clippy::vec_box, reason = "growing must not copy the leaves: a pause, and twice the memory")]
+    leaves: Vec<Box<Leaf>>,
     free: Vec<u32>,
+    histories: Histories,
 }
 
-/// The versions of one key, oldest first; never empty.
+/// Where a key is or belongs. Good until the index changes.
 #[derive(Clone, Copy)]
-pub enum Versions<'a> {
-    One(Pos),
-    Many(&'a VecDeque<Pos>),
+pub struct Place {
+    leaf: u32,
+    at: Result<usize, usize>,
 }
 
-impl Versions<'_> {
-    pub fn newest(self) -> Pos {
-        match self {
-            Self::One(pos) => pos,
-            Self::Many(history) => *history.back().expect("a history is never empty"),
-        }
-    }
-
-    /// The newest version before `until`, tombstones included.
-    #[inline]
-    pub fn before(self, until: Pos) -> Option<Pos> {
-        match self {
-            Self::One(pos) => (pos < until).then_some(pos),
-            Self::Many(history) => match history.back() {
-                Some(newest) if *newest < until => Some(*newest),
-                _ => history.partition_point(|pos| *pos < until).checked_sub(1).map(|at| history[at]),
-            },
+impl Default for Index {
+    fn default() -> Self {
+        Self {
+            directory: BTreeMap::from([(Box::default(), 0)]),
+            leaves: vec![Leaf::new(0)],
+            free: Vec::new(),
+            histories: Histories::default(),
         }
     }
 }
 
 impl Index {
-    pub fn get(&self, key: &[u8]) -> Option<Versions<'_>> {
-        self.entries.get(key).map(|entry| self.versions(*entry))
+    #[inline]
+    pub fn locate(&self, log: &Log, key: &[u8]) -> Place {
+        let (_, leaf) = self.around(key);
+        Place { leaf, at: self.search(log, leaf, key) }
     }
 
-    /// Adds the newest version of a key.
-    pub fn push(&mut self, key: &[u8], pos: Pos) {
-        let Some(entry) = self.entries.get_mut(key) else {
-            self.entries.insert(key.into(), pos.0);
-            return;
-        };
-        if *entry & HISTORY != 0 {
-            let history = &mut self.histories[(*entry & !HISTORY) as usize];
-            assert!(history.back().is_some_and(|newest| *newest < pos), "versions ascend");
-            history.push_back(pos);
-            return;
+    pub fn at(&self, place: Place) -> Option<Versions<'_>> {
+        let at = place.at.ok()?;
+        Some(self.histories.versions(self.leaves[place.leaf as usize].entries()[at]))
+    }
+
+    pub fn get(&self, log: &Log, key: &[u8]) -> Option<Versions<'_>> {
+        self.at(self.locate(log, key))
+    }
+
+    /// Adds the newest version of a key that [`Index::locate`] just placed.
+    pub fn push(&mut self, log: &Log, place: Place, key: &[u8], pos: Pos) {
+        match place.at {
+            Ok(at) => {
+                let leaf = &mut self.leaves[place.leaf as usize];
+                let entry = self.histories.push(leaf.entries()[at], pos);
+                leaf.set(at, entry);
+            }
+            Err(at) if self.leaves[place.leaf as usize].len() < LEAF_KEYS => {
+                self.leaves[place.leaf as usize].insert(at, key, Entry::one(pos));
+            }
+            Err(at) => {
+                self.split(log, place.leaf, at, key);
+                let Place { leaf, at } = self.locate(log, key);
+                let at = at.expect_err("splitting adds no key");
+                self.leaves[leaf as usize].insert(at, key, Entry::one(pos));
+            }
         }
-        assert!(Pos(*entry) < pos, "versions ascend");
-        let history = VecDeque::from([Pos(*entry), pos]);
-        let slot = match self.free.pop() {
-            Some(slot) => {
-                self.histories[slot as usize] = history;
-                u64::from(slot)
-            }
-            None => {
-                self.histories.push(history);
-                self.histories.len() as u64 - 1
-            }
-        };
-        *entry = HISTORY | slot;
     }
 
     /// Forgets the versions of `key` before `until`, oldest first, and the key with its last version.
-    pub fn forget(&mut self, key: &[u8], until: Pos, mut forgotten: impl FnMut(Pos)) {
-        let Some(entry) = self.entries.get_mut(key) else { return };
-        if *entry & HISTORY == 0 {
-            if Pos(*entry) < until {
-                forgotten(Pos(*entry));
-                self.entries.remove(key);
-            }
-            return;
-        }
-        let slot = *entry & !HISTORY;
-        let history = &mut self.histories[slot as usize];
-        while let Some(oldest) = history.front().copied().filter(|oldest| *oldest < until) {
-            forgotten(oldest);
-            history.pop_front();
-        }
-        if history.len() > 1 {
-            return;
-        }
-        match history.pop_front() {
-            Some(last) => *entry = last.0,
+    pub fn forget(&mut self, log: &mut Log, key: &[u8], until: Pos) {
+        let place = self.locate(log, key);
+        let Ok(at) = place.at else { return };
+        let leaf = &mut self.leaves[place.leaf as usize];
+        match self.histories.forget(leaf.entries()[at], until, |dead| log.kill(dead)) {
+            Some(entry) => leaf.set(at, entry),
             None => {
-                self.entries.remove(key);
+                leaf.remove(at);
+                if leaf.len() < LEAF_KEYS / 4 {
+                    self.merge(log, key);
+                }
             }
         }
-        self.histories[slot as usize] = VecDeque::new();
-        self.free.push(u32::try_from(slot).expect("fewer histories than 2^32"));
     }
 
-    /// The version of `key` at `old` lies at `new` from now on. False when the index does not name it.
-    pub fn replace(&mut self, key: &[u8], old: Pos, new: Pos) -> bool {
-        let Some(entry) = self.entries.get_mut(key) else { return false };
-        if *entry & HISTORY == 0 {
-            let named = Pos(*entry) == old;
-            if named {
-                *entry = new.0;
-            }
-            return named;
-        }
-        let history = &mut self.histories[(*entry & !HISTORY) as usize];
-        match history.binary_search(&old) {
-            Ok(at) => {
-                history[at] = new;
-                true
-            }
-            Err(_) => false,
-        }
+    /// The place of `key` if it has a version at `pos`.
+    pub fn locate_version(&self, log: &Log, key: &[u8], pos: Pos) -> Option<Place> {
+        let place = self.locate(log, key);
+        self.at(place)?.contains(pos).then_some(place)
+    }
+
+    /// The version at `old` of a key that [`Index::locate_version`] placed lies at `new` from now on. Until the record
+    /// is there too, the index must not be searched.
+    pub fn replace(&mut self, place: Place, old: Pos, new: Pos) {
+        let at = place.at.expect("a version's place exists");
+        let leaf = &mut self.leaves[place.leaf as usize];
+        let entry = self.histories.replace(leaf.entries()[at], old, new);
+        leaf.set(at, entry);
     }
 
     /// The keys of `span` in order, each with its state before `until`.
-    pub fn scan<'a>(&'a self, span: Span<'_>, until: Pos) -> Hits<'a> {
-        let lower = Bound::Included(span.start());
-        let upper = match span {
-            Span::One(key) => Bound::Included(key),
-            Span::Between(key, end) => Bound::Excluded(end.max(key)),
-            Span::From(_) => Bound::Unbounded,
+    pub fn scan<'a>(&'a self, log: &Log, span: Span<'a>, until: Pos) -> Hits<'a> {
+        let (fence, leaf) = self.around(span.start());
+        let at = self.search(log, leaf, span.start());
+        let from = at.unwrap_or_else(|at| at);
+        let mut hits = Hits {
+            index: self,
+            until,
+            fences: self.directory.range::<[u8], _>((Bound::Excluded(fence), Bound::Unbounded)),
+            end: None,
+            entries: [].iter(),
         };
-        Hits { index: self, until, entries: self.entries.range::<[u8], _>((lower, upper)) }
+        match span {
+            Span::One(_) => {
+                let to = from + usize::from(at.is_ok());
+                hits.entries = self.leaves[leaf as usize].entries()[from..to].iter();
+                hits.fences = Default::default();
+            }
+            Span::From(_) => hits.enter(leaf, from),
+            Span::Between(start, end) if start < end => {
+                // Where the last leaf ends is looked up once.
+                let Place { leaf: last, at } = self.locate(log, end);
+                hits.end = Some((last, at.unwrap_or_else(|at| at)));
+                hits.enter(leaf, from);
+            }
+            Span::Between(..) => hits.fences = Default::default(),
+        }
+        hits
     }
 
-    fn versions(&self, entry: u64) -> Versions<'_> {
-        if entry & HISTORY != 0 {
-            Versions::Many(&self.histories[(entry & !HISTORY) as usize])
-        } else {
-            Versions::One(Pos(entry))
+    #[inline]
+    fn search(&self, log: &Log, leaf: u32, key: &[u8]) -> Result<usize, usize> {
+        self.leaves[leaf as usize].search(key, |entry| self.key(log, entry).cmp(key))
+    }
+
+    #[inline]
+    fn key<'l>(&self, log: &'l Log, entry: Entry) -> &'l [u8] {
+        log.get(self.histories.versions(entry).newest()).key
+    }
+
+    /// Makes room for `key` at `at` of a full leaf. A key after all others gets a leaf of its own: ascending keys
+    /// leave full leaves behind.
+    fn split(&mut self, log: &Log, leaf: u32, at: usize, key: &[u8]) {
+        let left = &self.leaves[leaf as usize];
+        let (before, middle) =
+            if at == left.len() { (at - 1, at) } else { (left.len() / 2 - 1, left.len() / 2) };
+        let last = self.key(log, left.entries()[before]);
+        let first = left.entries().get(middle).map_or(key, |entry| self.key(log, *entry));
+        // The shortest key that is above one and not above the other.
+        let fence: Box<[u8]> = first[..shared(last, first) + 1].into();
+
+        let (lower, _) = self.around(first);
+        let upper = self.after(&fence);
+        let left_skip = skip(lower, Some(&fence));
+        let right_skip = skip(&fence, upper.map(|(upper, _)| upper));
+
+        let mut right = Leaf::new(left.skip());
+        self.leaves[leaf as usize].split_off(middle, &mut right);
+        let right_id = match self.free.pop() {
+            Some(id) => {
+                self.leaves[id as usize] = right;
+                id
+            }
+            None => {
+                self.leaves.push(right);
+                u32::try_from(self.leaves.len() - 1).expect("fewer leaves than 2^32")
+            }
+        };
+        self.directory.insert(fence, right_id);
+        self.set_skip(log, leaf, left_skip);
+        self.set_skip(log, right_id, right_skip);
+    }
+
+    /// The leaf where `key` belongs has few keys left: joins it with a neighbour if both fit well into one leaf.
+    fn merge(&mut self, log: &Log, key: &[u8]) {
+        let len = |leaf: u32| self.leaves[leaf as usize].len();
+        let this = self.around(key);
+        let after = self.after(this.0).map(|after| [this, after]);
+        let mut below = self.directory.range::<[u8], _>((Bound::Unbounded, Bound::Excluded(this.0)));
+        let before = below.next_back().map(|(fence, leaf)| [(&fence[..], *leaf), this]);
+        let joined = [after, before].into_iter().flatten().find(|[(_, left), (_, right)]| {
+            let (left, right) = (len(*left), len(*right));
+            left + right <= LEAF_KEYS * 3 / 4 || left == 0 || right == 0
+        });
+        let Some([(lower, left), (gone, right)]) = joined else { return };
+        let joined_skip = skip(lower, self.after(gone).map(|(upper, _)| upper));
+        let gone: Box<[u8]> = gone.into();
+        self.directory.remove(&gone);
+        let right_leaf = std::mem::replace(&mut self.leaves[right as usize], Leaf::new(0));
+        self.free.push(right);
+        self.leaves[left as usize].append(&right_leaf);
+        self.take_heads(log, left, joined_skip);
+    }
+
+    /// The next fence and its leaf.
+    fn after(&self, fence: &[u8]) -> Option<(&[u8], u32)> {
+        let (fence, leaf) =
+            self.directory.range::<[u8], _>((Bound::Excluded(fence), Bound::Unbounded)).next()?;
+        Some((fence, *leaf))
+    }
+
+    /// The fence and the leaf where `key` belongs.
+    #[inline]
+    fn around(&self, key: &[u8]) -> (&[u8], u32) {
+        let up_to = (Bound::Unbounded, Bound::Included(key));
+        let (fence, leaf) =
+            self.directory.range::<[u8], _>(up_to).next_back().expect("the first fence is empty");
+        (fence, *leaf)
+    }
+
+    fn set_skip(&mut self, log: &Log, leaf: u32, skip: u16) {
+        if self.leaves[leaf as usize].skip() != skip {
+            self.take_heads(log, leaf, skip);
         }
+    }
+
+    fn take_heads(&mut self, log: &Log, leaf: u32, skip: u16) {
+        let Self { leaves, histories, .. } = self;
+        leaves[leaf as usize].set_skip(skip, |entry| log.get(histories.versions(entry).newest()).key);
     }
 }
 
-/// Iterator over [`Index::scan`].
-pub struct Hits<'a> {
-    index: &'a Index,
-    until: Pos,
-    entries: btree_map::Range<'a, Box<[u8]>, u64>,
+/// Bytes that two keys begin with alike.
+fn shared(a: &[u8], b: &[u8]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+/// What every key from one fence up to the next begins with.
+fn skip(lower: &[u8], upper: Option<&[u8]>) -> u16 {
+    upper.map_or(0, |upper| shared(lower, upper).min(usize::from(u16::MAX)) as u16)
 }
 
 /// A key of a scan.
@@ -160,16 +260,46 @@ pub struct Hit {
     pub exists: bool,
 }
 
+/// Iterator over [`Index::scan`].
+pub struct Hits<'a> {
+    index: &'a Index,
+    until: Pos,
+    /// Fences after the leaf at hand.
+    fences: btree_map::Range<'a, Box<[u8]>, u32>,
+    /// The last leaf and how many of its keys belong to the span; none: everything to the end.
+    end: Option<(u32, usize)>,
+    entries: std::slice::Iter<'a, Entry>,
+}
+
+impl<'a> Hits<'a> {
+    fn enter(&mut self, leaf: u32, from: usize) {
+        let entries = self.index.leaves[leaf as usize].entries();
+        let to = match self.end {
+            Some((last, to)) if last == leaf => {
+                self.fences = Default::default();
+                to
+            }
+            _ => entries.len(),
+        };
+        self.entries = entries[from..to].iter();
+    }
+}
+
 impl Iterator for Hits<'_> {
     type Item = Hit;
 
     #[inline]
     fn next(&mut self) -> Option<Hit> {
-        let (_, entry) = self.entries.next()?;
-        let versions = self.index.versions(*entry);
-        Some(match versions.before(self.until) {
-            Some(pos) => Hit { pos, exists: !pos.is_tombstone() },
-            None => Hit { pos: versions.newest(), exists: false },
-        })
+        loop {
+            if let Some(entry) = self.entries.next() {
+                let versions = self.index.histories.versions(*entry);
+                return Some(match versions.before(self.until) {
+                    Some(pos) => Hit { pos, exists: !pos.is_tombstone() },
+                    None => Hit { pos: versions.newest(), exists: false },
+                });
+            }
+            let (_, leaf) = self.fences.next()?;
+            self.enter(*leaf, 0);
+        }
     }
 }

@@ -3,12 +3,16 @@
 //! The newest chunk is open; the others are sealed and shared with the responses that quote them, so a value goes
 //! from here to the wire without a copy. A sealed chunk changes only by being replaced as a whole (see `compaction`).
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use super::record::Record;
 
-/// A chunk is sealed once it has this many bytes; a record starts below this offset and may end beyond it.
+/// Bytes of a chunk; one with a single longer record has as many as that needs.
 pub const CHUNK_BYTES: usize = 64 * 1024;
+/// Chunks replaced by one at a time: the work of a slice of compaction stays small.
+const RUN_CHUNKS_MAX: usize = 8;
 const OFFSET_BITS: u32 = 16;
 const _: () = assert!(CHUNK_BYTES == 1 << OFFSET_BITS);
 
@@ -52,6 +56,12 @@ impl Body {
             Self::Sealed(bytes) => bytes,
         }
     }
+
+    fn seal(&mut self) {
+        if let Self::Open(bytes) = self {
+            *self = Self::Sealed(seal(std::mem::take(bytes)));
+        }
+    }
 }
 
 struct Chunk {
@@ -85,24 +95,28 @@ impl Log {
     }
 
     pub fn append(&mut self, record: &Record<'_>) -> Pos {
-        let open = matches!(self.chunks.last(), Some(Chunk { body: Body::Open(_), .. }));
-        if !open {
-            self.ids.push(self.next_id);
-            self.next_id += 1;
-            let body = Body::Open(Vec::with_capacity(CHUNK_BYTES));
-            self.chunks.push(Chunk { base: record.main, dead: 0, body });
+        let room = record.len_max();
+        match self.chunks.last_mut() {
+            Some(Chunk { body: Body::Open(body), .. }) if body.capacity() - body.len() >= room => {}
+            last => {
+                // Never grown: a chunk is exactly one of the allocator's sizes, or as long as its one long record.
+                if let Some(Chunk { body, .. }) = last {
+                    body.seal();
+                }
+                self.ids.push(self.next_id);
+                self.next_id += 1;
+                let body = Body::Open(Vec::with_capacity(room.max(CHUNK_BYTES)));
+                self.chunks.push(Chunk { base: record.main, dead: 0, body });
+            }
         }
         let id = *self.ids.last().expect("a chunk is open");
         let chunk = self.chunks.last_mut().expect("a chunk is open");
         let Body::Open(body) = &mut chunk.body else { unreachable!("the last chunk is open") };
         let offset = body.len();
-        if body.capacity() - offset < record.len_max() {
-            body.reserve_exact(record.len_max());
-        }
         record.encode(chunk.base, body);
         self.bytes += body.len() - offset;
         if body.len() >= CHUNK_BYTES {
-            chunk.body = Body::Sealed(seal(std::mem::take(body)));
+            chunk.body.seal();
         }
         Pos::new(id, offset, record.tombstone)
     }
@@ -124,7 +138,10 @@ impl Log {
     /// The position before which lies every record of main revision `main` and older, and none of a newer one.
     pub fn after(&self, main: i64) -> Pos {
         let next = self.chunks.partition_point(|chunk| chunk.base <= main);
-        let Some(last) = next.checked_sub(1) else { return Pos(0) };
+        // A chunk that was merged into an earlier one is empty until it is purged.
+        let Some(last) = (0..next).rev().find(|at| !self.chunks[*at].body.bytes().is_empty()) else {
+            return Pos(0);
+        };
         let chunk = &self.chunks[last];
         let bytes = chunk.body.bytes();
         let mut offset = 0;
@@ -142,13 +159,13 @@ impl Log {
     pub fn next(&self, pos: Pos) -> Option<(Pos, Record<'_>, Pos)> {
         let mut at = self.ids.partition_point(|id| *id < pos.chunk());
         let mut offset = if self.ids.get(at) == Some(&pos.chunk()) { pos.offset() } else { 0 };
-        if self.chunks.get(at).is_some_and(|chunk| offset >= chunk.body.bytes().len()) {
+        while self.chunks.get(at)?.body.bytes().len() <= offset {
             at += 1;
             offset = 0;
         }
-        let chunk = self.chunks.get(at)?;
+        let chunk = &self.chunks[at];
         let bytes = chunk.body.bytes();
-        let (record, len) = Record::decode(bytes.get(offset..).filter(|rest| !rest.is_empty())?, chunk.base);
+        let (record, len) = Record::decode(&bytes[offset..], chunk.base);
         let end = offset + len;
         let following = if end < bytes.len() {
             Pos::new(self.ids[at], end, false)
@@ -200,14 +217,14 @@ fn seal(mut body: Vec<u8>) -> Bytes {
 impl Log {
     /// The first sealed chunks from slot `at` on that are worth replacing by one: mostly dead ones and small
     /// neighbours. At most half a chunk survives of them: counting from an earlier base makes records longer.
-    pub fn sparse_run(&self, mut at: usize) -> Option<std::ops::Range<usize>> {
+    pub fn sparse_run(&self, mut at: usize) -> Option<Range<usize>> {
         while at < self.chunks.len() {
             let mut end = at;
             let mut live = 0;
             let mut dead = 0;
             while let Some(Chunk { body: Body::Sealed(body), dead: chunk_dead, .. }) = self.chunks.get(end) {
                 let chunk_live = body.len() - chunk_dead;
-                if live + chunk_live > CHUNK_BYTES / 2 {
+                if live + chunk_live > CHUNK_BYTES / 2 || end - at == RUN_CHUNKS_MAX {
                     break;
                 }
                 live += chunk_live;
@@ -222,44 +239,67 @@ impl Log {
         None
     }
 
-    /// Writes the survivors of a run into one chunk and drops the others. `moved(record, old, new)` answers whether
-    /// the record is alive, in which case it lies at `new` from now on. Returns the records looked at and the
-    /// slot to go on from.
-    pub fn rewrite(
-        &mut self,
-        run: std::ops::Range<usize>,
-        mut moved: impl FnMut(&Record<'_>, Pos, Pos) -> bool,
-    ) -> (usize, usize) {
+    /// Copies the survivors of a run into one new chunk. `alive(record, position)` answers for a record that the index
+    /// still names; what it gives comes back with the old and the new position. The log is as it was until
+    /// [`Log::install`], and the index has to follow before it.
+    pub fn gather<T>(
+        &self,
+        run: Range<usize>,
+        mut alive: impl FnMut(&Record<'_>, Pos) -> Option<T>,
+    ) -> Gathered<T> {
         let id = self.ids[run.start];
         let base = self.chunks[run.start].base;
         let live: usize =
             self.chunks[run.clone()].iter().map(|chunk| chunk.body.bytes().len() - chunk.dead).sum();
         let mut body = Vec::with_capacity(live + live / 16);
+        let mut moved = Vec::new();
         let mut seen = 0;
         for at in run.clone() {
             let chunk = &self.chunks[at];
             let bytes = chunk.body.bytes();
-            let mut offset = 0;
+            let mut offset = if chunk.dead == bytes.len() { bytes.len() } else { 0 };
             while offset < bytes.len() {
                 let (record, len) = Record::decode(&bytes[offset..], chunk.base);
                 let old = Pos::new(self.ids[at], offset, record.tombstone);
-                let start = body.len();
-                if moved(&record, old, Pos::new(id, start, record.tombstone)) {
+                if let Some(place) = alive(&record, old) {
+                    moved.push((place, old, Pos::new(id, body.len(), record.tombstone)));
                     record.encode(base, &mut body);
                 }
                 offset += len;
                 seen += 1;
             }
-            self.bytes -= bytes.len();
+        }
+        Gathered { run, base, body, moved, seen }
+    }
+
+    /// Puts a gathered chunk in the place of the first of the run it comes from; the others are left empty for
+    /// [`Log::purge`].
+    pub fn install(&mut self, run: Range<usize>, base: i64, body: Vec<u8>) {
+        for chunk in &mut self.chunks[run.clone()] {
+            self.bytes -= chunk.body.bytes().len();
             self.dead -= chunk.dead;
+            chunk.dead = 0;
+            chunk.body = Body::Sealed(Bytes::new());
         }
         self.bytes += body.len();
-        let keep = usize::from(!body.is_empty());
-        if keep == 1 {
-            self.chunks[run.start] = Chunk { base, dead: 0, body: Body::Sealed(seal(body)) };
-        }
-        self.chunks.drain(run.start + keep..run.end);
-        self.ids.drain(run.start + keep..run.end);
-        (seen, run.start + keep)
+        self.chunks[run.start] = Chunk { base, dead: 0, body: Body::Sealed(seal(body)) };
     }
+
+    /// Drops empty chunks. Moves all others in memory, so once for many.
+    pub fn purge(&mut self) {
+        let mut kept = self.chunks.iter().map(|chunk| !chunk.body.bytes().is_empty());
+        self.ids.retain(|_| kept.next().expect("each chunk has an id"));
+        self.chunks.retain(|chunk| !chunk.body.bytes().is_empty());
+    }
+}
+
+/// The survivors of a run of chunks.
+pub struct Gathered<T> {
+    pub run: Range<usize>,
+    pub base: i64,
+    pub body: Vec<u8>,
+    /// Old and new position of each survivor.
+    pub moved: Vec<(T, Pos, Pos)>,
+    /// Records looked at.
+    pub seen: usize,
 }

@@ -165,7 +165,7 @@ impl<'a> Snapshot<'a> {
     /// Where the key's version lies, if it exists.
     #[inline]
     pub fn find(&self, key: &[u8]) -> Option<Pos> {
-        self.store.index.get(key)?.before(self.until).filter(|pos| !pos.is_tombstone())
+        self.store.index.get(&self.store.log, key)?.before(self.until).filter(|pos| !pos.is_tombstone())
     }
 
     pub fn get(&self, key: &[u8]) -> Option<Record<'a>> {
@@ -173,8 +173,8 @@ impl<'a> Snapshot<'a> {
     }
 
     /// The span's keys in order, keys included that do not exist at this revision. Looks at no record.
-    pub fn scan(&self, span: Span<'_>) -> Hits<'a> {
-        self.store.index.scan(span, self.until)
+    pub fn scan(&self, span: Span<'a>) -> Hits<'a> {
+        self.store.index.scan(&self.store.log, span, self.until)
     }
 
     #[inline]
@@ -220,7 +220,8 @@ impl Write<'_> {
     }
 
     pub fn put(&mut self, key: &[u8], value: &[u8], lease: i64) {
-        let newest = self.store.index.get(key).map(Versions::newest).filter(|pos| !pos.is_tombstone());
+        let place = self.store.index.locate(&self.store.log, key);
+        let newest = self.store.index.at(place).map(Versions::newest).filter(|pos| !pos.is_tombstone());
         let (create, version) = match newest.map(|pos| self.store.log.get(pos)) {
             Some(prior) => (prior.create, prior.version + 1),
             None => (self.next, 1),
@@ -228,7 +229,7 @@ impl Write<'_> {
         let (main, sub) = (self.next, self.changes);
         let record = Record { main, sub, create, version, lease, tombstone: false, key, value };
         let pos = self.store.log.append(&record);
-        self.store.index.push(key, pos);
+        self.store.index.push(&self.store.log, place, key, pos);
         self.store.live_keys += u64::from(newest.is_none());
         self.changes += 1;
     }
@@ -247,8 +248,9 @@ impl Write<'_> {
                 key: &key,
                 ..Record::default()
             };
+            let place = self.store.index.locate(&self.store.log, &key);
             let tombstone = self.store.log.append(&record);
-            self.store.index.push(&key, tombstone);
+            self.store.index.push(&self.store.log, place, &key, tombstone);
             self.changes += 1;
         }
         self.store.live_keys -= doomed.len() as u64;

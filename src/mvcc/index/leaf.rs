@@ -1,0 +1,105 @@
+//! A run of neighbouring keys: per key four bytes to search by and its entry.
+
+use super::histories::Entry;
+
+/// Keys of a full leaf; with it a leaf takes 768 bytes, an allocator's size class.
+pub const LEAF_KEYS: usize = 63;
+
+/// All keys of a leaf, and all keys that could be inserted into it, share their first `skip` bytes; a key's head is
+/// the four bytes after them, filled up with zeros. Heads order like keys as far as they differ.
+pub struct Leaf {
+    len: u16,
+    skip: u16,
+    heads: [u32; LEAF_KEYS],
+    entries: [Entry; LEAF_KEYS],
+}
+
+const _: () = assert!(size_of::<Leaf>() <= 768);
+
+impl Leaf {
+    pub fn new(skip: u16) -> Box<Self> {
+        Box::new(Self { len: 0, skip, heads: [0; LEAF_KEYS], entries: [Entry::NONE; LEAF_KEYS] })
+    }
+
+    pub fn len(&self) -> usize {
+        usize::from(self.len)
+    }
+
+    pub fn skip(&self) -> u16 {
+        self.skip
+    }
+
+    #[inline]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries[..self.len()]
+    }
+
+    pub fn set(&mut self, at: usize, entry: Entry) {
+        assert!(at < self.len(), "only what is there is replaced");
+        self.entries[at] = entry;
+    }
+
+    /// Where `key` is or belongs; `order(entry)` compares the entry's key with it.
+    #[inline]
+    pub fn search(&self, key: &[u8], order: impl Fn(Entry) -> std::cmp::Ordering) -> Result<usize, usize> {
+        let head = head(key, self.skip);
+        let heads = &self.heads[..self.len()];
+        let from = heads.partition_point(|other| *other < head);
+        let equal = heads[from..].partition_point(|other| *other == head);
+        self.entries[from..from + equal]
+            .binary_search_by(|entry| order(*entry))
+            .map(|at| from + at)
+            .map_err(|at| from + at)
+    }
+
+    pub fn insert(&mut self, at: usize, key: &[u8], entry: Entry) {
+        let len = self.len();
+        assert!(len < LEAF_KEYS, "a full leaf is split first");
+        self.heads.copy_within(at..len, at + 1);
+        self.entries.copy_within(at..len, at + 1);
+        self.heads[at] = head(key, self.skip);
+        self.entries[at] = entry;
+        self.len += 1;
+    }
+
+    pub fn remove(&mut self, at: usize) {
+        let len = self.len();
+        self.heads.copy_within(at + 1..len, at);
+        self.entries.copy_within(at + 1..len, at);
+        self.len -= 1;
+    }
+
+    /// Moves what lies at `at` and after it to `right`, which is empty.
+    pub fn split_off(&mut self, at: usize, right: &mut Leaf) {
+        assert!(right.len == 0 && right.skip == self.skip);
+        let moved = self.len() - at;
+        right.heads[..moved].copy_from_slice(&self.heads[at..self.len()]);
+        right.entries[..moved].copy_from_slice(&self.entries[at..self.len()]);
+        right.len = moved as u16;
+        self.len = at as u16;
+    }
+
+    /// Appends what the leaf after this one has; heads are right after [`Leaf::set_skip`].
+    pub fn append(&mut self, right: &Leaf) {
+        let (len, more) = (self.len(), right.len());
+        self.entries[len..len + more].copy_from_slice(right.entries());
+        self.len += right.len;
+    }
+
+    /// The bytes all keys share have changed: heads are taken anew from the keys.
+    pub fn set_skip<'k>(&mut self, skip: u16, key: impl Fn(Entry) -> &'k [u8]) {
+        self.skip = skip;
+        for at in 0..self.len() {
+            self.heads[at] = head(key(self.entries[at]), skip);
+        }
+    }
+}
+
+#[inline]
+fn head(key: &[u8], skip: u16) -> u32 {
+    let rest = &key[usize::from(skip)..];
+    if let Some(head) = rest.first_chunk::<4>() {
+        return u32::from_be_bytes(*head);
+    }
+    rest.iter().zip([24, 16, 8]).fold(0, |head, (byte, shift)| head | u32::from(*byte) << shift)
+}
