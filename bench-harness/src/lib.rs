@@ -6,10 +6,14 @@
 //! | `process` | one server as a child process: start, readiness, signals, CPU and memory |
 //! | `http`    | one blocking HTTP/1.1 GET, for `/health` and `/metrics`                  |
 //! | `load`    | the load generator                                                       |
+//! | `prom`    | reading `/metrics`: histograms, quantiles, differences                     |
+//! | `compare` | Pinion beside upstream etcd: runs, medians, ratios, tables, a plot        |
 //! | `pb`      | the wire messages and tonic clients                                      |
 
+pub mod compare;
 pub mod http;
 pub mod load;
 pub mod oracle;
 pub mod pb;
 pub mod process;
+pub mod prom;

@@ -29,5 +29,6 @@ mod record;
 mod workload;
 
 pub use driver::{Error, Phase, run};
-pub use options::{Operation, Options};
+pub use options::{Operation, Options, seconds as options_seconds};
 pub use record::{Latency, Summary};
+pub use workload::key;

@@ -1,4 +1,4 @@
-//! The command line: `load` makes load.
+//! The command line of the load generator and the comparison.
 
 mod commands;
 

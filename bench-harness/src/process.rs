@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+pub(crate) use spawner::spawn;
 pub use usage::{Usage, of as usage_of};
 
 use crate::http;

@@ -15,6 +15,13 @@ pub fn key_digits(key_space: u64) -> usize {
     (64 - key_space.saturating_sub(1).leading_zeros() as usize).div_ceil(4).max(1)
 }
 
+/// The key of an index, as every load with this key size and key space writes it.
+pub fn key(size: usize, key_space: u64, index: u64) -> String {
+    let mut key = vec![b'k'; size];
+    write_key(&mut key, index, key_digits(key_space));
+    String::from_utf8(key).expect("letters and digits")
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Put,
@@ -171,7 +178,7 @@ mod tests {
         }
         assert_eq!(seen.len(), 300);
         assert_eq!(&seen.first().unwrap()[..], b"kkkkk000");
-        assert_eq!(&seen.last().unwrap()[..], b"kkkkk12b");
+        assert_eq!(&seen.last().unwrap()[..], key(8, 300, 299).as_bytes());
     }
 
     #[test]
