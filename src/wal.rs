@@ -16,6 +16,7 @@
 
 pub mod error;
 pub mod format;
+mod preparation;
 mod recovery;
 pub mod scan;
 mod segment;
@@ -29,7 +30,8 @@ use prometheus::{Histogram, HistogramOpts, IntGauge};
 pub use self::{error::WalError, format::Record, recovery::Recovery};
 use self::{
     format::{BATCH_HEADER_BYTES, BatchHeader, UNIT_BYTES_MAX, align_up, batch_bytes_max, salt},
-    segment::{FileOf, Plan, Preparation, Segment},
+    preparation::Preparation,
+    segment::{FileOf, Plan, Segment},
 };
 use crate::{
     env::{Disk, Env, File},

@@ -7,8 +7,9 @@ use std::rc::Rc;
 use super::{
     WalError, WalOptions,
     format::{Record, SegmentHeader, align_up, batch_bytes_max},
+    preparation::Preparation,
     scan::{End, Scan, Step},
-    segment::{self, FileOf, Preparation, Segment},
+    segment::{self, FileOf, Segment},
 };
 use crate::env::{Disk, Env, File};
 

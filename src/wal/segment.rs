@@ -3,16 +3,12 @@
 //! A segment gets its final name only after it is filled with zeros to its full size and its header is
 //! durable. So a file with such a name and a bad header is corrupt, never unfinished; and the log
 //! itself never extends a file, which would cost a journal commit per write.
-//!
-//! The next segment is made ready in the background, slowed down so that the log does not feel it.
 
 use std::{
-    cell::{Cell, RefCell},
-    future::poll_fn,
+    cell::Cell,
     io,
     path::{Path, PathBuf},
     rc::Rc,
-    task::{Poll, Waker},
     time::Duration,
 };
 
@@ -29,8 +25,6 @@ use crate::{
 const FILL_CHUNK_BYTES: u64 = 256 * 1024;
 /// Pause between two of them in the background: about 200 MB/s with the write itself.
 const FILL_PAUSE: Duration = Duration::from_millis(1);
-/// Time until a failed preparation is tried again.
-const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 const SUFFIX: &str = ".wal";
 const UNFINISHED_SUFFIX: &str = ".new";
@@ -129,14 +123,19 @@ pub async fn create<E: Env>(env: &E, plan: &Plan) -> Result<Segment<FileOf<E>>, 
     fill_and_name(env, plan, &Pace::default()).await
 }
 
-/// How fast a preparation may go, set by the log while it runs.
+/// How fast a preparation may go, set from outside while it runs.
 #[derive(Debug, Default)]
-struct Pace {
-    slow: Cell<bool>,
-    stopped: Cell<bool>,
+pub struct Pace {
+    pub slow: Cell<bool>,
+    pub stopped: Cell<bool>,
 }
 
-async fn fill_and_name<E: Env>(env: &E, plan: &Plan, pace: &Pace) -> Result<Segment<FileOf<E>>, WalError> {
+/// [`create`] at the given pace.
+pub async fn fill_and_name<E: Env>(
+    env: &E,
+    plan: &Plan,
+    pace: &Pace,
+) -> Result<Segment<FileOf<E>>, WalError> {
     let path = path(&plan.dir, plan.sequence);
     let unfinished = path.with_extension(&UNFINISHED_SUFFIX[1..]);
     // Without O_DSYNC: a sync per chunk of a growing file would flood the journal. One at the end.
@@ -156,7 +155,7 @@ async fn fill_and_name<E: Env>(env: &E, plan: &Plan, pace: &Pace) -> Result<Segm
         Err(e) => return Err(WalError::from_io("allocate space for", &unfinished, e)),
     }
     zero(env, &file, &unfinished, unit as u64, plan.segment_bytes, pace).await?;
-    write(&file, &unfinished, &header.encode(), unit, 0).await?;
+    write(env, &file, &unfinished, &header.encode(), unit, 0).await?;
     file.sync().await.map_err(|e| WalError::from_io("sync", &unfinished, e))?;
     file.close().await.map_err(|e| WalError::from_io("close", &unfinished, e))?;
     let disk = env.disk();
@@ -189,7 +188,7 @@ async fn zero<E: Env>(
             return Err(WalError::Options("the log was closed while a segment was being prepared".into()));
         }
         let bytes = FILL_CHUNK_BYTES.min(to - offset) as usize;
-        write(file, path, &[], bytes, offset).await?;
+        write(env, file, path, &[], bytes, offset).await?;
         offset += bytes as u64;
         if pace.slow.get() {
             env.sleep(FILL_PAUSE).await;
@@ -198,17 +197,20 @@ async fn zero<E: Env>(
     Ok(())
 }
 
-async fn write<F: File>(
-    file: &F,
+async fn write<E: Env>(
+    env: &E,
+    file: &FileOf<E>,
     path: &Path,
     content: &[u8],
     bytes: usize,
     offset: u64,
 ) -> Result<(), WalError> {
-    let written = file
-        .write_at(file.buffer(content, bytes), offset)
-        .await
-        .map_err(|e| WalError::from_io("write", path, e))?;
+    let written = match file.write_at(file.buffer(content, bytes), offset).await {
+        Ok(written) => written,
+        // Some file systems take O_DIRECT when a file is opened and refuse the first write.
+        Err(e) if e.kind() == io::ErrorKind::InvalidInput => return Err(no_direct_io(env, path)),
+        Err(e) => return Err(WalError::from_io("write", path, e)),
+    };
     if written == bytes {
         Ok(())
     } else {
@@ -216,13 +218,15 @@ async fn write<F: File>(
     }
 }
 
+fn no_direct_io<E: Env>(env: &E, path: &Path) -> WalError {
+    let file_system = env.disk().file_system(path.parent().unwrap_or(path));
+    WalError::NoDirectIo { path: path.to_path_buf(), file_system }
+}
+
 async fn open_file<E: Env>(env: &E, path: &Path, options: OpenOptions) -> Result<FileOf<E>, WalError> {
     match env.disk().open(path, options).await {
         Ok(file) => Ok(file),
-        Err(e) if e.kind() == io::ErrorKind::InvalidInput => Err(WalError::NoDirectIo {
-            path: path.to_path_buf(),
-            file_system: env.disk().file_system(path.parent().unwrap_or(path)),
-        }),
+        Err(e) if e.kind() == io::ErrorKind::InvalidInput => Err(no_direct_io(env, path)),
         Err(e) => Err(WalError::from_io("open", path, e)),
     }
 }
@@ -240,95 +244,6 @@ pub fn unit_for(asked: Option<u32>, device: usize) -> Result<usize, WalError> {
         )));
     }
     Ok(unit)
-}
-
-/// The next segment while it is being made ready. Shared by the log and the background task.
-pub struct Preparation<E: Env> {
-    epoch: u64,
-    pace: Pace,
-    state: RefCell<State<E>>,
-}
-
-enum State<E: Env> {
-    Working { waker: Option<Waker> },
-    Ready(Rc<Segment<FileOf<E>>>),
-    Failed(Option<WalError>),
-}
-
-impl<E: Env> Preparation<E> {
-    /// A segment that is ready already.
-    pub fn done(segment: Segment<FileOf<E>>) -> Rc<Self> {
-        let epoch = segment.header.epoch;
-        Rc::new(Self { epoch, pace: Pace::default(), state: RefCell::new(State::Ready(Rc::new(segment))) })
-    }
-
-    /// Starts the background task. It holds no borrow of the log and ends by itself.
-    pub fn start(env: &E, plan: Plan) -> Rc<Self> {
-        let preparation = Rc::new(Preparation {
-            epoch: plan.epoch,
-            pace: Pace { slow: Cell::new(true), stopped: Cell::new(false) },
-            state: RefCell::new(State::Working { waker: None }),
-        });
-        let task = Rc::clone(&preparation);
-        let env_of_task = env.clone();
-        env.spawn(async move { task.run(&env_of_task, &plan).await });
-        preparation
-    }
-
-    async fn run(&self, env: &E, plan: &Plan) {
-        let outcome = loop {
-            match fill_and_name(env, plan, &self.pace).await {
-                // Nobody waits yet: what is wrong (a full disk) may pass before it matters.
-                Err(error) if self.pace.slow.get() && !self.pace.stopped.get() => {
-                    tracing::warn!(%error, "the next log segment could not be prepared, will try again");
-                    env.sleep(RETRY_PAUSE).await;
-                }
-                other => break other,
-            }
-        };
-        let state = match outcome {
-            Ok(segment) => State::Ready(Rc::new(segment)),
-            Err(error) => State::Failed(Some(error)),
-        };
-        if let State::Working { waker: Some(waker) } = self.state.replace(state) {
-            waker.wake();
-        }
-    }
-
-    /// Epoch of the segment, known before the segment is there.
-    pub fn epoch(&self) -> u64 {
-        self.epoch
-    }
-
-    /// Waits for the segment, which from now on is made at full speed. One waiter; a failure is handed
-    /// out once.
-    pub async fn wait(&self) -> Result<Rc<Segment<FileOf<E>>>, WalError> {
-        self.pace.slow.set(false);
-        poll_fn(|context| match &mut *self.state.borrow_mut() {
-            State::Working { waker } => {
-                *waker = Some(context.waker().clone());
-                Poll::Pending
-            }
-            State::Ready(segment) => Poll::Ready(Ok(Rc::clone(segment))),
-            State::Failed(error) => {
-                Poll::Ready(Err(error.take().expect("a failed preparation is asked once")))
-            }
-        })
-        .await
-    }
-
-    /// Ends the background task early and waits until it has let go of its file.
-    pub async fn stop(self: Rc<Self>) -> Result<(), WalError> {
-        self.pace.stopped.set(true);
-        match self.wait().await {
-            Ok(segment) => {
-                drop(self.state.replace(State::Failed(None)));
-                close(segment).await
-            }
-            // It was told to stop, or it failed at something nobody needs any more.
-            Err(_) => Ok(()),
-        }
-    }
 }
 
 /// Closes a segment that nobody else holds.

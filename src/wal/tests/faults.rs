@@ -115,6 +115,9 @@ fn a_read_only_disk_and_one_without_direct_io_have_their_own_errors() {
             "{error}"
         );
         disk.set_direct_io(true);
+        disk.fail_write(0, WriteFault::Errno(libc::EINVAL));
+        let error = open(&env).await.map(drop).expect_err("no direct I/O at the first write");
+        assert!(matches!(error, WalError::NoDirectIo { .. }), "{error}");
         disk.set_unit(8192);
         let options = WalOptions {
             sector_bytes: Some(4096),
