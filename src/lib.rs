@@ -18,15 +18,15 @@
 //! | env     | disk, network, clock, randomness: real (glommio) and simulated      | types                                     |
 //! | logging | JSON and console log lines in etcd's shape                          | config                                    |
 //! | config  | flags, environment and YAML to one immutable `Config`               | types, limits                             |
-//! | metrics | etcd's metric names and our stage histograms                        | types                                     |
-//! | wal     | segment and record format, group commit, recovery                   | env, limits, metrics, types               |
+//! | metrics | etcd's metric names and our stage histograms                        |                                           |
+//! | wal     | segment and record format, group commit, recovery                   | env, limits, types                        |
 //! | data_dir | the data directory: lock, version, a folder per shard              | env, types, wal                           |
-//! | mvcc    | key index, revisions, compaction                                    | limits, pb, types                         |
-//! | apply   | validation and deterministic evaluation of requests                 | limits, mvcc, pb, types                   |
-//! | raft    | pipeline around raft-rs: log window, proposals, read index          | limits, types                             |
+//! | mvcc    | key index, revisions, compaction                                    | types                                     |
+//! | apply   | validation and deterministic evaluation of requests                 | mvcc, pb, types                           |
+//! | raft    | pipeline around raft-rs: log window, proposals, read index          | types                                     |
 //! | shard   | the loop: admission, pending replies, one turn after another        | apply, env, limits, metrics, pb, raft, types, wal |
 //! | api     | etcd's services as plain handlers, and the error table              | apply, limits, metrics, pb, shard, types  |
-//! | net     | listeners, HTTP and gRPC: adapters between the wire and `api`       | api, env, limits, metrics, pb             |
+//! | net     | listeners, HTTP and gRPC: adapters between the wire and `api`       | api, limits, metrics, pb                  |
 //! | server  | a member from all parts: start, readiness, stop                     | api, config, data_dir, env, logging, metrics, net, raft, shard, types, wal |
 //!
 //! `main.rs` parses and runs.

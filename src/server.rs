@@ -121,8 +121,12 @@ async fn serve(
     let options = shard_options(&config, identity, wal);
     let shard::Started { shard, run, .. } = shard::start(env.clone(), options, metrics.clone()).await?;
 
-    // Whatever ends first: a loop that fails takes the connections down with it, unanswered.
-    let looping = async { run.run().await.map_err(StartError::from) };
+    // Whatever ends first: a loop that fails takes the connections down with it, unanswered. It is a
+    // task of its own, so that its turns wake nothing else.
+    let looping = glommio::spawn_local_into(run.run(), glommio::executor().current_task_queue())
+        .expect("the executor's own queue exists")
+        .detach();
+    let looping = async { looping.await.expect("nobody cancels the loop").map_err(StartError::from) };
     let handle = shard.clone();
     let serving = async {
         or(ready(&env, &handle), async {

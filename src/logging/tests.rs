@@ -50,7 +50,7 @@ fn the_console_form_is_for_people() {
     line.plain("n", 1);
     line.text("s", "x");
     let mut text = String::new();
-    let caller = line::caller(Some("/root/registry/glommio-0.9.0/src/sys/uring.rs"), Some(7));
+    let caller = line::caller(Some("/home/x/registry/glommio-0.9.0/src/sys/uring.rs"), Some(7));
     line.finish(LogFormat::Console, LogLevel::Warn, "T", &caller, &mut text);
     assert_eq!(text, "T\twarn\tsys/uring.rs:7\ttwo\\nlines\t{\"n\":1, \"s\":\"x\"}\n");
 }
