@@ -1,6 +1,11 @@
 //! Binds the listening sockets the flags ask for.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::{
+    io::ErrorKind,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    thread,
+    time::{Duration, Instant},
+};
 
 use tracing::info;
 
@@ -10,6 +15,10 @@ use crate::{
     logging,
     net::{self, Listener, Offer, Reuse},
 };
+
+/// How long an address may stay in use before that is an error, and how often to look.
+const IN_USE_PATIENCE: Duration = Duration::from_secs(3);
+const IN_USE_PAUSE: Duration = Duration::from_millis(10);
 
 /// Every listener, bound; what each offers depends on which flags are set, as in etcd.
 pub fn bind(config: &Config) -> Result<Vec<Listener>, StartError> {
@@ -30,10 +39,27 @@ pub fn bind(config: &Config) -> Result<Vec<Listener>, StartError> {
     let mut listeners = Vec::new();
     for (urls, offer) in groups {
         for url in urls {
-            listeners.push(Listener::bind(address(url), offer, reuse).map_err(explain)?);
+            listeners.push(bind_one(address(url), offer, reuse)?);
         }
     }
     Ok(listeners)
+}
+
+/// The kernel takes a killed process's rings apart after the process is gone, and until then they keep its listening
+/// socket: whoever starts the member again right after a `kill -9` would find the address in use.
+fn bind_one(address: SocketAddr, offer: Offer, reuse: Reuse) -> Result<Listener, StartError> {
+    let started = Instant::now();
+    loop {
+        match Listener::bind(address, offer, reuse) {
+            Ok(listener) => return Ok(listener),
+            Err(net::Error::Bind { source, .. })
+                if source.kind() == ErrorKind::AddrInUse && started.elapsed() < IN_USE_PATIENCE =>
+            {
+                thread::sleep(IN_USE_PAUSE);
+            }
+            Err(error) => return Err(explain(error)),
+        }
+    }
 }
 
 /// The checks left only IP addresses and `localhost`, which is IPv4's as for Go's listener.
@@ -51,14 +77,14 @@ fn address(url: &Url) -> SocketAddr {
 fn explain(error: net::Error) -> StartError {
     let net::Error::Bind { address, source } = error;
     let (reason, advice) = match source.kind() {
-        std::io::ErrorKind::AddrInUse => {
+        ErrorKind::AddrInUse => {
             ("address already in use".to_string(), "stop the other server or choose another port")
         }
-        std::io::ErrorKind::PermissionDenied => (
+        ErrorKind::PermissionDenied => (
             "permission denied".to_string(),
             "ports below 1024 need CAP_NET_BIND_SERVICE, choose a higher one",
         ),
-        std::io::ErrorKind::AddrNotAvailable => {
+        ErrorKind::AddrNotAvailable => {
             ("cannot assign requested address".to_string(), "choose an address of this machine")
         }
         _ => (source.to_string(), "choose another address"),
