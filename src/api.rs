@@ -6,6 +6,8 @@
 //! HTTP/2, gRPC framing or compression: `net` adapts these handlers to whatever protocol stack serves
 //! them.
 
+#[cfg(test)]
+pub(crate) mod fake;
 pub mod http;
 mod keyspace;
 mod status;

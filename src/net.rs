@@ -21,6 +21,8 @@ mod http;
 mod listener;
 mod runtime;
 mod socket;
+#[cfg(test)]
+mod tests;
 
 use std::{future::Future, rc::Rc, time::Duration};
 

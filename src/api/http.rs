@@ -4,6 +4,8 @@
 
 mod health;
 mod query;
+#[cfg(test)]
+mod tests;
 
 use super::{Api, CLUSTER_VERSION, Keyspace, SERVER_VERSION, STORAGE_VERSION};
 use crate::metrics::TEXT_CONTENT_TYPE;
@@ -104,13 +106,14 @@ impl<K: Keyspace> Api<K> {
     fn metrics_text(&self) -> Response {
         let metrics = self.metrics();
         let status = self.keyspace().status();
-        let leads = status.leader == status.member_id;
         let learns = status.members.iter().any(|member| member.id == status.member_id.0 && member.is_learner);
         metrics.has_leader.set(i64::from(status.leader.0 != 0));
-        metrics.is_leader.set(i64::from(leads));
+        metrics.is_leader.set(i64::from(status.is_leader));
         metrics.is_learner.set(i64::from(learns));
         metrics.proposals_committed.set(status.committed.0 as i64);
         metrics.proposals_applied.set(status.applied.0 as i64);
+        metrics.proposals_pending.set(status.pending as i64);
+        metrics.keys_total.set(status.keys as i64);
         metrics.db_total_size.set(status.size_bytes as i64);
         metrics.db_total_size_in_use.set(status.size_in_use_bytes as i64);
         metrics.current_revision.set(status.revision.0);

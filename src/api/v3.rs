@@ -3,6 +3,8 @@
 mod cluster;
 mod kv;
 mod maintenance;
+#[cfg(test)]
+mod tests;
 
 use super::{Api, Keyspace};
 use crate::pb::etcdserverpb as pb;

@@ -1,0 +1,219 @@
+//! A keyspace for tests of what is above it: one map, no history, no log.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    rc::Rc,
+};
+
+use super::{Chunks, Keyspace};
+use crate::{
+    apply::{self, Request, Response},
+    pb::{etcdserverpb as pb, mvccpb::KeyValue},
+    shard::{Error, Status},
+    types::{ClusterId, LogIndex, MemberId, Revision, Term},
+};
+
+pub(crate) const CLUSTER: u64 = 0xcdf8_1811_94e3_2c9d;
+pub(crate) const MEMBER: u64 = 0x8e9e_05c5_2164_694d;
+pub(crate) const TERM: u64 = 7;
+
+#[derive(Clone, Default)]
+pub(crate) struct Fake(Rc<State>);
+
+#[derive(Default)]
+struct State {
+    keys: RefCell<BTreeMap<Vec<u8>, KeyValue>>,
+    revision: Cell<i64>,
+    error: Cell<Option<Error>>,
+    stalled: Cell<bool>,
+    leaderless: Cell<bool>,
+    /// How often a read had to be linearizable, and what went through the log.
+    linearized: Cell<usize>,
+    written: Cell<usize>,
+}
+
+impl Fake {
+    pub(crate) fn new() -> Self {
+        let fake = Self::default();
+        fake.0.revision.set(1);
+        fake
+    }
+
+    /// Every call fails with it from now on.
+    pub(crate) fn fail(&self, error: Error) {
+        self.0.error.set(Some(error));
+    }
+
+    /// No call is ever answered from now on.
+    pub(crate) fn stall(&self) {
+        self.0.stalled.set(true);
+    }
+
+    pub(crate) fn lose_leader(&self) {
+        self.0.leaderless.set(true);
+    }
+
+    pub(crate) fn written(&self) -> usize {
+        self.0.written.get()
+    }
+
+    pub(crate) fn linearized(&self) -> usize {
+        self.0.linearized.get()
+    }
+
+    async fn gate(&self) -> Result<(), Error> {
+        if self.0.stalled.get() {
+            std::future::pending::<()>().await;
+        }
+        match self.0.error.get() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    fn header(&self) -> Option<pb::ResponseHeader> {
+        Some(pb::ResponseHeader { revision: self.0.revision.get(), ..Default::default() })
+    }
+
+    fn put(&self, request: pb::PutRequest) {
+        let revision = self.0.revision.get() + 1;
+        self.0.revision.set(revision);
+        let kv = KeyValue {
+            key: request.key.clone(),
+            value: request.value,
+            create_revision: revision,
+            mod_revision: revision,
+            version: 1,
+            lease: request.lease,
+        };
+        self.0.keys.borrow_mut().insert(request.key.to_vec(), kv);
+    }
+}
+
+/// Two keys a chunk.
+pub(crate) struct FakeChunks {
+    left: std::vec::IntoIter<pb::RangeResponse>,
+}
+
+impl Chunks for FakeChunks {
+    async fn next(&mut self) -> Option<Result<pb::RangeResponse, Error>> {
+        self.left.next().map(Ok)
+    }
+}
+
+impl Keyspace for Fake {
+    type Chunks = FakeChunks;
+
+    async fn write(&self, request: apply::Request) -> Result<apply::Response, Error> {
+        self.gate().await?;
+        self.0.written.set(self.0.written.get() + 1);
+        Ok(match request {
+            Request::Put(request) => {
+                self.put(request);
+                Response::Put(pb::PutResponse { header: self.header(), prev_kv: None })
+            }
+            Request::DeleteRange(request) => {
+                let deleted = self.0.keys.borrow_mut().remove(request.key.as_ref()).is_some();
+                Response::DeleteRange(pb::DeleteRangeResponse {
+                    header: self.header(),
+                    deleted: i64::from(deleted),
+                    prev_kvs: Vec::new(),
+                })
+            }
+            Request::Txn(_) => Response::Txn(pb::TxnResponse {
+                header: self.header(),
+                succeeded: true,
+                responses: Vec::new(),
+            }),
+            Request::Compact(_) => Response::Compact(pb::CompactionResponse { header: None }),
+        })
+    }
+
+    async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Error> {
+        self.gate().await?;
+        if !request.serializable {
+            self.0.linearized.set(self.0.linearized.get() + 1);
+        }
+        let keys = self.0.keys.borrow();
+        let within = |key: &[u8]| match request.range_end.as_ref() {
+            [] => key == request.key.as_ref(),
+            [0] => key >= request.key.as_ref(),
+            end => key >= request.key.as_ref() && key < end,
+        };
+        let found: Vec<KeyValue> = keys.values().filter(|kv| within(&kv.key)).cloned().collect();
+        let count = found.len();
+        let limit = if request.limit == 0 { count } else { count.min(request.limit as usize) };
+        let kvs = if request.count_only { Vec::new() } else { found[..limit].to_vec() };
+        let more = !request.count_only && limit < count;
+        Ok(pb::RangeResponse { header: self.header(), kvs, more, count: count as i64 })
+    }
+
+    async fn range_stream(&self, request: pb::RangeRequest, _: usize) -> Result<FakeChunks, Error> {
+        let whole = self.range(request).await?;
+        let chunk = |kvs: &[KeyValue]| pb::RangeResponse { kvs: kvs.to_vec(), ..Default::default() };
+        let mut chunks: Vec<_> = whole.kvs.chunks(2).map(chunk).collect();
+        if chunks.is_empty() {
+            chunks.push(chunk(&[]));
+        }
+        let last = chunks.last_mut().expect("there is one at least");
+        (last.header, last.count, last.more) = (whole.header, whole.count, whole.more);
+        Ok(FakeChunks { left: chunks.into_iter() })
+    }
+
+    async fn read_txn(&self, _: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
+        self.gate().await?;
+        Ok(pb::TxnResponse { header: self.header(), succeeded: false, responses: Vec::new() })
+    }
+
+    async fn linearize(&self) -> Result<(), Error> {
+        self.gate().await?;
+        self.0.linearized.set(self.0.linearized.get() + 1);
+        Ok(())
+    }
+
+    fn status(&self) -> Status {
+        Status {
+            cluster_id: self.cluster_id(),
+            member_id: self.member_id(),
+            leader: self.leader(),
+            is_leader: !self.0.leaderless.get(),
+            term: self.term(),
+            committed: LogIndex(11),
+            applied: LogIndex(10),
+            revision: self.revision(),
+            compact_revision: Revision(0),
+            keys: self.0.keys.borrow().len() as u64,
+            size_bytes: 20_480,
+            size_in_use_bytes: 16_384,
+            pending: 3,
+            members: vec![pb::Member {
+                id: MEMBER,
+                name: "default".into(),
+                peer_ur_ls: vec!["http://localhost:2380".into()],
+                client_ur_ls: vec!["http://localhost:2379".into()],
+                is_learner: false,
+            }],
+        }
+    }
+
+    fn cluster_id(&self) -> ClusterId {
+        ClusterId(CLUSTER)
+    }
+
+    fn member_id(&self) -> MemberId {
+        MemberId(MEMBER)
+    }
+
+    fn term(&self) -> Term {
+        Term(TERM)
+    }
+
+    fn revision(&self) -> Revision {
+        Revision(self.0.revision.get())
+    }
+
+    fn leader(&self) -> MemberId {
+        if self.0.leaderless.get() { MemberId(0) } else { MemberId(MEMBER) }
+    }
+}

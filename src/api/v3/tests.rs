@@ -1,0 +1,162 @@
+use std::rc::Rc;
+
+use futures_lite::{StreamExt, future::block_on};
+
+use super::*;
+use crate::{
+    api::{
+        Error, Options,
+        fake::{self, Fake},
+    },
+    apply,
+    metrics::{self, Metrics},
+    shard,
+};
+
+fn api(fake: &Fake, options: Options) -> Api<Fake> {
+    let metrics = Metrics::new(&metrics::Options::default()).expect("names are distinct");
+    Api::new(fake.clone(), Rc::new(metrics), options)
+}
+
+fn put(key: &str, value_len: usize) -> pb::PutRequest {
+    pb::PutRequest { key: key.to_owned().into(), value: vec![b'v'; value_len].into(), ..Default::default() }
+}
+
+fn header(revision: i64) -> Option<pb::ResponseHeader> {
+    Some(pb::ResponseHeader {
+        cluster_id: fake::CLUSTER,
+        member_id: fake::MEMBER,
+        revision,
+        raft_term: fake::TERM,
+    })
+}
+
+fn refused<T: std::fmt::Debug>(result: Result<T, Error>) -> apply::Error {
+    match result.expect_err("refused") {
+        Error::Apply(error) => error,
+        other => panic!("not the request's fault: {other:?}"),
+    }
+}
+
+#[test]
+fn headers_are_complete() {
+    block_on(async {
+        let api = api(&Fake::new(), Options::default());
+        assert_eq!(api.put(put("a", 1)).await.expect("put").header, header(2));
+        let range = pb::RangeRequest { key: "a".into(), ..Default::default() };
+        assert_eq!(api.range(range).await.expect("range").header, header(2));
+        let delete = pb::DeleteRangeRequest { key: "a".into(), ..Default::default() };
+        assert_eq!(api.delete_range(delete).await.expect("delete").header, header(2));
+        assert_eq!(api.txn(pb::TxnRequest::default()).await.expect("txn").header, header(2));
+        // The entry's answer has no header at all here.
+        let compaction = pb::CompactionRequest { revision: 2, physical: true };
+        assert_eq!(api.compact(compaction).await.expect("compact").header, header(2));
+        assert_eq!(api.status(pb::StatusRequest {}).await.expect("status").header, header(2));
+        assert_eq!(api.alarm(pb::AlarmRequest::default()).await.expect("alarms").header, header(2));
+        let members = api.member_list(pb::MemberListRequest { linearizable: true }).await.expect("members");
+        assert_eq!(members.header, header(0), "no revision in this service");
+        assert_eq!(members.members.len(), 1);
+    });
+}
+
+#[test]
+fn what_is_wrong_with_a_request_alone_is_never_proposed() {
+    block_on(async {
+        let fake = Fake::new();
+        let api = api(&fake, Options { max_txn_ops: 2, ..Options::default() });
+        assert_eq!(refused(api.put(put("", 1)).await), apply::Error::EmptyKey);
+        let ignore = pb::PutRequest { ignore_value: true, ..put("a", 1) };
+        assert_eq!(refused(api.put(ignore).await), apply::Error::ValueProvided);
+        assert_eq!(refused(api.range(pb::RangeRequest::default()).await), apply::Error::EmptyKey);
+        assert_eq!(
+            refused(api.delete_range(pb::DeleteRangeRequest::default()).await),
+            apply::Error::EmptyKey
+        );
+        let compare = pb::Compare { key: "a".into(), ..Default::default() };
+        let txn = pb::TxnRequest { compare: vec![compare; 3], ..Default::default() };
+        assert_eq!(refused(api.txn(txn).await), apply::Error::TooManyOps);
+        let sorted = pb::RangeRequest { key: "a".into(), sort_order: 2, ..Default::default() };
+        assert_eq!(refused(api.range_stream(sorted).map(drop)), apply::Error::RangeStreamSortOrder);
+        assert_eq!(fake.written(), 0);
+    });
+}
+
+#[test]
+fn a_transaction_of_ranges_stays_off_the_log() {
+    block_on(async {
+        let fake = Fake::new();
+        let api = api(&fake, Options::default());
+        let range = pb::RangeRequest { key: "a".into(), ..Default::default() };
+        let op = pb::RequestOp { request: Some(pb::request_op::Request::RequestRange(range)) };
+        let txn = pb::TxnRequest { success: vec![op], ..Default::default() };
+        api.txn(txn).await.expect("answered");
+        assert_eq!(fake.written(), 0);
+        let op = pb::RequestOp { request: Some(pb::request_op::Request::RequestPut(put("a", 1))) };
+        let txn = pb::TxnRequest { failure: vec![op], ..Default::default() };
+        api.txn(txn).await.expect("answered");
+        assert_eq!(fake.written(), 1);
+    });
+}
+
+/// The sizes at which upstream 3.7.1 with a member id like the fake's begins to refuse: its envelope
+/// counts, too.
+#[test]
+fn the_bound_of_a_request_includes_etcds_envelope() {
+    block_on(async {
+        let api = api(&Fake::new(), Options { max_request_bytes: 1000, ..Options::default() });
+        // 3 for the key, 3 for the value's tag and length, 3 for the put's, 13 for the header.
+        api.put(put("k", 1000 - 3 - 3 - 3 - 13)).await.expect("just fits");
+        let refusal = refused(api.put(put("k", 1000 - 3 - 3 - 3 - 13 + 1)).await);
+        assert_eq!(refusal, apply::Error::RequestTooLarge);
+    });
+}
+
+#[test]
+fn a_stream_has_its_header_on_the_last_chunk_only() {
+    block_on(async {
+        let api = api(&Fake::new(), Options::default());
+        for key in ["a", "b", "c"] {
+            api.put(put(key, 1)).await.expect("put");
+        }
+        let all = pb::RangeRequest { key: "a".into(), range_end: "z".into(), ..Default::default() };
+        let chunks: Vec<_> = api.range_stream(all).expect("accepted").collect().await;
+        let chunks: Vec<_> = chunks
+            .into_iter()
+            .map(|chunk| chunk.expect("a chunk").range_response.expect("carries a range"))
+            .collect();
+        assert_eq!(chunks.iter().map(|chunk| chunk.kvs.len()).collect::<Vec<_>>(), [2, 1]);
+        assert_eq!((chunks[0].header, chunks[0].count), (None, 0));
+        assert_eq!((chunks[1].header, chunks[1].count), (header(4), 3));
+    });
+}
+
+#[test]
+fn status_tells_of_a_lost_leader() {
+    block_on(async {
+        let fake = Fake::new();
+        let api = api(&fake, Options::default());
+        let status = api.status(pb::StatusRequest {}).await.expect("status");
+        assert_eq!((status.version.as_str(), status.storage_version.as_str()), ("3.7.1", "3.7.0"));
+        assert_eq!((status.leader, status.raft_index, status.raft_applied_index), (fake::MEMBER, 11, 10));
+        assert_eq!((status.db_size, status.db_size_in_use, status.db_size_quota), (20_480, 16_384, 2 << 30));
+        assert!(status.errors.is_empty());
+        assert_eq!(status.downgrade_info, Some(pb::DowngradeInfo::default()));
+        fake.lose_leader();
+        let status = api.status(pb::StatusRequest {}).await.expect("status");
+        assert_eq!((status.leader, status.errors.as_slice()), (0, &["etcdserver: no leader".to_owned()][..]));
+    });
+}
+
+#[test]
+fn only_a_linearizable_member_list_waits_for_the_log() {
+    block_on(async {
+        let fake = Fake::new();
+        let api = api(&fake, Options::default());
+        api.member_list(pb::MemberListRequest { linearizable: true }).await.expect("members");
+        assert_eq!(fake.linearized(), 1);
+        fake.fail(shard::Error::NoLeader);
+        api.member_list(pb::MemberListRequest { linearizable: false }).await.expect("from what is here");
+        let refusal = api.member_list(pb::MemberListRequest { linearizable: true }).await;
+        assert_eq!(refusal.expect_err("refused"), Error::NoLeader);
+    });
+}

@@ -1,0 +1,402 @@
+//! The whole protocol stack on a real executor and real sockets, over a fake keyspace.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use bench_harness::pb::etcdserverpb::{
+    self as pb, cluster_client::ClusterClient, kv_client::KvClient, maintenance_client::MaintenanceClient,
+    watch_client::WatchClient,
+};
+use glommio::{LocalExecutorBuilder, Placement, timer::sleep};
+use prost::Message;
+use tonic::{
+    Code, Request, Status,
+    codec::CompressionEncoding,
+    transport::{Channel, Endpoint},
+};
+
+use super::{Listener, NetConfig, Offer, Reuse, serve};
+use crate::{
+    api::{
+        Api, Options,
+        fake::{self, Fake},
+    },
+    metrics::{self, Metrics},
+};
+
+/// A server on its own thread, stopped and joined when dropped.
+struct Served {
+    client: SocketAddr,
+    metrics: SocketAddr,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Served {
+    fn start(prepare: impl FnOnce(&Fake) + Send + 'static) -> Self {
+        Self::start_with(NetConfig::default(), prepare)
+    }
+
+    fn start_with(config: NetConfig, prepare: impl FnOnce(&Fake) + Send + 'static) -> Self {
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        let bind = |offer| Listener::bind(loopback, offer, Reuse::default()).expect("a free port");
+        let listeners = vec![bind(Offer::CLIENT), bind(Offer::METRICS)];
+        let address = |at: usize| listeners[at].address().expect("bound");
+        let (client, metrics) = (address(0), address(1));
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || {
+            let executor = LocalExecutorBuilder::new(Placement::Unbound).make().expect("an executor");
+            executor.run(async move {
+                let fake = Fake::new();
+                prepare(&fake);
+                let metrics = Metrics::new(&metrics::Options::default()).expect("names are distinct");
+                let api = Api::new(fake, Rc::new(metrics), Options::default());
+                let stop = async {
+                    while !stopped.load(Ordering::Relaxed) {
+                        sleep(Duration::from_millis(2)).await;
+                    }
+                };
+                serve(listeners, api, config, stop).await;
+            });
+        });
+        Self { client, metrics, stop, thread: Some(thread) }
+    }
+
+    async fn connect(&self) -> Channel {
+        Endpoint::from_shared(format!("http://{}", self.client))
+            .expect("an address")
+            .connect()
+            .await
+            .expect("the server listens")
+    }
+
+    fn signal_stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    fn join(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the server does not panic");
+        }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.signal_stop();
+        if !std::thread::panicking() {
+            self.join();
+        }
+    }
+}
+
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        tokio::time::timeout(Duration::from_secs(30), test).await.expect("the test ends");
+    });
+}
+
+fn put(key: &str, value_len: usize) -> pb::PutRequest {
+    pb::PutRequest { key: key.to_owned().into(), value: vec![b'v'; value_len].into(), ..Default::default() }
+}
+
+/// Head and body of an HTTP/1.1 answer.
+fn http1(address: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("the server listens");
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
+    stream.write_all(request.as_bytes()).expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("answered and closed");
+    answer
+}
+
+fn get(address: SocketAddr, path: &str) -> String {
+    http1(address, &format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"))
+}
+
+fn is(status: &Status, code: Code, text: &str) {
+    assert_eq!((status.code(), status.message()), (code, text));
+}
+
+#[test]
+fn unary_calls_and_streams_are_answered() {
+    let served = Served::start(|_| {});
+    run(async {
+        let channel = served.connect().await;
+        let mut kv = KvClient::new(channel.clone());
+        for key in ["a", "b", "c"] {
+            kv.put(put(key, 300)).await.expect("put");
+        }
+        let all = pb::RangeRequest { key: "a".into(), range_end: "z".into(), ..Default::default() };
+        let range = kv.range(all.clone()).await.expect("range").into_inner();
+        assert_eq!((range.count, range.kvs[2].value.len()), (3, 300));
+        let header = range.header.expect("has a header");
+        assert_eq!((header.cluster_id, header.member_id), (fake::CLUSTER, fake::MEMBER));
+        assert_eq!((header.revision, header.raft_term), (4, fake::TERM));
+        let mut chunks = kv.range_stream(all).await.expect("stream").into_inner();
+        let mut keys = 0;
+        while let Some(chunk) = chunks.message().await.expect("a chunk") {
+            keys += chunk.range_response.expect("carries a range").kvs.len();
+        }
+        assert_eq!(keys, 3);
+        let mut cluster = ClusterClient::new(channel.clone());
+        let members =
+            cluster.member_list(pb::MemberListRequest { linearizable: true }).await.expect("members");
+        assert_eq!(members.into_inner().members[0].name, "default");
+        let status = MaintenanceClient::new(channel).status(pb::StatusRequest {}).await.expect("status");
+        assert_eq!(status.into_inner().version, "3.7.1");
+    });
+    let metrics = get(served.metrics, "/metrics");
+    for (series, value) in [
+        (
+            "grpc_server_started_total{grpc_method=\"Put\",grpc_service=\"etcdserverpb.KV\",grpc_type=\"unary\"}",
+            "3",
+        ),
+        (
+            "grpc_server_handled_total{grpc_code=\"OK\",grpc_method=\"RangeStream\",\
+             grpc_service=\"etcdserverpb.KV\",grpc_type=\"server_stream\"}",
+            "1",
+        ),
+        (
+            "grpc_server_msg_sent_total{grpc_method=\"RangeStream\",grpc_service=\"etcdserverpb.KV\",\
+             grpc_type=\"server_stream\"}",
+            "2",
+        ),
+    ] {
+        assert!(metrics.contains(&format!("{series} {value}\n")), "{series} {value} missing in\n{metrics}");
+    }
+}
+
+#[test]
+fn what_nobody_has_registered_is_unimplemented() {
+    let served = Served::start(|_| {});
+    run(async {
+        let channel = served.connect().await;
+        let requests = futures_util::stream::pending::<pb::WatchRequest>();
+        let status = WatchClient::new(channel.clone()).watch(requests).await.expect_err("no such service");
+        is(&status, Code::Unimplemented, "unknown service etcdserverpb.Watch");
+        let hash = MaintenanceClient::new(channel.clone()).hash(pb::HashRequest {}).await;
+        is(&hash.expect_err("not yet"), Code::Unimplemented, "hashes are not available yet");
+        for (path, text) in [
+            ("/etcdserverpb.KV/Nothing", "unknown method Nothing for service etcdserverpb.KV"),
+            ("/a.B/C", "unknown service a.B"),
+            ("/nothing", "malformed method name: \"/nothing\""),
+        ] {
+            let mut client = tonic::client::Grpc::new(channel.clone());
+            client.ready().await.expect("connected");
+            let codec = tonic_prost::ProstCodec::<pb::PutRequest, pb::PutResponse>::default();
+            let path = tonic::codegen::http::uri::PathAndQuery::from_static(path);
+            let status =
+                client.unary(Request::new(put("a", 1)), path, codec).await.expect_err("nothing there");
+            is(&status, Code::Unimplemented, text);
+        }
+    });
+}
+
+#[test]
+fn errors_carry_etcds_code_and_text() {
+    let served = Served::start(|fake| fake.fail(crate::shard::Error::TooManyRequests));
+    run(async {
+        let mut kv = KvClient::new(served.connect().await);
+        let empty = kv.put(put("", 1)).await.expect_err("refused");
+        is(&empty, Code::InvalidArgument, "etcdserver: key is not provided");
+        let busy = kv.put(put("a", 1)).await.expect_err("refused");
+        is(&busy, Code::Unknown, "etcdserver: too many requests");
+    });
+}
+
+#[test]
+fn messages_over_the_bounds_are_refused() {
+    let served = Served::start(|_| {});
+    run(async {
+        let mut kv = KvClient::new(served.connect().await);
+        kv.put(put("a", 1_500_000)).await.expect("within the bounds");
+        let large = kv.put(put("a", 1_600_000)).await.expect_err("over the request's bound");
+        is(&large, Code::InvalidArgument, "etcdserver: request is too large");
+        let request = put("a", 3_000_000);
+        let len = request.encoded_len();
+        let larger = kv.put(request).await.expect_err("over the message's bound");
+        let text = format!("grpc: received message larger than max ({len} vs. 2097152)");
+        is(&larger, Code::ResourceExhausted, &text);
+        kv.put(put("a", 1)).await.expect("the connection goes on");
+    });
+}
+
+#[test]
+fn compressed_requests_get_compressed_responses() {
+    let served = Served::start(|_| {});
+    run(async {
+        let channel = served.connect().await;
+        let kv = KvClient::new(channel).accept_compressed(CompressionEncoding::Gzip);
+        let mut zipped = kv.clone().send_compressed(CompressionEncoding::Gzip);
+        zipped.put(put("a", 100_000)).await.expect("put");
+        let range = pb::RangeRequest { key: "a".into(), ..Default::default() };
+        let answer = zipped.range(range.clone()).await.expect("range");
+        assert_eq!(answer.metadata().get("grpc-encoding").map(|value| value.as_bytes()), Some(&b"gzip"[..]));
+        assert_eq!(answer.into_inner().kvs[0].value.len(), 100_000);
+        let mut plain = kv;
+        let answer = plain.range(range).await.expect("range");
+        assert!(answer.metadata().get("grpc-encoding").is_none(), "nobody compressed the request");
+    });
+}
+
+/// Code and text of a call with a `grpc-timeout`: tonic's own client would keep the time itself.
+async fn call_within(
+    address: SocketAddr,
+    method: &str,
+    timeout: &str,
+    message: impl Message,
+) -> (u32, String) {
+    let stream = tokio::net::TcpStream::connect(address).await.expect("the server listens");
+    let (client, connection) = h2::client::handshake(stream).await.expect("speaks HTTP/2");
+    tokio::spawn(connection);
+    let request = http::Request::post(format!("http://{address}/etcdserverpb.KV/{method}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("grpc-timeout", timeout)
+        .body(())
+        .expect("a request");
+    let mut client = client.ready().await.expect("room for a stream");
+    let (response, mut body) = client.send_request(request, false).expect("sent");
+    let mut framed = vec![0];
+    framed.extend((message.encoded_len() as u32).to_be_bytes());
+    message.encode(&mut framed).expect("room enough");
+    body.send_data(framed.into(), true).expect("sent");
+    let (head, mut answer) = response.await.expect("answered").into_parts();
+    let trailers = match head.headers.contains_key("grpc-status") {
+        true => head.headers,
+        false => {
+            assert!(answer.data().await.is_none(), "never answered");
+            answer.trailers().await.expect("trailers").expect("trailers")
+        }
+    };
+    let text = |name| trailers.get(name).map(|value| value.to_str().expect("ascii").to_owned());
+    let code = text("grpc-status").expect("a status").parse().expect("a number");
+    (code, text("grpc-message").unwrap_or_default().replace("%20", " "))
+}
+
+#[test]
+fn a_clients_deadline_is_kept() {
+    let served = Served::start(Fake::stall);
+    run(async {
+        let began = Instant::now();
+        let write = call_within(served.client, "Put", "50m", put("a", 1)).await;
+        assert_eq!(write, (14, "etcdserver: request timed out".to_owned()));
+        let range = pb::RangeRequest { key: "a".into(), ..Default::default() };
+        for method in ["Range", "RangeStream"] {
+            let read = call_within(served.client, method, "50000u", range.clone()).await;
+            assert_eq!(read, (4, "context deadline exceeded".to_owned()), "{method}");
+        }
+        assert!(began.elapsed() >= Duration::from_millis(150));
+    });
+}
+
+#[test]
+fn clients_may_insist_on_a_leader() {
+    let served = Served::start(Fake::lose_leader);
+    run(async {
+        let mut kv = KvClient::new(served.connect().await);
+        let range = pb::RangeRequest { key: "a".into(), serializable: true, ..Default::default() };
+        kv.range(range.clone()).await.expect("does not ask for one");
+        let mut request = Request::new(range);
+        request.metadata_mut().insert("hasleader", "true".parse().expect("ascii"));
+        is(&kv.range(request).await.expect_err("asks for one"), Code::Unavailable, "etcdserver: no leader");
+    });
+}
+
+#[test]
+fn plain_http_is_served_on_the_same_port() {
+    let served = Served::start(|_| {});
+    let version = get(served.client, "/version");
+    assert!(version.starts_with("HTTP/1.1 200 OK\r\n"), "{version}");
+    assert!(version.contains("\r\ncontent-type: application/json\r\n"), "{version}");
+    assert!(version.contains("\r\naccess-control-allow-origin: *\r\n"), "{version}");
+    assert!(
+        version.ends_with(r#"{"etcdserver":"3.7.1","etcdcluster":"3.7.0","storage":"3.7.0"}"#),
+        "{version}"
+    );
+    assert!(get(served.client, "/nothing").starts_with("HTTP/1.1 404 Not Found\r\n"));
+    let posted = "POST /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi";
+    assert!(http1(served.client, posted).starts_with("HTTP/1.1 405 Method Not Allowed\r\n"));
+    assert!(get(served.metrics, "/version").starts_with("HTTP/1.1 404 Not Found\r\n"));
+}
+
+#[test]
+fn garbage_ends_its_connection_only() {
+    let served = Served::start(|_| {});
+    for garbage in
+        ["PRI * HTTP/2.0\r\n\r\nXX", "\0\0\0\0\0\0\0\0\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x01"]
+    {
+        let mut stream = TcpStream::connect(served.client).expect("the server listens");
+        stream.write_all(garbage.as_bytes()).expect("sent");
+        stream.shutdown(std::net::Shutdown::Write).expect("a socket");
+        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("closed by the server");
+    }
+    assert!(get(served.client, "/livez").ends_with("ok\n"));
+}
+
+#[test]
+fn connections_over_the_bound_wait_for_a_place() {
+    let config = NetConfig { connections_max: 1, ..NetConfig::default() };
+    let served = Served::start_with(config, |_| {});
+    let mut first = TcpStream::connect(served.client).expect("the server listens");
+    first.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").expect("sent");
+    let mut head = [0; 12];
+    first.read_exact(&mut head).expect("answered");
+    let mut second = TcpStream::connect(served.client).expect("the backlog takes it");
+    second.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").expect("sent");
+    second.set_read_timeout(Some(Duration::from_millis(100))).expect("a socket");
+    second.read_exact(&mut head).expect_err("the only place is taken");
+    drop(first);
+    second.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
+    second.read_exact(&mut head).expect("answered");
+    assert_eq!(&head, b"HTTP/1.1 200");
+}
+
+#[test]
+fn stopping_waits_for_requests_in_flight_but_not_for_ever() {
+    let config = NetConfig { drain_timeout: Duration::from_millis(300), ..NetConfig::default() };
+    let mut served = Served::start_with(config, Fake::stall);
+    run(async {
+        let mut kv = KvClient::new(served.connect().await);
+        let began = Instant::now();
+        let pending = tokio::spawn(async move { kv.put(put("a", 1)).await });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        served.signal_stop();
+        pending.await.expect("no panic").expect_err("never answered, then cut off");
+        assert!(began.elapsed() >= Duration::from_millis(300), "cut off after {:?}", began.elapsed());
+    });
+    served.join();
+    TcpStream::connect(served.client).expect_err("nobody listens any more");
+}
+
+#[test]
+fn stopping_with_idle_connections_is_prompt() {
+    let mut served = Served::start(|_| {});
+    let began = Instant::now();
+    run(async {
+        let mut kv = KvClient::new(served.connect().await);
+        kv.put(put("a", 1)).await.expect("put");
+        let silent = TcpStream::connect(served.client).expect("the server listens");
+        served.signal_stop();
+        while !served.thread.as_ref().expect("running").is_finished() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        drop(silent);
+    });
+    served.join();
+    assert!(began.elapsed() < NetConfig::default().drain_timeout, "took {:?}", began.elapsed());
+}
