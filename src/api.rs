@@ -67,6 +67,9 @@ impl<K: Keyspace> Api<K> {
     pub fn new(keyspace: K, metrics: Rc<Metrics>, options: Options) -> Self {
         let quota = if options.quota_bytes == 0 { limits::QUOTA_BYTES } else { options.quota_bytes };
         metrics.quota_backend_bytes.set(i64::try_from(quota).unwrap_or(i64::MAX));
+        // The label is without the patch level.
+        let (cluster_version, _) = CLUSTER_VERSION.rsplit_once('.').expect("a version has three parts");
+        metrics.identify(keyspace.member_id().0, cluster_version);
         Self(Rc::new(Inner { keyspace, metrics, options: Options { quota_bytes: quota, ..options } }))
     }
 

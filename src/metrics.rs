@@ -17,7 +17,7 @@ use prometheus::{
     core::Collector, exponential_buckets,
 };
 
-pub use grpc::{CODES, Grpc, Method};
+pub use grpc::{CODES, ClientRequests, Grpc, Method};
 
 /// Why the registry could not be built or written out.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +81,7 @@ pub struct Metrics {
     pub grpc_sent_bytes: IntCounter,
     pub grpc_received_bytes: IntCounter,
     pub grpc: Grpc,
+    pub client_requests: ClientRequests,
 
     server_id: IntGaugeVec,
     cluster_version: IntGaugeVec,
@@ -182,6 +183,7 @@ impl Metrics {
                 "Bytes of encoded messages received from gRPC clients.",
             )?,
             grpc: Grpc::new(&to.0, options.extensive)?,
+            client_requests: ClientRequests::new(&to.0)?,
             server_id: to.gauges(
                 "etcd_server_id",
                 "1 for this member's id in hexadecimal.",

@@ -10,6 +10,7 @@
 
 mod backlog;
 mod batch;
+mod counts;
 mod handle;
 mod inbox;
 mod pending;

@@ -1,4 +1,7 @@
-//! `grpc_server_*`: the series of go-grpc-middleware's Prometheus provider, resolved per method.
+//! `grpc_server_*`: the series of go-grpc-middleware's Prometheus provider, resolved per method; and
+//! requests per version of the client.
+
+use std::cell::RefCell;
 
 use prometheus::{
     DEFAULT_BUCKETS, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
@@ -96,6 +99,45 @@ impl Grpc {
             sent: self.sent.with_label_values(&labels),
             handled: CODES.map(|code| self.handled.with_label_values(&[code, method, service, kind])),
             seconds: self.seconds.as_ref().map(|seconds| seconds.with_label_values(&labels)),
+        }
+    }
+}
+
+/// Versions of clients that get a series of their own; the label is chosen by whoever connects.
+const CLIENT_VERSIONS_MAX: usize = 64;
+const OTHER_VERSIONS: &str = "other";
+
+/// `etcd_server_client_requests_total`.
+pub struct ClientRequests {
+    family: IntCounterVec,
+    /// Versions seen, with their `unary` and `stream` requests.
+    seen: RefCell<Vec<(String, [IntCounter; 2])>>,
+}
+
+impl ClientRequests {
+    pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let family = IntCounterVec::new(
+            Opts::new("etcd_server_client_requests_total", "Requests by the version of the client."),
+            &["type", "client_api_version"],
+        )?;
+        registry.register(Box::new(family.clone()))?;
+        Ok(Self { family, seen: RefCell::default() })
+    }
+
+    pub fn count(&self, version: &str, stream: bool) {
+        let mut seen = self.seen.borrow_mut();
+        // One or two in practice.
+        let known = seen.iter().find(|(known, _)| known == version);
+        if let Some((_, counters)) = known {
+            counters[usize::from(stream)].inc();
+            return;
+        }
+        let full = seen.len() >= CLIENT_VERSIONS_MAX;
+        let label = if full { OTHER_VERSIONS } else { version };
+        let counters = ["unary", "stream"].map(|kind| self.family.with_label_values(&[kind, label]));
+        counters[usize::from(stream)].inc();
+        if !full {
+            seen.push((label.to_owned(), counters));
         }
     }
 }

@@ -136,3 +136,23 @@ fn processor_time_is_finer_than_a_second() {
     let seconds: f64 = line.rsplit(' ').next().expect("has a value").parse().expect("is a number");
     assert!(seconds > 0.0 && seconds.fract() != 0.0, "{line}");
 }
+
+#[test]
+fn clients_cannot_make_series_without_bound() {
+    let metrics = metrics(false);
+    for version in 0..1000 {
+        metrics.client_requests.count(&format!("3.{version}"), false);
+    }
+    metrics.client_requests.count("3.0", true);
+    metrics.client_requests.count("3.0", false);
+    let text = text(&metrics);
+    let series = text.lines().filter(|line| line.starts_with("etcd_server_client_requests_total{"));
+    assert_eq!(series.count(), 2 * 65, "64 versions and the rest");
+    for line in [
+        r#"{client_api_version="3.0",type="unary"} 2"#,
+        r#"{client_api_version="3.0",type="stream"} 1"#,
+        r#"{client_api_version="other",type="unary"} 936"#,
+    ] {
+        assert!(text.contains(&format!("etcd_server_client_requests_total{line}\n")), "{line}");
+    }
+}

@@ -25,6 +25,7 @@ use super::{
     Error,
     backlog::{Backlog, hard_state_record},
     batch::{Batch, BatchError},
+    counts::Counts,
     inbox::{Taker, Waiting, WriteReply},
     pending::Pending,
     reads::Reads,
@@ -367,10 +368,14 @@ impl<E: Env> Loop<E> {
             self.observe_commit(first, began);
         }
         let mut replies = Vec::with_capacity(if ours { self.turns.pending.len() } else { 0 });
+        let mut counts = Counts::default();
         let mut state = self.state.borrow_mut();
         for (sequence, request) in (first..).zip(batch) {
             let request = request.map_err(failed)?;
             let response = state.apply(LogIndex(entry.index), &request);
+            if let Ok(response) = &response {
+                counts.add(&request, response);
+            }
             let caller = if ours { self.turns.pending.take(sequence) } else { None };
             match (caller, request, response) {
                 (Some(caller), Request::Compact(compact), Ok(response)) if compact.physical => {
@@ -382,6 +387,7 @@ impl<E: Env> Loop<E> {
             }
         }
         drop(state);
+        counts.record(&self.metrics);
         let applied = self.env.now();
         self.metrics.stage_apply.observe(applied.since(began).as_secs_f64());
         self.inbox.answered(replies.len());

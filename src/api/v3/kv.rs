@@ -18,6 +18,7 @@ impl<K: Keyspace> Api<K> {
     pub async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Error> {
         validate::range(&request)?;
         let mut response = self.keyspace().range(request).await?;
+        self.metrics().range_total.inc();
         self.fill(&mut response.header);
         Ok(response)
     }
@@ -52,7 +53,10 @@ impl<K: Keyspace> Api<K> {
     pub async fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
         validate::txn(&request, self.options().max_txn_ops)?;
         let mut response = if validate::is_read_only(&request) {
-            self.keyspace().read_txn(request).await?
+            let response = self.keyspace().read_txn(request).await?;
+            self.metrics().range_total.inc_by(response.responses.len() as u64);
+            self.metrics().txn_total.inc_by(u64::from(response.responses.len() > 1));
+            response
         } else {
             self.check_size(request.encoded_len())?;
             match self.keyspace().write(Request::Txn(request)).await? {
@@ -116,6 +120,7 @@ impl<K: Keyspace> Progress<K> {
         };
         let Some(chunk) = chunks.next().await else { return Ok(None) };
         let mut chunk = chunk?;
+        api.metrics().range_total.inc();
         if let Some(header) = &mut chunk.header {
             api.fill_without_revision(header);
         }

@@ -70,7 +70,7 @@ impl Call {
         SendWrapper::new(async move {
             let running = Running::begin(&self.method);
             let (metadata, _, message) = request.into_parts();
-            let answer = match (check(api, &metadata), timeout(&metadata)) {
+            let answer = match (check(api, &metadata, false), timeout(&metadata)) {
                 (Err(error), _) => Err(error),
                 (Ok(()), None) => handler(message).await,
                 (Ok(()), Some(timer)) => {
@@ -110,7 +110,7 @@ impl Call {
     {
         let running = Running::begin(&self.method);
         let (metadata, _, message) = request.into_parts();
-        let answers = match check(api, &metadata).and_then(|()| handler(message)) {
+        let answers = match check(api, &metadata, true).and_then(|()| handler(message)) {
             Ok(answers) => answers,
             Err(error) => {
                 running.end(error.grpc().0);
@@ -175,12 +175,14 @@ impl Drop for Running {
 }
 
 /// What etcd's interceptors look at before any handler runs.
-fn check<K: Keyspace>(api: &Api<K>, metadata: &MetadataMap) -> Result<(), Error> {
-    if let Some(version) = metadata.get("client-api-version")
-        && std::str::from_utf8(version.as_bytes()).is_err()
-    {
-        return Err(Error::InvalidClientApiVersion);
-    }
+fn check<K: Keyspace>(api: &Api<K>, metadata: &MetadataMap, stream: bool) -> Result<(), Error> {
+    let version = match metadata.get("client-api-version") {
+        None => "unknown",
+        Some(version) => {
+            std::str::from_utf8(version.as_bytes()).map_err(|_| Error::InvalidClientApiVersion)?
+        }
+    };
+    api.metrics().client_requests.count(version, stream);
     if metadata.get("hasleader").is_some_and(|value| value.as_bytes() == b"true") {
         api.require_leader()?;
     }
