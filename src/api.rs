@@ -18,7 +18,7 @@ use std::rc::Rc;
 pub use keyspace::{Chunks, Keyspace};
 pub use status::{Code, Error};
 
-use crate::{limits, metrics::Metrics};
+use crate::{limits, metrics::Metrics, shard::Status};
 
 /// The etcd release whose behaviour this server has: clients turn features on by it.
 pub const SERVER_VERSION: &str = crate::types::ETCD_VERSION;
@@ -26,6 +26,9 @@ pub const SERVER_VERSION: &str = crate::types::ETCD_VERSION;
 pub const CLUSTER_VERSION: &str = "3.7.0";
 /// The version of etcd's storage schema that the reported behaviour corresponds to.
 pub const STORAGE_VERSION: &str = "3.7.0";
+
+/// What an empty keyspace is said to occupy: `etcdctl endpoint status` divides by the size.
+const EMPTY_BYTES: u64 = 4096;
 
 /// What is chosen by flags.
 #[derive(Clone, Debug)]
@@ -83,6 +86,11 @@ impl<K: Keyspace> Api<K> {
 
     fn keyspace(&self) -> &K {
         &self.0.keyspace
+    }
+
+    /// Bytes occupied and bytes in use, as reported to clients.
+    fn sizes(status: &Status) -> (u64, u64) {
+        (status.size_bytes.max(EMPTY_BYTES), status.size_in_use_bytes.max(EMPTY_BYTES))
     }
 
     /// For callers that ask not to be served by a member that has lost its cluster.

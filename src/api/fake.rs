@@ -28,6 +28,7 @@ struct State {
     error: Cell<Option<Error>>,
     stalled: Cell<bool>,
     leaderless: Cell<bool>,
+    empty: Cell<bool>,
     /// How often a read had to be linearizable, and what went through the log.
     linearized: Cell<usize>,
     written: Cell<usize>,
@@ -48,6 +49,11 @@ impl Fake {
     /// No call is ever answered from now on.
     pub(crate) fn stall(&self) {
         self.0.stalled.set(true);
+    }
+
+    /// Occupies nothing.
+    pub(crate) fn empty(&self) {
+        self.0.empty.set(true);
     }
 
     pub(crate) fn lose_leader(&self) {
@@ -184,8 +190,8 @@ impl Keyspace for Fake {
             revision: self.revision(),
             compact_revision: Revision(0),
             keys: self.0.keys.borrow().len() as u64,
-            size_bytes: 20_480,
-            size_in_use_bytes: 16_384,
+            size_bytes: if self.0.empty.get() { 0 } else { 20_480 },
+            size_in_use_bytes: if self.0.empty.get() { 0 } else { 16_384 },
             pending: 3,
             members: vec![pb::Member {
                 id: MEMBER,

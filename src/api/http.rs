@@ -106,6 +106,7 @@ impl<K: Keyspace> Api<K> {
     fn metrics_text(&self) -> Response {
         let metrics = self.metrics();
         let status = self.keyspace().status();
+        let (size, in_use) = Self::sizes(&status);
         let learns = status.members.iter().any(|member| member.id == status.member_id.0 && member.is_learner);
         metrics.has_leader.set(i64::from(status.leader.0 != 0));
         metrics.is_leader.set(i64::from(status.is_leader));
@@ -114,8 +115,8 @@ impl<K: Keyspace> Api<K> {
         metrics.proposals_applied.set(status.applied.0 as i64);
         metrics.proposals_pending.set(status.pending as i64);
         metrics.keys_total.set(status.keys as i64);
-        metrics.db_total_size.set(status.size_bytes as i64);
-        metrics.db_total_size_in_use.set(status.size_in_use_bytes as i64);
+        metrics.db_total_size.set(size as i64);
+        metrics.db_total_size_in_use.set(in_use as i64);
         metrics.current_revision.set(status.revision.0);
         metrics.compact_revision.set(if status.compact_revision.0 == 0 {
             -1

@@ -8,6 +8,7 @@ use crate::{
 impl<K: Keyspace> Api<K> {
     pub async fn status(&self, _request: pb::StatusRequest) -> Result<pb::StatusResponse, Error> {
         let status = self.keyspace().status();
+        let (size, in_use) = Self::sizes(&status);
         let mut header = None;
         self.fill(&mut header);
         let is_learner =
@@ -19,13 +20,13 @@ impl<K: Keyspace> Api<K> {
         Ok(pb::StatusResponse {
             header,
             version: SERVER_VERSION.into(),
-            db_size: wire_size(status.size_bytes),
+            db_size: wire_size(size),
             leader: status.leader.0,
             raft_index: status.committed.0,
             raft_term: status.term.0,
             raft_applied_index: status.applied.0,
             errors,
-            db_size_in_use: wire_size(status.size_in_use_bytes),
+            db_size_in_use: wire_size(in_use),
             is_learner,
             storage_version: STORAGE_VERSION.into(),
             db_size_quota: wire_size(self.options().quota_bytes),

@@ -141,6 +141,9 @@ fn status_tells_of_a_lost_leader() {
         assert_eq!((status.db_size, status.db_size_in_use, status.db_size_quota), (20_480, 16_384, 2 << 30));
         assert!(status.errors.is_empty());
         assert_eq!(status.downgrade_info, Some(pb::DowngradeInfo::default()));
+        fake.empty();
+        let status = api.status(pb::StatusRequest {}).await.expect("status");
+        assert!(status.db_size > 0, "clients divide by it");
         fake.lose_leader();
         let status = api.status(pb::StatusRequest {}).await.expect("status");
         assert_eq!((status.leader, status.errors.as_slice()), (0, &["etcdserver: no leader".to_owned()][..]));
