@@ -1,2 +1,3 @@
 mod model;
 mod properties;
+mod quirks;
