@@ -6,6 +6,9 @@
 //!    the order of keys whose sort value is equal is an accident there; the API promises none. Up to that number its
 //!    sort is stable, and the order must be the same. Answers are equal here if the sorted values are, and the keys
 //!    of each group of equals (of the last group, which a limit may cut, only the number).
+//! 2. *A stream sorted by chunk.* RangeStream takes a sort target as long as no order is given; upstream then sorts each
+//!    chunk and goes on after its last key, which repeats and skips keys, depending on the order among equals. Beyond
+//!    [`STABLE_UP_TO`] results only the header is compared.
 
 use bench_harness::pb::{etcdserverpb as pb, etcdserverpb::request_op::Request as Op, mvccpb::KeyValue};
 
@@ -35,6 +38,11 @@ pub fn compare(call: &Call, upstream: &Answer, tested: &Answer) -> Verdict {
 fn equal_but_for_ties(call: &Call, upstream: &Answer, tested: &Answer) -> bool {
     match (call, upstream, tested) {
         (Call::Range(request), Answer::Range(left), Answer::Range(right)) => ranges_tie(request, left, right),
+        (Call::RangeStream(request), Answer::RangeStream(left), Answer::RangeStream(right)) => {
+            request.sort_target != pb::range_request::SortTarget::Key as i32
+                && left.kvs.len() as i64 > STABLE_UP_TO
+                && left.header == right.header
+        }
         (Call::Txn(request), Answer::Txn(left), Answer::Txn(right)) => txns_tie(request, left, right),
         _ => false,
     }

@@ -12,8 +12,8 @@ use crate::{seeded::Rng, tested};
 
 /// A restart that takes longer has failed, on the slowest machine.
 const READY_TIMEOUT: Duration = Duration::from_secs(120);
-/// Starts are killed within so long of the exec.
-const START_MOMENT_MAX: Duration = Duration::from_millis(400);
+/// Starts are killed within so long of the exec: in its first moments, in recovery, around the time it is ready.
+const START_MOMENTS_MAX_MS: [u64; 3] = [20, 100, 500];
 const NO_WRAPPER: [&str; 0] = [];
 
 /// Runs a future to its end on this thread.
@@ -79,7 +79,8 @@ impl Campaign {
     /// several times in a row.
     pub fn restart(&mut self) -> Result<(), String> {
         while self.rng.percent(33) {
-            let moment = Duration::from_micros(self.rng.below(START_MOMENT_MAX.as_micros() as u64));
+            let moment_max = self.rng.pick(&START_MOMENTS_MAX_MS);
+            let moment = Duration::from_micros(self.rng.below(moment_max * 1_000));
             self.start_and_kill(moment)?;
         }
         self.server

@@ -16,9 +16,7 @@ impl Generator {
             6..200 => self.read_only_txn(),
             _ => {
                 let mut txn = self.any_txn(0);
-                if deletes_a_range(&txn) {
-                    forget_ignore_flags(&mut txn);
-                }
+                spare_upstream(&mut txn);
                 txn
             }
         }
@@ -149,26 +147,37 @@ fn op(request: Op) -> pb::RequestOp {
     pb::RequestOp { request: Some(request) }
 }
 
-fn every_op(txn: &pb::TxnRequest) -> impl Iterator<Item = &pb::RequestOp> {
-    txn.success.iter().chain(&txn.failure)
+fn every_op(txn: &mut pb::TxnRequest) -> impl Iterator<Item = &mut Op> {
+    txn.success.iter_mut().chain(&mut txn.failure).filter_map(|op| op.request.as_mut())
 }
 
-fn deletes_a_range(txn: &pb::TxnRequest) -> bool {
-    every_op(txn).any(|op| match &op.request {
-        Some(Op::RequestDeleteRange(delete)) => !delete.range_end.is_empty(),
-        Some(Op::RequestTxn(nested)) => deletes_a_range(nested),
-        _ => false,
-    })
-}
-
-/// Upstream's check for a put into a range deleted in the same transaction does not see ranges without an end. A put
-/// that wants to keep what was just deleted then stops the whole server, for good: not a call to compare.
-fn forget_ignore_flags(txn: &mut pb::TxnRequest) {
-    for op in txn.success.iter_mut().chain(&mut txn.failure) {
-        match &mut op.request {
-            Some(Op::RequestPut(put)) => (put.ignore_value, put.ignore_lease) = (false, false),
-            Some(Op::RequestTxn(nested)) => forget_ignore_flags(nested),
-            _ => (),
+fn every_op_within(txn: &mut pb::TxnRequest, visit: &mut impl FnMut(&mut Op)) {
+    for op in every_op(txn) {
+        visit(op);
+        if let Op::RequestTxn(nested) = op {
+            every_op_within(nested, visit);
         }
     }
+}
+
+/// Upstream's check for puts into what the same transaction deletes does not see deletes without an end, and two
+/// things such a transaction may do stop it for good, so they are not calls to compare: a put that keeps the value
+/// or the lease of a key just deleted, and a put after a delete of the same key at a revision that is compacted at.
+fn spare_upstream(txn: &mut pb::TxnRequest) {
+    let (mut puts, mut ranges) = (false, false);
+    every_op_within(txn, &mut |op| match op {
+        Op::RequestPut(_) => puts = true,
+        Op::RequestDeleteRange(delete) => ranges |= !delete.range_end.is_empty(),
+        _ => (),
+    });
+    if !(puts && ranges) {
+        return;
+    }
+    every_op_within(txn, &mut |op| match op {
+        Op::RequestPut(put) => (put.ignore_value, put.ignore_lease) = (false, false),
+        Op::RequestDeleteRange(delete) if delete.range_end[..] == *b"\0" => {
+            delete.range_end = Bytes::from_static(b"\xff\xff\xff");
+        }
+        _ => (),
+    });
 }
