@@ -211,6 +211,7 @@ fn shard_options(config: &Config, identity: Bootstrap, wal: WalOptions) -> shard
         election: config.election,
         pre_vote: config.pre_vote,
         catchup_entries: config.catchup_entries,
+        slow_apply: config.warning_apply,
     }
 }
 

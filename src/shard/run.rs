@@ -64,6 +64,8 @@ pub struct Pace {
     pub tick: Duration,
     /// How long a request may wait for its commit.
     pub patience: Duration,
+    /// Applying an entry for longer is worth a warning (`--warning-apply-duration`).
+    pub slow_apply: Duration,
 }
 
 type Finished<E> = Result<Written<E>, WalError>;
@@ -294,6 +296,11 @@ impl<E: Env> Loop<E> {
     fn expire(&mut self, now: Instant) {
         let expired: Vec<_> = self.turns.pending.expired(now, self.pace.patience).collect();
         self.answer_all(expired, Error::Timeout);
+        let stuck = |write: &InFlight<E>| now.since(write.started) > self.pace.patience;
+        if self.turns.in_flight.as_ref().is_some_and(stuck) {
+            // The disk does not answer: what waits behind that write would wait in vain.
+            self.refuse(Error::Timeout);
+        }
         let failed = self.turns.reads.expire(now, self.pace.patience);
         self.metrics.read_indexes_failed.inc_by(failed as u64);
         let old = |at: Instant| now.since(at) > self.pace.patience;
@@ -389,7 +396,13 @@ impl<E: Env> Loop<E> {
         drop(state);
         counts.record(&self.metrics);
         let applied = self.env.now();
-        self.metrics.stage_apply.observe(applied.since(began).as_secs_f64());
+        let took = applied.since(began);
+        self.metrics.stage_apply.observe(took.as_secs_f64());
+        if took > self.pace.slow_apply {
+            self.metrics.slow_apply.inc();
+            let expected = self.pace.slow_apply;
+            warn!(?took, "expected-duration" = ?expected, index = entry.index, "apply request took too long");
+        }
         self.inbox.answered(replies.len());
         for (reply, response) in replies {
             reply.send(response.map_err(Error::from));

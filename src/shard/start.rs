@@ -39,6 +39,8 @@ pub struct Options {
     pub election: Duration,
     pub pre_vote: bool,
     pub catchup_entries: usize,
+    /// Applying an entry for longer is worth a warning.
+    pub slow_apply: Duration,
 }
 
 /// A shard that is ready to run.
@@ -166,6 +168,7 @@ pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<Metrics>) -> Re
         tick: options.heartbeat,
         // etcd's request timeout: five seconds and two elections.
         patience: Duration::from_secs(5) + 2 * options.election,
+        slow_apply: options.slow_apply,
     };
     let raft = raft::Options {
         id: member_id,

@@ -71,6 +71,7 @@ impl World {
             election: Duration::from_millis(100),
             pre_vote: true,
             catchup_entries: 1_000_000,
+            slow_apply: Duration::from_secs(1),
         };
         let metrics = Rc::new(Metrics::new(&metrics::Options::default()).expect("metrics are made"));
         let (shard, ended, sim, id) = (node.shard.clone(), node.ended.clone(), self.sim.clone(), node.id);

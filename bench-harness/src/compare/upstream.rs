@@ -74,7 +74,9 @@ pub fn run(
     if !status.success() {
         return Err(Error::Benchmark(format!("{status}: {text}")));
     }
-    let summary = parse(&text).ok_or_else(|| Error::Benchmark(format!("its report is not whole (fewer than 100 operations?):\n{text}")))?;
+    let summary = parse(&text).ok_or_else(|| {
+        Error::Benchmark(format!("its report is not whole (fewer than 100 operations?):\n{text}"))
+    })?;
     Ok(Outcome { summary, cpu: children_cpu().saturating_sub(cpu_before) })
 }
 
