@@ -62,7 +62,8 @@ fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
 pub fn run(options: &Options, progress: &mut dyn FnMut(f64, &str)) -> Result<Report, Error> {
     let subjects = options.subjects()?;
     let machine = Machine::describe(&options.work_dir).map_err(io("describe the machine"))?;
-    let scratch = measure::scratch(&options.work_dir)?;
+    let scratch =
+        crate::process::scratch(&options.work_dir).map_err(io(options.work_dir.display().to_string()))?;
 
     let mut plan = Vec::new();
     for round in 0..options.rounds {

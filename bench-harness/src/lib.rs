@@ -1,16 +1,18 @@
 //! What Pinion is measured and compared with: servers as child processes, their metrics, and load.
 //!
-//! | module    | what lives there                                                         |
-//! |-----------|--------------------------------------------------------------------------|
-//! | `oracle`  | where `tests/oracle/build` put the upstream programs                     |
-//! | `process` | one server as a child process: start, readiness, signals, CPU and memory |
-//! | `http`    | one blocking HTTP/1.1 GET, for `/health` and `/metrics`                  |
-//! | `load`    | the load generator                                                       |
-//! | `prom`    | reading `/metrics`: histograms, quantiles, differences                     |
-//! | `compare` | Pinion beside upstream etcd: runs, medians, ratios, tables, a plot        |
-//! | `pb`      | the wire messages and tonic clients                                      |
+//! | module       | what lives there                                                         |
+//! |--------------|--------------------------------------------------------------------------|
+//! | `oracle`     | where `tests/oracle/build` put the upstream programs                     |
+//! | `process`    | one server as a child process: start, readiness, signals, CPU and memory |
+//! | `http`       | one blocking HTTP/1.1 GET, for `/health` and `/metrics`                  |
+//! | `prom`       | reading `/metrics`: histograms, quantiles, differences                   |
+//! | `load`       | the load generator                                                       |
+//! | `compare`    | Pinion beside upstream etcd: runs, medians, ratios, tables, a plot       |
+//! | `flamegraph` | a server under load, recorded with perf and drawn                        |
+//! | `pb`         | the wire messages and tonic clients                                      |
 
 pub mod compare;
+pub mod flamegraph;
 pub mod http;
 pub mod load;
 pub mod oracle;

@@ -5,6 +5,7 @@
 //! the data directory: that is the caller's, so that a server can be killed and started on it again.
 
 mod ports;
+mod scratch;
 mod spawner;
 mod usage;
 
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+pub use scratch::scratch;
 pub(crate) use spawner::spawn;
 pub use usage::{Usage, of as usage_of};
 

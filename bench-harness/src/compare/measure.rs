@@ -44,26 +44,6 @@ struct Counters {
     metrics: Scrape,
 }
 
-/// A directory for the data of this process's runs, removed with the value. What an interrupted run left behind
-/// is removed first.
-pub fn scratch(work_dir: &Path) -> Result<tempfile::TempDir, Error> {
-    let failed = || io(format!("prepare {}", work_dir.display()));
-    std::fs::create_dir_all(work_dir).map_err(failed())?;
-    for entry in std::fs::read_dir(work_dir).map_err(failed())? {
-        let entry = entry.map_err(failed())?;
-        let owner = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.strip_prefix("run-")?.split('-').next()?.parse().ok());
-        let abandoned = |pid: u32| !Path::new(&format!("/proc/{pid}")).exists();
-        if owner.is_some_and(abandoned) {
-            std::fs::remove_dir_all(entry.path()).map_err(failed())?;
-        }
-    }
-    let prefix = format!("run-{}-", std::process::id());
-    tempfile::Builder::new().prefix(&prefix).tempdir_in(work_dir).map_err(failed())
-}
-
 pub fn run(
     options: &Options,
     scenario: Scenario,
@@ -208,17 +188,5 @@ mod tests {
         assert_eq!((sample.server_cpu_us, sample.rss_mib), (20.0, 5.0));
         assert!((sample.fsync_p99_ms.unwrap() - 0.99).abs() < 1e-9);
         assert_eq!(sample.commit_p99_ms, None);
-    }
-
-    #[test]
-    fn only_what_ended_processes_left_is_removed() {
-        let work = tempfile::tempdir().unwrap();
-        for name in ["run-999999999-x", "other"] {
-            std::fs::create_dir(work.path().join(name)).unwrap();
-        }
-        let first = scratch(work.path()).unwrap();
-        let second = scratch(work.path()).unwrap();
-        assert!(first.path().exists() && second.path().exists() && work.path().join("other").exists());
-        assert!(!work.path().join("run-999999999-x").exists());
     }
 }
