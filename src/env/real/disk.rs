@@ -12,18 +12,22 @@ use std::{
     future::Future,
     io::{self, Read, Write},
     os::{
-        fd::{AsFd, BorrowedFd},
+        fd::BorrowedFd,
         unix::fs::{DirBuilderExt, OpenOptionsExt},
     },
     path::Path,
     rc::Rc,
+    time::{Duration, Instant},
 };
 
 use glommio::{
     GlommioError,
     io::{CloseResult, Directory, DmaBuffer, DmaFile},
 };
-use rustix::fs::{AtFlags, FlockOperation, StatxFlags};
+use rustix::{
+    fs::{AtFlags, FlockOperation, StatxFlags},
+    io::Errno,
+};
 
 use crate::env::{Disk, File, OpenOptions};
 
@@ -33,6 +37,10 @@ const SMALL_FILE_BYTES_MAX: u64 = 1024 * 1024;
 const UNIT_MIN: usize = 512;
 /// What a device is assumed to need when the kernel does not say.
 const UNIT_DEFAULT: usize = 4096;
+
+/// How long a killed process's writes may take to end, and how often to look.
+const DEAD_PATIENCE: Duration = Duration::from_secs(30);
+const DEAD_PAUSE: Duration = Duration::from_millis(5);
 
 /// This machine's file systems.
 #[derive(Clone, Copy, Debug, Default)]
@@ -89,6 +97,7 @@ impl Disk for RealDisk {
         if prefilled {
             file.truncate(0).await.map_err(os_error)?;
         }
+        outlast_the_dead(&file).await?;
         let unit = write_unit(&file)?;
         Ok(RealFile { file: Rc::new(file), unit })
     }
@@ -230,12 +239,31 @@ fn os_error(error: GlommioError<()>) -> io::Error {
     }
 }
 
+/// Waits for the last writes of a killed process. The kernel takes its rings apart after the process is gone and its
+/// other locks are free, so a write may still be on its way to the device, over what a successor reads or has
+/// written there since. Such a write holds its open file, and with it this lock.
+async fn outlast_the_dead(file: &DmaFile) -> io::Result<()> {
+    let started = Instant::now();
+    loop {
+        match rustix::fs::flock(descriptor(file), FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(errno) if errno == Errno::WOULDBLOCK && started.elapsed() < DEAD_PATIENCE => {
+                glommio::timer::sleep(DEAD_PAUSE).await;
+            }
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+fn descriptor(file: &DmaFile) -> BorrowedFd<'_> {
+    use std::os::fd::AsRawFd;
+    // SAFETY: `file` is open for as long as the borrow lives.
+    unsafe { BorrowedFd::borrow_raw(file.as_raw_fd()) }
+}
+
 /// What the kernel says direct writes to this file must be multiples of.
 fn write_unit(file: &DmaFile) -> io::Result<usize> {
-    use std::os::fd::AsRawFd;
-    // SAFETY: `file` is open for as long as the borrow lives, which ends with this function.
-    let fd = unsafe { BorrowedFd::borrow_raw(file.as_raw_fd()) };
-    let stat = rustix::fs::statx(fd.as_fd(), c"", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN)?;
+    let stat = rustix::fs::statx(descriptor(file), c"", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN)?;
     let said = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::DIOALIGN)
         && stat.stx_dio_offset_align > 0;
     let unit = if said { stat.stx_dio_offset_align as usize } else { UNIT_DEFAULT };
