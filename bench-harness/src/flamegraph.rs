@@ -102,7 +102,7 @@ pub fn run(options: &Options) -> Result<load::Summary, Error> {
     let recording = scratch.path().join("perf.data");
     let mut perf = None;
     let summary = load::run(&measured, &mut |phase| {
-        if phase == Phase::Started {
+        if matches!(phase, Phase::Started(_)) {
             perf = Some(record(options, server.pid(), &recording));
         }
     })?;

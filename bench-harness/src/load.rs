@@ -28,7 +28,7 @@ mod pace;
 mod record;
 mod workload;
 
-pub use driver::{Error, Phase, run};
+pub use driver::{Error, Live, Phase, run};
 pub use options::{Operation, Options, seconds as options_seconds};
 pub use record::{Latency, Summary};
 pub use workload::key;

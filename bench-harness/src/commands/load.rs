@@ -20,12 +20,12 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let bar = ProgressBar::new(STEPS);
     bar.set_style(ProgressStyle::with_template("{bar:40} {percent:>3}% {msg}")?);
     let summary = load::run(&arguments.options, &mut |phase| match phase {
-        Phase::Started => bar.set_message("measuring"),
+        Phase::Started(_) => bar.set_message("measuring"),
         Phase::Progress { part, completed } => {
             bar.set_position((part * STEPS as f64) as u64);
             bar.set_message(format!("{completed} done"));
         }
-        Phase::Ended => bar.set_message("waiting for the last replies"),
+        Phase::Ended(_) => bar.set_message("waiting for the last replies"),
     })?;
     bar.finish_and_clear();
     if arguments.json {

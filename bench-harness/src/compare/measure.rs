@@ -1,7 +1,7 @@
 //! One run: a fresh server, its preload and warm-up, the load, and what it cost.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -39,7 +39,8 @@ pub struct Sample {
 
 /// The counters of a server at one moment.
 struct Counters {
-    at: Instant,
+    /// Operations completed by then, as far as the client counts along.
+    completed: u64,
     usage: Usage,
     metrics: Scrape,
 }
@@ -93,28 +94,28 @@ fn preload(options: &Options, load: &Load, server: &Server) -> Result<(), Error>
     Ok(())
 }
 
-fn counters(server: &Server) -> Result<Counters, Error> {
-    // The CPU last: reading the metrics costs the server some.
+/// The CPU last, as reading the metrics costs the server some.
+fn counters_at_start(server: &Server, completed: impl Fn() -> u64) -> Result<Counters, Error> {
     let metrics = prom::scrape(server.addr())?;
-    Ok(Counters { at: Instant::now(), usage: server.usage()?, metrics })
+    Ok(Counters { completed: completed(), usage: server.usage()?, metrics })
 }
 
-fn counters_at_end(server: &Server) -> Result<Counters, Error> {
-    let (at, usage) = (Instant::now(), server.usage()?);
-    Ok(Counters { at, usage, metrics: prom::scrape(server.addr())? })
+/// The CPU first.
+fn counters_at_end(server: &Server, completed: impl Fn() -> u64) -> Result<Counters, Error> {
+    let (completed, usage) = (completed(), server.usage()?);
+    Ok(Counters { completed, usage, metrics: prom::scrape(server.addr())? })
 }
 
 fn by_harness(load: &Load, server: &Server, progress: &mut dyn FnMut(f64)) -> Result<Sample, Error> {
     let options = load::Options { endpoint: server.addr(), ..load.harness.clone() };
     let (mut before, mut after) = (None, None);
     let summary = load::run(&options, &mut |phase| match phase {
-        Phase::Started => before = Some(counters(server)),
-        Phase::Ended => after = Some(counters_at_end(server)),
+        Phase::Started(live) => before = Some(counters_at_start(server, || live.completed())),
+        Phase::Ended(live) => after = Some(counters_at_end(server, || live.completed())),
         Phase::Progress { part, .. } => progress(part),
     })?;
     let (before, after) = (before.expect("every run starts")?, after.expect("every run ends")?);
-    // The load went on while the counters were read, so its own count is for another length of time.
-    let operations = summary.per_second * (after.at - before.at).as_secs_f64();
+    let operations = (after.completed - before.completed) as f64;
     Ok(Sample {
         per_second: summary.per_second,
         p50_us: summary.latency.p50_us,
@@ -133,9 +134,9 @@ fn by_upstream(load: &Load, server: &Server, progress: &mut dyn FnMut(f64)) -> R
         let warm = load::Options { endpoint: server.addr(), duration, warm_up, ..load.harness.clone() };
         load::run(&warm, &mut |_| {})?;
     }
-    let before = counters(server)?;
+    let before = counters_at_start(server, || 0)?;
     let outcome = upstream::run(&load.upstream, server.addr(), load.harness.duration, progress)?;
-    let after = counters_at_end(server)?;
+    let after = counters_at_end(server, || 0)?;
     let operations = outcome.summary.completed();
     Ok(Sample {
         per_second: outcome.summary.per_second,
@@ -172,7 +173,7 @@ mod tests {
     #[test]
     fn the_server_is_charged_for_the_load_alone() {
         let counters = |cpu_ms, page: &str| Counters {
-            at: Instant::now(),
+            completed: 0,
             usage: Usage { cpu: Duration::from_millis(cpu_ms), rss_bytes: 5 << 20, rss_peak_bytes: 9 << 20 },
             metrics: Scrape::parse(page).unwrap(),
         };

@@ -28,15 +28,25 @@ pub enum Error {
     Panicked,
 }
 
+/// Good replies so far, warm-up included; counts on while it is looked at.
+#[derive(Debug, Default)]
+pub struct Live(AtomicU64);
+
+impl Live {
+    pub fn completed(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// What the observer of a run is told, in this order, `Progress` any number of times.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Phase {
+#[derive(Clone, Copy, Debug)]
+pub enum Phase<'a> {
     /// The warm-up is over: the measured time starts.
-    Started,
+    Started(&'a Live),
     /// `part` of the whole run, warm-up included, is done.
     Progress { part: f64, completed: u64 },
     /// The measured time is over; what is still in flight is waited for afterwards.
-    Ended,
+    Ended(&'a Live),
 }
 
 /// What the threads of a run share.
@@ -47,15 +57,14 @@ struct Shared {
     /// Set by `run` between the two barriers: all times of the run are nanoseconds since then.
     started: OnceLock<Instant>,
     go: Barrier,
-    /// Good replies, warm-up included, for the progress.
-    completed: AtomicU64,
+    live: Live,
     running: AtomicUsize,
     /// A worker could not connect: nobody starts.
     failed: AtomicBool,
 }
 
 /// Runs a load to its end. The observer is called on this thread, so it may block: the load goes on.
-pub fn run(options: &Options, observer: &mut dyn FnMut(Phase)) -> Result<Summary, Error> {
+pub fn run(options: &Options, observer: &mut dyn FnMut(Phase<'_>)) -> Result<Summary, Error> {
     options.check().map_err(Error::Options)?;
     let threads = options.threads as usize;
     let shared = Arc::new(Shared {
@@ -63,7 +72,7 @@ pub fn run(options: &Options, observer: &mut dyn FnMut(Phase)) -> Result<Summary
         connected: Barrier::new(threads + 1),
         started: OnceLock::new(),
         go: Barrier::new(threads + 1),
-        completed: AtomicU64::new(0),
+        live: Live::default(),
         running: AtomicUsize::new(threads),
         failed: AtomicBool::new(false),
     });
@@ -72,7 +81,7 @@ pub fn run(options: &Options, observer: &mut dyn FnMut(Phase)) -> Result<Summary
             let shared = Arc::clone(&shared);
             std::thread::Builder::new()
                 .name(format!("load-{index}"))
-                .spawn(move || worker::run(&shared, index))
+                .spawn(move || worker::run(shared, index))
                 .map_err(|source| Error::Io { what: "start a thread", source })
         })
         .collect::<Result<Vec<_>, _>>()?;
@@ -94,28 +103,33 @@ pub fn run(options: &Options, observer: &mut dyn FnMut(Phase)) -> Result<Summary
     if let Some(error) = failure {
         return Err(error);
     }
-    let (client_cpu, measured) = observed;
-    let measured = match options.total {
-        None => measured,
-        Some(_) => {
-            let last = Duration::from_nanos(total.last_completion_ns);
-            last.saturating_sub(options.warm_up)
-        }
+    let measured = if observed.whole {
+        options.duration
+    } else {
+        Duration::from_nanos(total.last_completion_ns).saturating_sub(options.warm_up)
     };
-    Ok(total.summary(options, measured, client_cpu))
+    Ok(total.summary(options, measured, observed.cpu_us))
 }
 
-/// Waits for the phases of the run; returns the CPU time of this process and the time between start and end.
+struct Observed {
+    /// CPU time of this process per good reply.
+    cpu_us: f64,
+    /// The measured time ran to its end.
+    whole: bool,
+}
+
+/// Waits for the phases of the run. This thread may be woken late on a busy machine, so what it sees is only ever
+/// divided by what it sees at the same moment.
 fn observe(
     options: &Options,
     shared: &Shared,
     started: Instant,
-    observer: &mut dyn FnMut(Phase),
-) -> (Duration, Duration) {
+    observer: &mut dyn FnMut(Phase<'_>),
+) -> Observed {
     let whole = options.warm_up + options.duration;
     let running = || shared.running.load(Ordering::Relaxed) > 0;
-    let progress = |observer: &mut dyn FnMut(Phase)| {
-        let completed = shared.completed.load(Ordering::Relaxed);
+    let progress = |observer: &mut dyn FnMut(Phase<'_>)| {
+        let completed = shared.live.completed();
         let part = match options.total {
             Some(total) => completed as f64 / total as f64,
             None => started.elapsed().as_secs_f64() / whole.as_secs_f64(),
@@ -127,17 +141,17 @@ fn observe(
         std::thread::sleep(TICK.min(options.warm_up.saturating_sub(started.elapsed())));
         progress(observer);
     }
-    let cpu = own_cpu();
-    let from = Instant::now();
-    observer(Phase::Started);
+    observer(Phase::Started(&shared.live));
+    let before = (own_cpu(), shared.live.completed());
     while started.elapsed() < whole && running() {
         std::thread::sleep(TICK.min(whole.saturating_sub(started.elapsed())));
         progress(observer);
     }
-    let measured = from.elapsed();
-    let cpu = own_cpu().saturating_sub(cpu);
-    observer(Phase::Ended);
-    (cpu, measured)
+    let whole_time = started.elapsed() >= whole;
+    let after = (own_cpu(), shared.live.completed());
+    observer(Phase::Ended(&shared.live));
+    let completed = (after.1 - before.1).max(1) as f64;
+    Observed { cpu_us: (after.0 - before.0).as_secs_f64() * 1e6 / completed, whole: whole_time }
 }
 
 /// User and system time of this process, all threads.

@@ -74,7 +74,7 @@ impl Recorder {
         }
     }
 
-    pub fn summary(&self, options: &Options, measured: Duration, client_cpu: Duration) -> Summary {
+    pub fn summary(&self, options: &Options, measured: Duration, client_cpu_us: f64) -> Summary {
         let mut all = self.reads.clone();
         all.add(&self.writes).expect("same bounds");
         let seconds = measured.as_secs_f64();
@@ -93,7 +93,7 @@ impl Recorder {
             not_found: self.not_found,
             conflicts: self.conflicts,
             connections_lost: self.connections_lost,
-            client_cpu_us: micros(client_cpu) / (self.completed.max(1) as f64),
+            client_cpu_us,
             latency: Latency::of(&all),
             read_latency: (!self.reads.is_empty() && !self.writes.is_empty())
                 .then(|| Latency::of(&self.reads)),
@@ -101,10 +101,6 @@ impl Recorder {
                 .then(|| Latency::of(&self.writes)),
         }
     }
-}
-
-fn micros(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e6
 }
 
 /// Microseconds.
@@ -222,7 +218,7 @@ mod tests {
         for us in 1..=10_000_u64 {
             recorder.latency(Kind::Put, us * 1000);
         }
-        let latency = recorder.summary(&options(), Duration::from_secs(1), Duration::ZERO).latency;
+        let latency = recorder.summary(&options(), Duration::from_secs(1), 0.0).latency;
         for (got, wanted) in [
             (latency.p50_us, 5000.0),
             (latency.p90_us, 9000.0),
@@ -248,7 +244,7 @@ mod tests {
         two.error("reset".into(), 1);
         two.error("refused".into(), 1);
         one.merge(&two);
-        let summary = one.summary(&options(), Duration::from_secs(2), Duration::from_micros(8));
+        let summary = one.summary(&options(), Duration::from_secs(2), 2.0);
         assert_eq!((summary.completed, summary.errors, summary.conflicts), (4, 4, 1));
         assert_eq!((summary.per_second, summary.client_cpu_us), (2.0, 2.0));
         assert_eq!(summary.error_kinds["reset"], 3);
@@ -264,7 +260,7 @@ mod tests {
         for n in 0..1000 {
             recorder.error(format!("error {n}"), 1);
         }
-        let summary = recorder.summary(&options(), Duration::from_secs(1), Duration::ZERO);
+        let summary = recorder.summary(&options(), Duration::from_secs(1), 0.0);
         assert_eq!(summary.errors, 1000);
         assert!(summary.error_kinds.len() <= ERROR_KINDS_MAX + 1);
     }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -42,8 +43,7 @@ struct Worker {
     workload: RefCell<Workload>,
     recorder: RefCell<Recorder>,
     request: RefCell<Vec<u8>>,
-    /// Good replies that the shared counter does not have yet.
-    unpublished: Cell<u64>,
+    shared: Arc<Shared>,
 }
 
 /// A connection and what waits for it.
@@ -75,12 +75,12 @@ impl std::fmt::Display for Lost {
     }
 }
 
-pub fn run(shared: &Shared, index: u32) -> Result<Recorder, Error> {
+pub fn run(shared: Arc<Shared>, index: u32) -> Result<Recorder, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|source| Error::Io { what: "start a runtime", source });
     let local = LocalSet::new();
     let connected = runtime.and_then(|runtime| {
-        let lanes = local.block_on(&runtime, connect_all(shared, index))?;
+        let lanes = local.block_on(&runtime, connect_all(&shared, index))?;
         Ok((runtime, lanes))
     });
     if connected.is_err() {
@@ -93,7 +93,7 @@ pub fn run(shared: &Shared, index: u32) -> Result<Recorder, Error> {
         if shared.failed.load(Ordering::Relaxed) {
             return Ok(Recorder::new());
         }
-        local.block_on(&runtime, drive(shared, index, lanes))
+        local.block_on(&runtime, drive(&shared, index, lanes))
     });
     shared.running.fetch_sub(1, Ordering::Relaxed);
     outcome
@@ -159,7 +159,7 @@ async fn connect(endpoint: std::net::SocketAddr, clients: usize) -> Result<Lane,
     Ok(lane)
 }
 
-async fn drive(shared: &Shared, index: u32, lanes: Vec<Rc<Lane>>) -> Result<Recorder, Error> {
+async fn drive(shared: &Arc<Shared>, index: u32, lanes: Vec<Rc<Lane>>) -> Result<Recorder, Error> {
     let options = &shared.options;
     let nanoseconds = |duration: Duration| u64::try_from(duration.as_nanos()).expect("below 500 years");
     let worker = Rc::new(Worker {
@@ -172,7 +172,7 @@ async fn drive(shared: &Shared, index: u32, lanes: Vec<Rc<Lane>>) -> Result<Reco
         workload: RefCell::new(Workload::new(options, index, options.threads)),
         recorder: RefCell::new(Recorder::new()),
         request: RefCell::new(Vec::new()),
-        unpublished: Cell::new(0),
+        shared: Arc::clone(shared),
     });
 
     let mut tasks = tokio::task::JoinSet::new();
@@ -186,12 +186,6 @@ async fn drive(shared: &Shared, index: u32, lanes: Vec<Rc<Lane>>) -> Result<Reco
             None => Ok(()),
         }
     };
-    let progress = async {
-        loop {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            worker.publish(shared);
-        }
-    };
     let finished = async {
         pacing.await?;
         while let Some(task) = tasks.join_next().await {
@@ -202,10 +196,8 @@ async fn drive(shared: &Shared, index: u32, lanes: Vec<Rc<Lane>>) -> Result<Reco
     let deadline = worker.started + options.warm_up + options.duration + options.drain;
     tokio::select! {
         outcome = finished => outcome?,
-        () = progress => unreachable!("progress never ends"),
         () = tokio::time::sleep_until(deadline.into()) => {}
     }
-    worker.publish(shared);
 
     let now = worker.now();
     for lane in &lanes {
@@ -380,7 +372,7 @@ impl Worker {
             Ok(message) => match self.workload.borrow_mut().reply(issued.kind, issued.key, message) {
                 Ok(told) => {
                     recorder.told(told);
-                    self.unpublished.set(self.unpublished.get() + 1);
+                    self.shared.live.0.fetch_add(1, Ordering::Relaxed);
                     self.measure(&mut recorder, now, issued);
                 }
                 Err(malformed) => recorder.error(malformed.to_string(), 1),
@@ -417,10 +409,6 @@ impl Worker {
             }
             recorder.error(why.to_owned(), 1);
         }
-    }
-
-    fn publish(&self, shared: &Shared) {
-        shared.completed.fetch_add(self.unpublished.take(), Ordering::Relaxed);
     }
 
     fn finish_schedule(&self, lanes: &[Rc<Lane>]) {
