@@ -65,10 +65,6 @@ pub struct Config {
     pub max_request_bytes: usize,
     pub max_concurrent_streams: u32,
     pub keep_alive: KeepAlive,
-    /// An apply that takes longer is logged.
-    pub warning_apply: Duration,
-    /// A request that takes longer is logged.
-    pub warning_unary_request: Duration,
     /// Also the histograms of gRPC calls.
     pub metrics_extensive: bool,
     pub log: Log,
@@ -77,8 +73,6 @@ pub struct Config {
 /// gRPC keep-alive of client connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeepAlive {
-    /// A client that pings more often is disconnected.
-    pub min_time: Duration,
     /// Zero means the server sends no pings.
     pub interval: Duration,
     pub timeout: Duration,

@@ -162,14 +162,8 @@ pub fn config(
         max_request_bytes,
         max_concurrent_streams: u32::try_from(settings.uint("max-concurrent-streams")).unwrap_or(u32::MAX),
         keep_alive: KeepAlive {
-            min_time: positive(settings, "grpc-keepalive-min-time")?,
             interval: positive(settings, "grpc-keepalive-interval")?,
             timeout: positive(settings, "grpc-keepalive-timeout")?,
-        },
-        warning_apply: positive(settings, "warning-apply-duration")?,
-        warning_unary_request: match positive(settings, "warning-unary-request-duration")? {
-            Duration::ZERO => Duration::from_millis(300),
-            duration => duration,
         },
         metrics_extensive: settings.text("metrics") == "extensive",
         log,
