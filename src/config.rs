@@ -65,6 +65,8 @@ pub struct Config {
     pub max_request_bytes: usize,
     pub max_concurrent_streams: u32,
     pub keep_alive: KeepAlive,
+    /// An apply that takes longer is logged.
+    pub warning_apply: Duration,
     /// Also the histograms of gRPC calls.
     pub metrics_extensive: bool,
     pub log: Log,

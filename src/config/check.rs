@@ -165,6 +165,7 @@ pub fn config(
             interval: positive(settings, "grpc-keepalive-interval")?,
             timeout: positive(settings, "grpc-keepalive-timeout")?,
         },
+        warning_apply: positive(settings, "warning-apply-duration")?,
         metrics_extensive: settings.text("metrics") == "extensive",
         log,
     })

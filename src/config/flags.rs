@@ -47,7 +47,6 @@ const STATE_ON_DISK: State = roadmap("state on disk");
 const AUTH: State = roadmap("authentication");
 const TRACING: State = roadmap("distributed tracing");
 const V2: State = roadmap("the v2 API");
-const SLOW_LOG: State = Accepted("slow requests are not logged yet, the stage histograms show them");
 const NO_BBOLT: State = Accepted("there is no bbolt database here");
 const OWN_COMPACTION: State = Accepted("compaction paces itself here");
 
@@ -293,7 +292,13 @@ const LOGGING: &[Flag] = &[
         Accepted("log rotation is on the roadmap"),
         "When to rotate a log file.",
     ),
-    f("warning-unary-request-duration", Duration, "300ms", SLOW_LOG, "Requests that take longer are logged."),
+    f(
+        "warning-unary-request-duration",
+        Duration,
+        "300ms",
+        Accepted("requests are not timed one by one, the stage histograms show them"),
+        "Requests that take longer are logged.",
+    ),
 ];
 
 const DISTRIBUTED_TRACING: &[Flag] = &[
@@ -322,7 +327,7 @@ const FEATURES: &[Flag] = &[
     f("compaction-batch-limit", Int, "0", OWN_COMPACTION, "Revisions deleted in one step of a compaction."),
     f("compaction-sleep-interval", Duration, "0s", OWN_COMPACTION, "Pause between two steps."),
     f("watch-progress-notify-interval", Duration, "0s", roadmap("watches"), "Time between progress notices."),
-    f("warning-apply-duration", Duration, "100ms", SLOW_LOG, "Applies that take longer are logged."),
+    f("warning-apply-duration", Duration, "100ms", Built, "Applies that take longer are logged."),
     f(
         "bootstrap-defrag-threshold-megabytes",
         Uint,
