@@ -6,7 +6,10 @@ use plotters::prelude::*;
 use super::Error;
 use super::report::{Cell, Report};
 
-const SIZE: (u32, u32) = (1400, 900);
+const HEIGHT: u32 = 900;
+const WIDTH_MIN: u32 = 1000;
+/// Enough for the longest name of a group.
+const GROUP_WIDTH: u32 = 190;
 const TEXT: (&str, u32) = ("sans-serif", 15);
 const COLORS: [RGBColor; 6] = [
     RGBColor(214, 96, 33),
@@ -26,11 +29,13 @@ fn failed(error: impl std::fmt::Display) -> Error {
 }
 
 pub fn svg(report: &Report) -> Result<String, Error> {
+    let groups = u32::try_from(report.groups().len()).map_err(failed)?;
+    let size = (WIDTH_MIN.max(groups * GROUP_WIDTH), HEIGHT);
     let mut out = String::new();
     {
-        let root = SVGBackend::with_string(&mut out, SIZE).into_drawing_area();
+        let root = SVGBackend::with_string(&mut out, size).into_drawing_area();
         root.fill(&WHITE).map_err(failed)?;
-        let (above, below) = root.split_vertically(SIZE.1 / 2);
+        let (above, below) = root.split_vertically(HEIGHT / 2);
         let percentiles: [Series; 3] = [
             ("p50", |cell| Some(cell.median.p50_us / 1e3)),
             ("p99", |cell| Some(cell.median.p99_us / 1e3)),
