@@ -110,7 +110,9 @@ impl<'a> Session<'a> {
         match &upstream {
             Answer::Refused { code, message } => {
                 self.outcome.refused += 1;
-                let kind = format!("{} {code:?}: {message}", call.name());
+                // Without the sizes that some texts end with.
+                let text = message.split(" (").next().unwrap_or(message);
+                let kind = format!("{} {code:?}: {text}", call.name());
                 *self.outcome.refusals.entry(kind).or_default() += 1;
             }
             _ => self.outcome.accepted += 1,

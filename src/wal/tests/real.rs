@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use glommio::{LocalExecutorBuilder, Placement};
 
 use super::super::*;
-use crate::{data_dir::DataDir, env::real::RealEnv};
+use crate::{
+    data_dir::DataDir,
+    env::{Disk, Env, File, OpenOptions, real::RealEnv},
+};
 
 type Seen = Vec<(u64, u64, Vec<u8>)>;
 
@@ -88,5 +91,28 @@ fn a_data_directory_is_used_by_one_process_at_a_time() {
         std::fs::create_dir(path.join("member/snap")).expect("writable");
         let unversioned = DataDir::open(&env, &path, None).await.map(|_| ());
         assert!(matches!(unversioned, Err(WalError::Options(_))), "{unversioned:?}");
+    });
+}
+
+#[test]
+fn a_file_still_held_by_a_dead_process_is_waited_for() {
+    let dir = scratch();
+    let path = dir.path().join("segment");
+    on_glommio(async move |env| {
+        let made = env.disk().open(&path, OpenOptions { create: true, data_sync: false }).await;
+        made.expect("the file is made").close().await.expect("it closes");
+        // Held as by a write that is still under way.
+        let held = std::fs::File::open(&path).expect("it opens");
+        held.try_lock().expect("it is free");
+        let released = std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            let at = std::time::Instant::now();
+            drop(held);
+            at
+        });
+        let opened = env.disk().open(&path, OpenOptions { create: false, data_sync: true }).await;
+        let at = std::time::Instant::now();
+        opened.expect("it opens once it is free").close().await.expect("it closes");
+        assert!(at >= released.join().expect("it does not panic"), "opened while it was held");
     });
 }
