@@ -1,5 +1,7 @@
 //! Every bound of the server in one place. A flag may replace a default; nothing is unbounded.
 
+use std::time::Duration;
+
 /// Largest request a client may send unless `--max-request-bytes` says otherwise (etcd's default).
 pub const MAX_REQUEST_BYTES: usize = 1536 * 1024;
 /// gRPC framing allowance above `max-request-bytes`, as in etcd's `grpcOverheadBytes`.
@@ -53,3 +55,6 @@ pub const HEADER_LIST_BYTES: u32 = 256 * 1024;
 pub const RESET_STREAMS_MAX: usize = 16_384;
 /// Largest message the server sends (etcd's `maxSendBytes`).
 pub const SEND_MESSAGE_BYTES_MAX: usize = i32::MAX as usize;
+/// How long runnable tasks may keep a core from noticing finished I/O; a durable write waits no longer
+/// to be acknowledged.
+pub const TURN_MAX: Duration = Duration::from_millis(5);

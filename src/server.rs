@@ -23,7 +23,7 @@ use crate::{
     config::{self, Bootstrap, Config},
     data_dir::DataDir,
     env::{Env, real::RealEnv},
-    logging,
+    limits, logging,
     metrics::{self, Metrics},
     net::{self, Listener, NetConfig, Offer},
     raft::Member,
@@ -99,6 +99,7 @@ pub fn run(mut config: Config) -> Result<i32, StartError> {
     announce(&config, core);
     let executor = LocalExecutorBuilder::new(Placement::Fixed(core))
         .name("pinion")
+        .preempt_timer(limits::TURN_MAX)
         .make()
         .map_err(|error| StartError::Executor(error.to_string()))?;
     executor.run(serve(RealEnv::default(), config, listeners, stop))

@@ -13,7 +13,11 @@ use std::{cell::RefCell, convert::Infallible, future::Future, pin::Pin, sync::Ar
 
 use hyper::{Request, Response, body::Incoming};
 use prometheus::IntCounter;
-use tonic::{body::Body, codec::CompressionEncoding, codegen::Service};
+use tonic::{
+    body::Body,
+    codec::CompressionEncoding,
+    codegen::{BoxFuture, Service},
+};
 
 use crate::{
     api::{Api, Keyspace},
@@ -94,8 +98,12 @@ impl<K: Keyspace> Grpc<K> {
 
 impl<S> Served<S>
 where
-    S: Service<Request<MessageBound>, Response = Response<Body>, Error = Infallible>,
-    S::Future: 'static,
+    S: Service<
+            Request<MessageBound>,
+            Response = Response<Body>,
+            Error = Infallible,
+            Future = BoxFuture<Response<Body>, Infallible>,
+        >,
 {
     fn call<K>(&self, request: Request<Incoming>, grpc: &Grpc<K>) -> Answer {
         let compressed =
@@ -103,7 +111,7 @@ where
         let request =
             request.map(|body| MessageBound::new(body, grpc.message_max, grpc.received_bytes.clone()));
         let server = if compressed { &self.gzip } else { &self.plain };
-        Box::pin(server.borrow_mut().call(request))
+        server.borrow_mut().call(request)
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Poll, ready},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use futures_util::stream::{Stream, poll_fn};
@@ -70,12 +70,12 @@ impl Call {
         SendWrapper::new(async move {
             let running = Running::begin(&self.method);
             let (metadata, _, message) = request.into_parts();
-            let answer = match (check(api, &metadata, false), timeout(&metadata)) {
-                (Err(error), _) => Err(error),
-                (Ok(()), None) => handler(message).await,
-                (Ok(()), Some(timer)) => {
+            let asked = Asked::of(&metadata);
+            let answer = match asked.check(api, false) {
+                Err(error) => Err(error),
+                Ok(()) => {
                     let late = async {
-                        timer.await;
+                        asked.timer().await;
                         Err(self.late.clone())
                     };
                     futures_lite::future::or(handler(message), late).await
@@ -110,7 +110,8 @@ impl Call {
     {
         let running = Running::begin(&self.method);
         let (metadata, _, message) = request.into_parts();
-        let answers = match check(api, &metadata, true).and_then(|()| handler(message)) {
+        let asked = Asked::of(&metadata);
+        let answers = match asked.check(api, true).and_then(|()| handler(message)) {
             Ok(answers) => answers,
             Err(error) => {
                 running.end(error.grpc().0);
@@ -118,7 +119,7 @@ impl Call {
             }
         };
         let mut answers = Box::pin(answers);
-        let mut timer = timeout(&metadata);
+        let mut timer = asked.timeout.map(Timer::new);
         let mut running = Some(running);
         let (late, sent_bytes) = (self.late.clone(), self.sent_bytes.clone());
         let counted = poll_fn(move |context| {
@@ -174,24 +175,52 @@ impl Drop for Running {
     }
 }
 
-/// What etcd's interceptors look at before any handler runs.
-fn check<K: Keyspace>(api: &Api<K>, metadata: &MetadataMap, stream: bool) -> Result<(), Error> {
-    let version = match metadata.get("client-api-version") {
-        None => "unknown",
-        Some(version) => {
-            std::str::from_utf8(version.as_bytes()).map_err(|_| Error::InvalidClientApiVersion)?
-        }
-    };
-    api.metrics().client_requests.count(version, stream);
-    if metadata.get("hasleader").is_some_and(|value| value.as_bytes() == b"true") {
-        api.require_leader()?;
-    }
-    Ok(())
+/// What a client's metadata asks for. One pass over the few headers of a call: looking each up by
+/// name costs more.
+#[derive(Default)]
+struct Asked<'a> {
+    client_version: Option<&'a [u8]>,
+    leader: bool,
+    timeout: Option<Duration>,
 }
 
-fn timeout(metadata: &MetadataMap) -> Option<Timer> {
-    let header = metadata.get("grpc-timeout").map(|value| value.as_bytes());
-    deadline::parse(header).map(Timer::new)
+impl<'a> Asked<'a> {
+    /// The first of each name counts.
+    fn of(metadata: &'a MetadataMap) -> Self {
+        let mut asked = Asked::default();
+        let mut timeout = None;
+        let mut leader = None;
+        for (name, value) in metadata.as_ref() {
+            let slot = match name.as_str() {
+                "client-api-version" => &mut asked.client_version,
+                "grpc-timeout" => &mut timeout,
+                "hasleader" => &mut leader,
+                _ => continue,
+            };
+            slot.get_or_insert(value.as_bytes());
+        }
+        asked.leader = leader == Some(b"true");
+        asked.timeout = deadline::parse(timeout);
+        asked
+    }
+
+    /// What etcd's interceptors look at before any handler runs.
+    fn check<K: Keyspace>(&self, api: &Api<K>, stream: bool) -> Result<(), Error> {
+        let version = match self.client_version {
+            None => "unknown",
+            Some(version) => std::str::from_utf8(version).map_err(|_| Error::InvalidClientApiVersion)?,
+        };
+        api.metrics().client_requests.count(version, stream);
+        if self.leader { api.require_leader() } else { Ok(()) }
+    }
+
+    /// Until the client's deadline, for ever if it gave none.
+    async fn timer(&self) {
+        match self.timeout {
+            Some(timeout) => drop(Timer::new(timeout).await),
+            None => std::future::pending().await,
+        }
+    }
 }
 
 fn status(error: &Error) -> Status {
