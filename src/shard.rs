@@ -20,6 +20,7 @@ mod run;
 mod start;
 mod view;
 
+pub use batch::{Batch, BatchError};
 pub use handle::{Chunks, Shard, Status};
 pub use run::{Fatal, Loop};
 pub use start::{Options, Started, start};

@@ -5,6 +5,8 @@
 
 #[path = "simulation/crash.rs"]
 mod crash;
+#[path = "simulation/disk.rs"]
+mod disk;
 #[path = "simulation/members.rs"]
 mod members;
 #[path = "simulation/world.rs"]
