@@ -27,7 +27,7 @@
 //! | shard   | the loop: admission, pending replies, one turn after another        | apply, env, limits, metrics, pb, raft, types, wal |
 //! | api     | etcd's services as plain handlers, and the error table              | apply, limits, metrics, pb, shard, types  |
 //! | net     | listeners, HTTP and gRPC: adapters between the wire and `api`       | api, limits, metrics, pb                  |
-//! | server  | a member from all parts: start, readiness, stop                     | api, config, data_dir, env, logging, metrics, net, raft, shard, types, wal |
+//! | server  | a member from all parts: start, readiness, stop                     | api, config, data_dir, env, limits, logging, metrics, net, raft, shard, types, wal |
 //!
 //! `main.rs` parses and runs.
 

@@ -81,7 +81,8 @@ fn layout(report: &Report, series: &[Series]) -> (Vec<String>, Vec<Bar>) {
 
 fn latency(report: &Report, area: &Area<'_>, series: &[Series]) -> Result<(), Error> {
     let (names, bars) = layout(report, series);
-    let top = bars.iter().map(|bar| bar.value).fold(1.0, f64::max) * 2.0;
+    // A decade and a half above the highest bar is the legend's.
+    let top = bars.iter().map(|bar| bar.value).fold(1.0, f64::max) * 30.0;
     let mut chart = ChartBuilder::on(area)
         .caption("Latency in ms (log scale): p50, p99, p99.9 from left to right in each group", TEXT)
         .margin(10)
@@ -108,7 +109,13 @@ fn latency(report: &Report, area: &Area<'_>, series: &[Series]) -> Result<(), Er
             .label(name.as_str())
             .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 12, y + 5)], color.filled()));
     }
-    chart.configure_series_labels().background_style(WHITE).border_style(BLACK).draw().map_err(failed)
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperRight)
+        .background_style(WHITE)
+        .border_style(BLACK)
+        .draw()
+        .map_err(failed)
 }
 
 fn bars(report: &Report, area: &Area<'_>, series: &[Series]) -> Result<(), Error> {
