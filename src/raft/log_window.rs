@@ -4,7 +4,7 @@
 //! than `catchup` of them, so its size is bounded. Followers that need older entries are the
 //! snapshot's business.
 
-use std::{cell::Cell, collections::VecDeque};
+use std::collections::VecDeque;
 
 use raft::{
     GetEntriesContext, RaftState, Storage, StorageError,
@@ -19,15 +19,12 @@ pub struct LogWindow {
     bytes: usize,
     hard_state: HardState,
     conf_state: ConfState,
-    /// Snapshots asked for by lagging followers and not given yet.
-    snapshots_wanted: Cell<u64>,
 }
 
 impl LogWindow {
     /// A window that starts after the entry `base` (index, term).
     pub fn new(base: (u64, u64), hard_state: HardState, conf_state: ConfState) -> Self {
-        let (entries, snapshots_wanted) = (VecDeque::new(), Cell::new(0));
-        LogWindow { base, entries, bytes: 0, hard_state, conf_state, snapshots_wanted }
+        LogWindow { base, entries: VecDeque::new(), bytes: 0, hard_state, conf_state }
     }
 
     pub fn last(&self) -> u64 {
@@ -143,7 +140,6 @@ impl Storage for LogWindow {
     }
 
     fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        self.snapshots_wanted.set(self.snapshots_wanted.get() + 1);
         Err(StorageError::SnapshotTemporarilyUnavailable.into())
     }
 }
