@@ -16,6 +16,9 @@
 //! - every position in the index names a record of that key; within a key positions ascend;
 //! - what a read at a revision >= the compacted one sees never depends on how far physical compaction has come.
 //!
+//! A checkpoint is the chunks that changed since the one before it, and the offsets of dead records in the others
+//! ([`Store::changes`]); the index is not part of it, [`Store::load`] builds it again.
+//!
 //! Not here: validation, limits, sorting and wire messages' evaluation (see `apply`).
 
 mod compaction;
@@ -26,10 +29,10 @@ mod span;
 mod store;
 
 pub use index::{Hit, Hits};
-pub use log::Pos;
+pub use log::{Block, Change, Pos};
 pub use record::Record;
 pub use span::Span;
-pub use store::{Error, Pin, Snapshot, Store, Write};
+pub use store::{Error, Pin, Saved, Snapshot, Store, Write};
 
 #[cfg(test)]
 mod tests;

@@ -18,6 +18,17 @@ pub struct Sweep {
     stage: Stage,
 }
 
+impl Sweep {
+    /// Goes on after everything below `done` was freed.
+    pub(super) fn from(done: i64) -> Self {
+        Sweep { done, stage: Stage::Idle }
+    }
+
+    pub(super) fn done(&self) -> i64 {
+        self.done
+    }
+}
+
 #[derive(Debug, Default)]
 enum Stage {
     #[default]

@@ -54,6 +54,16 @@ impl Default for Index {
 }
 
 impl Index {
+    /// The index of a log's records, oldest first.
+    pub fn build<'l>(log: &'l Log, records: impl Iterator<Item = (Pos, &'l [u8])>) -> Self {
+        let mut index = Self::default();
+        for (pos, key) in records {
+            let place = index.locate(log, key);
+            index.push(log, place, key, pos);
+        }
+        index
+    }
+
     #[inline]
     pub fn locate(&self, log: &Log, key: &[u8]) -> Place {
         let (_, leaf) = self.around(key);

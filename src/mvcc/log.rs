@@ -2,12 +2,20 @@
 //!
 //! The newest chunk is open; the others are sealed and shared with the responses that quote them, so a value goes
 //! from here to the wire without a copy. A sealed chunk changes only by being replaced as a whole (see `compaction`).
+//!
+//! A chunk is also the unit of a checkpoint (see `unsaved`): once its image is on disk, its bytes are given up for
+//! the mapped ones.
+
+mod unsaved;
 
 use std::ops::Range;
 
 use bytes::Bytes;
 
+use self::unsaved::{Unsaved, Unsaveds};
 use super::record::Record;
+
+pub use unsaved::{Block, Change};
 
 /// Bytes of a chunk; one with a single longer record has as many as that needs.
 pub const CHUNK_BYTES: usize = 64 * 1024;
@@ -67,9 +75,24 @@ impl Body {
 struct Chunk {
     /// At or below the main revision of its first record; records count from it.
     base: i64,
-    /// Bytes of records that the index no longer names.
-    dead: usize,
+    /// Offsets of records that the index no longer names, in the order they died, and their bytes.
+    dead: Vec<u16>,
+    dead_bytes: usize,
     body: Body,
+    /// What of it the newest checkpoint does not have.
+    unsaved: Unsaved,
+    /// Some checkpoint, finished or under way, has an image of it.
+    stored: bool,
+}
+
+impl Chunk {
+    fn new(base: i64, body: Body) -> Self {
+        Chunk { base, dead: Vec::new(), dead_bytes: 0, body, unsaved: Unsaved::Nothing, stored: false }
+    }
+
+    fn len(&self) -> usize {
+        self.body.bytes().len()
+    }
 }
 
 /// All chunks, ascending by id.
@@ -81,6 +104,7 @@ pub struct Log {
     next_id: u64,
     bytes: usize,
     dead: usize,
+    unsaved: Unsaveds,
 }
 
 impl Log {
@@ -106,7 +130,7 @@ impl Log {
                 self.ids.push(self.next_id);
                 self.next_id += 1;
                 let body = Body::Open(Vec::with_capacity(room.max(CHUNK_BYTES)));
-                self.chunks.push(Chunk { base: record.main, dead: 0, body });
+                self.chunks.push(Chunk::new(record.main, body));
             }
         }
         let id = *self.ids.last().expect("a chunk is open");
@@ -114,10 +138,12 @@ impl Log {
         let Body::Open(body) = &mut chunk.body else { unreachable!("the last chunk is open") };
         let offset = body.len();
         record.encode(chunk.base, body);
-        self.bytes += body.len() - offset;
+        let grown = body.len() - offset;
+        self.bytes += grown;
         if body.len() >= CHUNK_BYTES {
             chunk.body.seal();
         }
+        self.unsaved.appended(id, &mut chunk.unsaved, grown);
         Pos::new(id, offset, record.tombstone)
     }
 
@@ -181,9 +207,11 @@ impl Log {
         let chunk = &mut self.chunks[at];
         let bytes = chunk.body.bytes();
         let (_, len) = Record::decode(&bytes[pos.offset()..], chunk.base);
-        chunk.dead += len;
+        chunk.dead.push(pos.offset() as u16);
+        chunk.dead_bytes += len;
         self.dead += len;
-        assert!(chunk.dead <= bytes.len(), "a record dies once");
+        assert!(chunk.dead_bytes <= bytes.len(), "a record dies once");
+        self.unsaved.died(pos.chunk(), &mut chunk.unsaved);
     }
 
     #[inline]
@@ -222,7 +250,9 @@ impl Log {
             let mut end = at;
             let mut live = 0;
             let mut dead = 0;
-            while let Some(Chunk { body: Body::Sealed(body), dead: chunk_dead, .. }) = self.chunks.get(end) {
+            while let Some(Chunk { body: Body::Sealed(body), dead_bytes: chunk_dead, .. }) =
+                self.chunks.get(end)
+            {
                 let chunk_live = body.len() - chunk_dead;
                 if live + chunk_live > CHUNK_BYTES / 2 || end - at == RUN_CHUNKS_MAX {
                     break;
@@ -249,15 +279,14 @@ impl Log {
     ) -> Gathered<T> {
         let id = self.ids[run.start];
         let base = self.chunks[run.start].base;
-        let live: usize =
-            self.chunks[run.clone()].iter().map(|chunk| chunk.body.bytes().len() - chunk.dead).sum();
+        let live: usize = self.chunks[run.clone()].iter().map(|chunk| chunk.len() - chunk.dead_bytes).sum();
         let mut body = Vec::with_capacity(live + live / 16);
         let mut moved = Vec::new();
         let mut seen = 0;
         for at in run.clone() {
             let chunk = &self.chunks[at];
             let bytes = chunk.body.bytes();
-            let mut offset = if chunk.dead == bytes.len() { bytes.len() } else { 0 };
+            let mut offset = if chunk.dead_bytes == bytes.len() { bytes.len() } else { 0 };
             while offset < bytes.len() {
                 let (record, len) = Record::decode(&bytes[offset..], chunk.base);
                 let old = Pos::new(self.ids[at], offset, record.tombstone);
@@ -275,14 +304,21 @@ impl Log {
     /// Puts a gathered chunk in the place of the first of the run it comes from; the others are left empty for
     /// [`Log::purge`].
     pub fn install(&mut self, run: Range<usize>, base: i64, body: Vec<u8>) {
-        for chunk in &mut self.chunks[run.clone()] {
-            self.bytes -= chunk.body.bytes().len();
-            self.dead -= chunk.dead;
-            chunk.dead = 0;
-            chunk.body = Body::Sealed(Bytes::new());
+        for at in run.clone() {
+            let (id, chunk) = (self.ids[at], &mut self.chunks[at]);
+            self.bytes -= chunk.len();
+            self.dead -= chunk.dead_bytes;
+            self.unsaved.emptied(id, chunk.unsaved, chunk.len(), chunk.stored);
+            *chunk = Chunk { stored: chunk.stored, ..Chunk::new(chunk.base, Body::Sealed(Bytes::new())) };
+        }
+        if body.is_empty() {
+            return;
         }
         self.bytes += body.len();
-        self.chunks[run.start] = Chunk { base, dead: 0, body: Body::Sealed(seal(body)) };
+        let chunk = &mut self.chunks[run.start];
+        *chunk = Chunk { stored: chunk.stored, ..Chunk::new(base, Body::Sealed(seal(body))) };
+        let len = chunk.len();
+        self.unsaved.appended(self.ids[run.start], &mut chunk.unsaved, len);
     }
 
     /// Drops empty chunks. Moves all others in memory, so once for many.

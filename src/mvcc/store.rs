@@ -8,7 +8,7 @@ use super::{
     Span,
     compaction::Sweep,
     index::{Hits, Index, Versions},
-    log::{Log, Pos},
+    log::{Block, Change, Log, Pos},
     record::Record,
 };
 use crate::types::Revision;
@@ -20,6 +20,20 @@ pub enum Error {
     Compacted,
     #[error("required revision is a future revision")]
     FutureRevision,
+}
+
+/// What a checkpoint has of a store.
+#[derive(Clone, Debug)]
+pub struct Saved {
+    pub revision: i64,
+    /// [`Store::compacted`].
+    pub compacted: i64,
+    /// [`Store::freed`].
+    pub freed: i64,
+    /// [`Store::next_chunk`].
+    pub next_chunk: u64,
+    /// Ascending by chunk.
+    pub blocks: Vec<Block>,
 }
 
 /// Every version of every key since the last compaction.
@@ -49,6 +63,61 @@ impl Default for Store {
 }
 
 impl Store {
+    /// The store a checkpoint was made of. Reads every record once.
+    pub fn load(saved: Saved) -> Self {
+        let log = Log::load(saved.blocks, saved.next_chunk);
+        let index = Index::build(&log, log.live());
+        let mut store = Store {
+            sweep: Sweep::from(saved.freed),
+            revision: saved.revision,
+            compacted: saved.compacted,
+            log,
+            index,
+            ..Store::default()
+        };
+        store.live_keys = store.now().scan(Span::From(b"")).filter(|hit| hit.exists).count() as u64;
+        store
+    }
+
+    /// The revision up to which compaction has freed everything it may.
+    pub fn freed(&self) -> i64 {
+        self.sweep.done()
+    }
+
+    /// Id the next chunk of versions will have.
+    pub fn next_chunk(&self) -> u64 {
+        self.log.next_chunk()
+    }
+
+    /// Bytes of versions no checkpoint has yet.
+    pub fn unsaved_bytes(&self) -> usize {
+        self.log.unsaved_bytes()
+    }
+
+    /// Upper bound of the number of changes a checkpoint would have now.
+    pub fn unsaved_chunks(&self) -> usize {
+        self.log.unsaved_chunks()
+    }
+
+    /// What changed since the last call: the content of a checkpoint. Its end is told by [`Store::saved`] or
+    /// [`Store::not_saved`] before the next one begins.
+    pub fn changes(&mut self) -> Vec<Change> {
+        self.log.changes()
+    }
+
+    pub fn saved(&mut self) {
+        self.log.saved();
+    }
+
+    pub fn not_saved(&mut self) {
+        self.log.not_saved();
+    }
+
+    /// The checkpoint's image of a chunk, mapped: takes the place of the heap's copy.
+    pub fn place(&mut self, chunk: u64, mapped: Bytes) {
+        self.log.place(chunk, mapped);
+    }
+
     pub fn revision(&self) -> Revision {
         Revision(self.revision)
     }

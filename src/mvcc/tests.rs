@@ -81,6 +81,8 @@ fn listed<'a>(snapshot: &Snapshot<'a>, span: Span<'a>) -> Vec<(&'a [u8], &'a [u8
     hits.map(|hit| snapshot.record(hit.pos)).map(|record| (record.key, record.value, record.main)).collect()
 }
 
+mod checkpoint;
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
