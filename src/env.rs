@@ -44,7 +44,7 @@ pub trait Network: Clone + 'static {
 /// A file system. Paths are absolute or relative to the working directory.
 ///
 /// [`Disk::rename`], [`Disk::remove`], [`Disk::sync_dir`] and [`Disk::open`] may be awaited while
-/// the core serves; the rest belongs to start-up and may block it.
+/// the core serves, and so may everything of a [`File`]; the rest belongs to start-up and may block it.
 pub trait Disk: Clone + 'static {
     type File: File;
     /// Held for as long as the data directory is in use; dropping it releases the lock.
@@ -101,6 +101,9 @@ pub trait File: 'static {
     /// Reserves space for the first `len` bytes and sets the size; what was there stays.
     /// `Unsupported` if the file system cannot.
     fn allocate(&self, len: u64) -> impl Future<Output = io::Result<()>>;
+    /// Sets the size; what was beyond it is gone, and a crash may undo that until the file is synced.
+    /// Large files go in steps: giving back a lot of space at once holds up other writes.
+    fn truncate(&self, len: u64) -> impl Future<Output = io::Result<()>>;
     fn sync(&self) -> impl Future<Output = io::Result<()>>;
     /// Fails while a write is in flight.
     fn close(self) -> impl Future<Output = io::Result<()>>;

@@ -205,6 +205,10 @@ impl File for RealFile {
         self.file.pre_allocate(len, false).await.map_err(os_error)
     }
 
+    async fn truncate(&self, len: u64) -> io::Result<()> {
+        self.file.truncate(len).await.map_err(os_error)
+    }
+
     async fn sync(&self) -> io::Result<()> {
         self.file.fdatasync().await.map_err(os_error)
     }

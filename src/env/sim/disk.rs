@@ -2,7 +2,7 @@
 //!
 //! Fault model: a write that was not durable when the machine crashed is kept, lost or torn at sector
 //! granularity, each sector on its own; creations, renames and removals not yet synced are lost from
-//! some point on; a write may fail, end short or run into a full or read-only disk; any stored byte may
+//! some point on; so is a truncation, as a whole; a write may fail, end short or run into a full or read-only disk; any stored byte may
 //! be flipped. Not modelled: a disk that lies about durability.
 //!
 //! Cheap to clone; all clones are the same disk. It outlives crashes, open files do not.
@@ -263,6 +263,12 @@ impl File for SimFile {
         self.disk.pause().await;
         self.alive()?;
         self.disk.media.borrow_mut().allocate(self.inode, len)
+    }
+
+    async fn truncate(&self, len: u64) -> io::Result<()> {
+        self.disk.pause().await;
+        self.alive()?;
+        self.disk.media.borrow_mut().truncate(self.inode, len)
     }
 
     async fn sync(&self) -> io::Result<()> {

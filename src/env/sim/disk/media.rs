@@ -248,7 +248,24 @@ impl Media {
         if let Some(free) = &mut self.free_bytes {
             *free = free.checked_sub(more).ok_or_else(|| os(libc::ENOSPC))?;
         }
+        // A truncation not yet durable left old bytes there; what is there now is zeros.
+        file.dirty.extend(file.now.len() / SECTOR_BYTES..len.min(file.durable.len()).div_ceil(SECTOR_BYTES));
         file.now.resize(len.max(file.now.len()), 0);
+        Ok(())
+    }
+
+    pub fn truncate(&mut self, inode: u64, len: u64) -> io::Result<()> {
+        self.writable()?;
+        let file = self.inodes.get_mut(&inode).expect("an open file exists");
+        let len = len as usize;
+        if len >= file.now.len() {
+            return self.grow(inode, len);
+        }
+        if let Some(free) = &mut self.free_bytes {
+            *free += (file.now.len() - len) as u64;
+        }
+        file.now.truncate(len);
+        file.dirty.retain(|sector| sector * SECTOR_BYTES < len);
         Ok(())
     }
 
@@ -303,7 +320,7 @@ impl Media {
 impl Inode {
     /// The sector's content now is what survives.
     fn keep(&mut self, sector: usize) {
-        let start = sector * SECTOR_BYTES;
+        let start = (sector * SECTOR_BYTES).min(self.now.len());
         let end = (start + SECTOR_BYTES).min(self.now.len());
         if self.durable.len() < end {
             self.durable.resize(end, 0);
@@ -316,6 +333,9 @@ impl Inode {
     fn crash(&mut self, below: &mut dyn FnMut(u64) -> u64) {
         if self.durable.len() < self.now.len() && below(2) == 0 {
             self.durable.resize(self.now.len(), 0);
+        }
+        if self.durable.len() > self.now.len() && below(2) == 0 {
+            self.durable.truncate(self.now.len());
         }
         let way = below(3);
         for sector in std::mem::take(&mut self.dirty) {

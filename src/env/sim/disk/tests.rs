@@ -134,3 +134,40 @@ fn faults_hit_the_write_they_are_meant_for() {
         disk.lock(Path::new("/d/f")).await.expect("the crash freed it");
     });
 }
+
+#[test]
+fn a_truncation_is_undone_by_a_crash_unless_it_was_synced() {
+    let mut found = std::collections::BTreeSet::new();
+    for seed in 0..40 {
+        let (synced, grown) = (seed % 2 == 0, seed % 4 > 1);
+        let sim = Sim::new(seed);
+        let disk = SimDisk::new(&sim);
+        let path = PathBuf::from("/d/f");
+        run(&sim, {
+            let (disk, path) = (disk.clone(), path.clone());
+            async move {
+                let file = file(&disk, &path).await;
+                file.truncate(2 * UNIT as u64).await.expect("cut");
+                if grown {
+                    file.allocate(4 * UNIT as u64).await.expect("grown");
+                }
+                if synced {
+                    file.sync().await.expect("synced");
+                }
+            }
+        });
+        disk.crash();
+        let read = run(&sim, async move { disk.read_small(&path).await.expect("there") });
+        assert_eq!(read[..2 * UNIT], vec![1; 2 * UNIT], "what stays is never touched");
+        if synced {
+            assert!(read[2 * UNIT..].iter().all(|byte| *byte == 0), "old bytes are back");
+        }
+        found.insert((synced, grown, read.len() / UNIT));
+    }
+    for expected in
+        [(true, false, 2), (true, true, 4), (false, false, 2), (false, false, 8), (false, true, 8)]
+    {
+        assert!(found.contains(&expected), "{expected:?} in {found:?}");
+    }
+    assert!(!found.contains(&(true, false, 8)) && !found.contains(&(true, true, 8)));
+}
