@@ -18,6 +18,7 @@
 //! | env     | disk, network, clock, randomness: real (glommio) and simulated      | types                                     |
 //! | logging | JSON and console log lines in etcd's shape                          | config                                    |
 //! | config  | flags, environment and YAML to one immutable `Config`               | types, limits                             |
+//! | bbolt   | the container of etcd's backup files: written in one pass, read in place   |                                           |
 //! | metrics | etcd's metric names and our stage histograms                        |                                           |
 //! | wal     | segment and record format, group commit, recovery                   | env, limits, types                        |
 //! | data_dir | the data directory: lock, version, a folder per shard              | env, types, wal                           |
@@ -33,6 +34,7 @@
 
 pub mod api;
 pub mod apply;
+pub mod bbolt;
 pub mod config;
 pub mod data_dir;
 pub mod env;
