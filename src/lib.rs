@@ -19,6 +19,7 @@
 //! | logging | JSON and console log lines in etcd's shape                          | config                                    |
 //! | config  | flags, environment and YAML to one immutable `Config`               | types, limits                             |
 //! | bbolt   | the container of etcd's backup files: written in one pass, read in place   |                                           |
+//! | backup  | etcd's backup files over it: facts, versions, hashes, restore         | bbolt, pb, types                          |
 //! | metrics | etcd's metric names and our stage histograms                        |                                           |
 //! | wal     | segment and record format, group commit, recovery                   | env, limits, types                        |
 //! | data_dir | the data directory: lock, version, a folder per shard              | env, types, wal                           |
@@ -34,6 +35,7 @@
 
 pub mod api;
 pub mod apply;
+pub mod backup;
 pub mod bbolt;
 pub mod config;
 pub mod data_dir;

@@ -1,0 +1,100 @@
+//! From a backup to a new store: what is refused, what changes on the way, in which order it arrives.
+
+use super::{Backup, Error, Facts, Keep, Version, facts::Compaction};
+
+/// Takes a restored state: the facts, then every version in revision order, then the end. Nothing counts before
+/// [`RestoreTarget::finish`] has returned; what was begun and not finished is removed by whoever began it.
+pub trait RestoreTarget {
+    type Error;
+
+    /// `facts` is as the new store shall be: compaction is finished, and members are those of the old cluster.
+    fn begin(&mut self, facts: &Facts) -> Result<(), Self::Error>;
+    fn version(&mut self, version: &Version<'_>) -> Result<(), Self::Error>;
+    fn finish(&mut self) -> Result<(), Self::Error>;
+}
+
+/// By how much the revision grows, so that clients that saw later revisions than the backup holds never see one twice.
+/// What was there before is compacted (`--bump-revision`, `--mark-compacted`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bump(pub u64);
+
+/// What was restored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub revision: i64,
+    pub versions: u64,
+    pub live_keys: u64,
+}
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure<E> {
+    #[error(
+        "the snapshot holds {leases} leases and {keys} keys attached to one, and this release has no leases: \
+         revoke the leases or put the keys without one, and take the snapshot again"
+    )]
+    Leases { leases: usize, keys: u64 },
+    #[error(
+        "the snapshot holds users or roles, and this release has no authentication: \
+         disable it, delete the users and roles, and take the snapshot again"
+    )]
+    Auth,
+    #[error("the revision {revision} cannot grow by {by}")]
+    Bump { revision: i64, by: u64 },
+    #[error(transparent)]
+    Backup(#[from] Error),
+    #[error("{0}")]
+    Target(E),
+}
+
+/// Hands a backup to a target. Whatever is refused is refused before the target hears of it.
+pub fn restore<T: RestoreTarget>(
+    backup: &Backup<'_>,
+    bump: Option<Bump>,
+    target: &mut T,
+) -> Result<Outcome, Failure<T::Error>> {
+    let old = backup.facts();
+    if !old.leases.is_empty() || backup.leased_keys() > 0 {
+        return Err(Failure::Leases { leases: old.leases.len(), keys: backup.leased_keys() });
+    }
+    if old.auth.is_used() {
+        return Err(Failure::Auth);
+    }
+    let facts = bumped(old, bump)?;
+    let compacted = facts.compaction.revision();
+    let keep = match old.compaction.finished == compacted {
+        true => None,
+        false => compacted.map(|compacted| {
+            let mut keep = Keep::new(compacted);
+            backup.versions().try_for_each(|version| version.map(|version| keep.version(&version)))?;
+            Ok::<_, Error>((compacted, keep.kept_by_compaction()))
+        }),
+    };
+    let keep = keep.transpose()?;
+
+    target.begin(&facts).map_err(Failure::Target)?;
+    let mut versions = 0;
+    for version in backup.versions() {
+        let version = version?;
+        let is_freed = keep.as_ref().is_some_and(|(compacted, keep)| {
+            version.main <= *compacted && !keep.contains(&(version.main, version.sub))
+        });
+        if !version.is_mark() && !is_freed {
+            target.version(&version).map_err(Failure::Target)?;
+            versions += 1;
+        }
+    }
+    target.finish().map_err(Failure::Target)?;
+    Ok(Outcome { revision: facts.revision, versions, live_keys: backup.live_keys() })
+}
+
+fn bumped<E>(old: &Facts, bump: Option<Bump>) -> Result<Facts, Failure<E>> {
+    let mut facts = old.clone();
+    let mut compacted = old.compaction.revision();
+    if let Some(Bump(by)) = bump {
+        let refusal = Failure::Bump { revision: old.revision, by };
+        facts.revision = old.revision.checked_add_unsigned(by).ok_or(refusal)?;
+        compacted = Some(facts.revision);
+    }
+    facts.compaction = Compaction { scheduled: compacted, finished: compacted };
+    Ok(facts)
+}
