@@ -18,7 +18,11 @@ use std::rc::Rc;
 pub use keyspace::{Chunks, Keyspace};
 pub use status::{Code, Error};
 
-use crate::{limits, metrics::Metrics, shard::Status};
+use crate::{
+    limits,
+    metrics::Metrics,
+    shard::{Quota, Status},
+};
 
 /// The etcd release whose behaviour this server has: clients turn features on by it.
 pub const SERVER_VERSION: &str = crate::types::ETCD_VERSION;
@@ -37,8 +41,8 @@ pub struct Options {
     pub max_request_bytes: usize,
     /// `--max-txn-ops`.
     pub max_txn_ops: usize,
-    /// `--quota-backend-bytes`, 0 for etcd's default.
-    pub quota_bytes: u64,
+    /// `--quota-backend-bytes`.
+    pub quota: Quota,
 }
 
 impl Default for Options {
@@ -46,7 +50,7 @@ impl Default for Options {
         Self {
             max_request_bytes: limits::MAX_REQUEST_BYTES,
             max_txn_ops: limits::MAX_TXN_OPS,
-            quota_bytes: 0,
+            quota: Quota::default(),
         }
     }
 }
@@ -68,12 +72,11 @@ impl<K> Clone for Api<K> {
 
 impl<K: Keyspace> Api<K> {
     pub fn new(keyspace: K, metrics: Rc<Metrics>, options: Options) -> Self {
-        let quota = if options.quota_bytes == 0 { limits::QUOTA_BYTES } else { options.quota_bytes };
-        metrics.quota_backend_bytes.set(i64::try_from(quota).unwrap_or(i64::MAX));
+        metrics.quota_backend_bytes.set(options.quota.bytes());
         // The label is without the patch level.
         let (cluster_version, _) = CLUSTER_VERSION.rsplit_once('.').expect("a version has three parts");
         metrics.identify(keyspace.member_id().0, cluster_version);
-        Self(Rc::new(Inner { keyspace, metrics, options: Options { quota_bytes: quota, ..options } }))
+        Self(Rc::new(Inner { keyspace, metrics, options }))
     }
 
     pub fn metrics(&self) -> &Rc<Metrics> {

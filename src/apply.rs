@@ -6,7 +6,9 @@
 //! entry is committed (what is wrong with it in this state). What is refused changes nothing. Facts about behaviour
 //! are etcd's: `server/etcdserver/{apply,txn}`, `server/etcdserver/api/v3rpc/key.go` of v3.7.
 
+mod alarm;
 mod codec;
+pub mod cost;
 mod cursor;
 mod machine;
 mod range;
@@ -16,6 +18,7 @@ mod stream;
 mod txn;
 pub mod validate;
 
+pub use alarm::Alarms;
 pub use codec::DecodeError;
 pub use cursor::RangeCursor;
 pub use machine::StateMachine;

@@ -62,6 +62,8 @@ pub struct Config {
     pub socket_reuse_port: bool,
     pub socket_reuse_address: bool,
     pub max_txn_ops: usize,
+    /// As given: 0 for the default, negative for none.
+    pub quota_bytes: i64,
     pub max_request_bytes: usize,
     pub max_concurrent_streams: u32,
     pub keep_alive: KeepAlive,

@@ -37,7 +37,9 @@ pub const WAL_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// Smallest segment whose largest batch still takes an entry of [`ENTRY_BYTES_MAX`].
 pub const WAL_SEGMENT_BYTES_MIN: u64 = 16 * 1024 * 1024;
 /// Bytes a keyspace may occupy unless `--quota-backend-bytes` says otherwise (etcd's default).
-pub const QUOTA_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+pub const QUOTA_BYTES: i64 = 2 * 1024 * 1024 * 1024;
+/// A larger quota is taken with a warning (etcd's `MaxQuotaBytes`).
+pub const QUOTA_BYTES_RECOMMENDED: i64 = 8 * 1024 * 1024 * 1024;
 /// Open client connections of one core; a further one waits in the listener's backlog.
 pub const CONNECTIONS_MAX: usize = 65_536;
 /// Connections the kernel holds until they are accepted.

@@ -85,6 +85,7 @@ pub struct Metrics {
 
     server_id: IntGaugeVec,
     cluster_version: IntGaugeVec,
+    alarms: IntGaugeVec,
     health_checks: prometheus::IntCounterVec,
     health_check: IntGaugeVec,
     registry: Registry,
@@ -194,6 +195,11 @@ impl Metrics {
                 "1 for the version the cluster has agreed on.",
                 &["cluster_version"],
             )?,
+            alarms: to.gauges(
+                "etcd_debugging_server_alarms",
+                "1 for each alarm that is on, by member id in hexadecimal and kind.",
+                &["server_id", "alarm_type"],
+            )?,
             health_checks: to.register(prometheus::IntCounterVec::new(
                 Opts::new("etcd_server_healthchecks_total", "Results of the single health checks."),
                 &["type", "name", "status"],
@@ -211,6 +217,14 @@ impl Metrics {
     pub fn identify(&self, member_id: u64, cluster_version: &str) {
         self.server_id.with_label_values(&[&format!("{member_id:x}")]).set(1);
         self.cluster_version.with_label_values(&[cluster_version]).set(1);
+    }
+
+    /// The alarms that are on, by member and kind, in place of those shown before.
+    pub fn set_alarms(&self, alarms: impl IntoIterator<Item = (u64, String)>) {
+        self.alarms.reset();
+        for (member_id, kind) in alarms {
+            self.alarms.with_label_values(&[&format!("{member_id:x}"), &kind]).set(1);
+        }
     }
 
     /// Counts one run of a check behind `/livez` or `/readyz`.

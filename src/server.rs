@@ -27,7 +27,7 @@ use crate::{
     metrics::{self, Metrics},
     net::{self, Listener, NetConfig, Offer},
     raft::Member,
-    shard::{self, Shard},
+    shard::{self, Quota, Shard},
     types::ShardId,
     wal::{WalError, WalMetrics, WalOptions, format::batch_bytes_max},
 };
@@ -97,6 +97,7 @@ pub fn run(mut config: Config) -> Result<i32, StartError> {
     let stop = Stop::listen().map_err(StartError::Signals)?;
     let core = resources::core(config.core)?;
     announce(&config, core);
+    Quota::new(config.quota_bytes).announce();
     let executor = LocalExecutorBuilder::new(Placement::Fixed(core))
         .name("pinion")
         .preempt_timer(limits::TURN_MAX)
@@ -220,7 +221,7 @@ fn api_options(config: &Config) -> api::Options {
     api::Options {
         max_request_bytes: config.max_request_bytes,
         max_txn_ops: config.max_txn_ops,
-        ..api::Options::default()
+        quota: Quota::new(config.quota_bytes),
     }
 }
 

@@ -14,6 +14,7 @@ mod counts;
 mod handle;
 mod inbox;
 mod pending;
+mod quota;
 mod reads;
 mod reply;
 mod run;
@@ -22,6 +23,7 @@ mod view;
 
 pub use batch::{Batch, BatchError};
 pub use handle::{Chunks, Shard, Status};
+pub use quota::Quota;
 pub use run::{Fatal, Loop};
 pub use start::{Options, Started, start};
 

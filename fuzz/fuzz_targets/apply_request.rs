@@ -19,7 +19,7 @@ fuzz_target!(|bytes: &[u8]| {
         Request::Put(put) => validate::put(put),
         Request::DeleteRange(delete) => validate::delete_range(delete),
         Request::Txn(txn) => validate::txn(txn, MAX_TXN_OPS),
-        Request::Compact(_) => Ok(()),
+        Request::Compact(_) | Request::Alarm(_) => Ok(()),
     };
     if valid.is_ok() {
         let mut state = StateMachine::new();

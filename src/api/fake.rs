@@ -8,7 +8,7 @@ use std::{
 
 use super::{Chunks, Keyspace};
 use crate::{
-    apply::{self, Request, Response},
+    apply::{self, Alarms, Request, Response},
     pb::{etcdserverpb as pb, mvccpb::KeyValue},
     shard::{Error, Status},
     types::{ClusterId, LogIndex, MemberId, Revision, Term},
@@ -29,6 +29,7 @@ struct State {
     stalled: Cell<bool>,
     leaderless: Cell<bool>,
     empty: Cell<bool>,
+    alarms: RefCell<Alarms>,
     /// How often a read had to be linearizable, and what went through the log.
     linearized: Cell<usize>,
     written: Cell<usize>,
@@ -54,6 +55,11 @@ impl Fake {
     /// Occupies nothing.
     pub(crate) fn empty(&self) {
         self.0.empty.set(true);
+    }
+
+    /// As if these had been raised.
+    pub(crate) fn raise(&self, alarms: &[pb::AlarmMember]) {
+        *self.0.alarms.borrow_mut() = Alarms::restore(alarms);
     }
 
     pub(crate) fn lose_leader(&self) {
@@ -133,6 +139,11 @@ impl Keyspace for Fake {
                 responses: Vec::new(),
             }),
             Request::Compact(_) => Response::Compact(pb::CompactionResponse { header: None }),
+            Request::Alarm(request) => {
+                let alarm = pb::AlarmMember { member_id: request.member_id, alarm: request.alarm };
+                self.raise(std::slice::from_ref(&alarm));
+                Response::Alarm(pb::AlarmResponse { header: None, alarms: vec![alarm] })
+            }
         })
     }
 
@@ -190,7 +201,7 @@ impl Keyspace for Fake {
             revision: self.revision(),
             compact_revision: Revision(0),
             keys: self.0.keys.borrow().len() as u64,
-            size_bytes: if self.0.empty.get() { 0 } else { 20_480 },
+            size_bytes: self.size_bytes(),
             size_in_use_bytes: if self.0.empty.get() { 0 } else { 16_384 },
             pending: 3,
             members: vec![pb::Member {
@@ -217,6 +228,14 @@ impl Keyspace for Fake {
 
     fn revision(&self) -> Revision {
         Revision(self.0.revision.get())
+    }
+
+    fn size_bytes(&self) -> u64 {
+        if self.0.empty.get() { 0 } else { 20_480 }
+    }
+
+    fn alarms(&self) -> Alarms {
+        self.0.alarms.borrow().clone()
     }
 
     fn leader(&self) -> MemberId {

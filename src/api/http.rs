@@ -7,8 +7,8 @@ mod query;
 #[cfg(test)]
 mod tests;
 
-use super::{Api, CLUSTER_VERSION, Keyspace, SERVER_VERSION, STORAGE_VERSION};
-use crate::metrics::TEXT_CONTENT_TYPE;
+use super::{Api, CLUSTER_VERSION, Keyspace, SERVER_VERSION, STORAGE_VERSION, v3::maintenance::alarm_name};
+use crate::{metrics::TEXT_CONTENT_TYPE, pb::etcdserverpb::AlarmType};
 
 use query::Query;
 
@@ -117,6 +117,8 @@ impl<K: Keyspace> Api<K> {
         metrics.keys_total.set(status.keys as i64);
         metrics.db_total_size.set(size as i64);
         metrics.db_total_size_in_use.set(in_use as i64);
+        let alarms = self.keyspace().alarms().list(AlarmType::None as i32);
+        metrics.set_alarms(alarms.iter().map(|alarm| (alarm.member_id, alarm_name(alarm.alarm))));
         metrics.current_revision.set(status.revision.0);
         metrics.compact_revision.set(if status.compact_revision.0 == 0 {
             -1

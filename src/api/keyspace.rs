@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use crate::{
-    apply,
+    apply::{self, Alarms},
     pb::etcdserverpb as pb,
     shard::{self, Error, Shard, Status},
     types::{ClusterId, MemberId, Revision, Term},
@@ -38,6 +38,10 @@ pub trait Keyspace: Clone + 'static {
     fn revision(&self) -> Revision;
     /// 0 while no leader is known.
     fn leader(&self) -> MemberId;
+    /// Bytes the keyspace occupies, all history included.
+    fn size_bytes(&self) -> u64;
+
+    fn alarms(&self) -> Alarms;
 }
 
 /// A range stream under way.
@@ -101,5 +105,13 @@ impl Keyspace for Shard {
 
     fn leader(&self) -> MemberId {
         Shard::leader(self)
+    }
+
+    fn size_bytes(&self) -> u64 {
+        Shard::size_bytes(self)
+    }
+
+    fn alarms(&self) -> Alarms {
+        Shard::alarms(self)
     }
 }

@@ -116,6 +116,8 @@ impl Error {
                     (Code::Unimplemented, "RangeStream does not support revision filters")
                 }
                 Apply::RequestTooLarge => (Code::InvalidArgument, "etcdserver: request is too large"),
+                Apply::NoSpace => (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded"),
+                Apply::Corrupt => (Code::DataLoss, "etcdserver: corrupt cluster"),
             },
             Error::InvalidClientApiVersion => {
                 (Code::InvalidArgument, "etcdserver: invalid client api version")

@@ -2,7 +2,7 @@
 
 mod cluster;
 mod kv;
-mod maintenance;
+pub(super) mod maintenance;
 #[cfg(test)]
 mod tests;
 

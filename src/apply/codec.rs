@@ -10,6 +10,7 @@ const PUT: u8 = 1;
 const DELETE_RANGE: u8 = 2;
 const TXN: u8 = 3;
 const COMPACT: u8 = 4;
+const ALARM: u8 = 5;
 
 /// The entry was written by a newer version or is not a request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +31,7 @@ impl Request {
             Self::DeleteRange(delete) => delete.encoded_len(),
             Self::Txn(txn) => txn.encoded_len(),
             Self::Compact(compact) => compact.encoded_len(),
+            Self::Alarm(alarm) => alarm.encoded_len(),
         }
     }
 
@@ -40,6 +42,7 @@ impl Request {
             Self::DeleteRange(delete) => (DELETE_RANGE, encode(DELETE_RANGE, delete, into)),
             Self::Txn(txn) => (TXN, encode(TXN, txn, into)),
             Self::Compact(compact) => (COMPACT, encode(COMPACT, compact, into)),
+            Self::Alarm(alarm) => (ALARM, encode(ALARM, alarm, into)),
         };
         assert!(result.is_ok(), "the buffer has no room for a request of kind {kind}");
     }
@@ -55,6 +58,7 @@ impl Request {
             DELETE_RANGE => Self::DeleteRange(pb::DeleteRangeRequest::decode(bytes)?),
             TXN => Self::Txn(pb::TxnRequest::decode(bytes)?),
             COMPACT => Self::Compact(pb::CompactionRequest::decode(bytes)?),
+            ALARM => Self::Alarm(pb::AlarmRequest::decode(bytes)?),
             kind => return Err(DecodeError::UnknownKind(kind)),
         })
     }

@@ -1,9 +1,9 @@
 //! The replicated state: applies committed requests in log order, answers reads.
 
-use super::{Error, Request, Response, range::Evaluation, txn, validate};
+use super::{Alarms, Error, Request, Response, cost, range::Evaluation, txn, validate};
 use crate::{
     mvcc::{Span, Store},
-    pb::etcdserverpb as pb,
+    pb::etcdserverpb::{self as pb, AlarmType},
     types::{LogIndex, Revision},
 };
 
@@ -11,6 +11,7 @@ use crate::{
 #[derive(Default)]
 pub struct StateMachine {
     store: Store,
+    alarms: Alarms,
     applied: LogIndex,
 }
 
@@ -23,6 +24,7 @@ impl StateMachine {
     /// [`StateMachine::applied`].
     pub fn apply(&mut self, index: LogIndex, request: &Request) -> Result<Response, Error> {
         self.mark_applied(index);
+        self.check_alarms(request)?;
         Ok(match request {
             Request::Put(put) => Response::Put(txn::put(&mut self.store, put)?),
             Request::DeleteRange(delete) => Response::DeleteRange(txn::delete_range(&mut self.store, delete)),
@@ -32,7 +34,36 @@ impl StateMachine {
                 let header = Some(super::range::header(self.store.revision().0));
                 Response::Compact(pb::CompactionResponse { header })
             }
+            Request::Alarm(request) => {
+                let header = Some(super::range::header(self.store.revision().0));
+                Response::Alarm(pb::AlarmResponse { header, alarms: self.alarms.apply(request) })
+            }
         })
+    }
+
+    /// What is refused while an alarm is on. Reads that do not go through the log are served, as in etcd.
+    fn check_alarms(&self, request: &Request) -> Result<(), Error> {
+        if matches!(request, Request::Alarm(_)) {
+            return Ok(());
+        }
+        if self.alarms.is_on(AlarmType::Corrupt) {
+            return Err(Error::Corrupt);
+        }
+        let adds = match request {
+            Request::Put(_) => true,
+            Request::Txn(request) => cost::txn(request) > 0,
+            Request::DeleteRange(_) | Request::Compact(_) | Request::Alarm(_) => false,
+        };
+        if adds && self.alarms.is_on(AlarmType::Nospace) { Err(Error::NoSpace) } else { Ok(()) }
+    }
+
+    pub fn alarms(&self) -> &Alarms {
+        &self.alarms
+    }
+
+    /// Puts alarms in place that were stored beside the rest of the state.
+    pub fn restore_alarms(&mut self, alarms: Alarms) {
+        self.alarms = alarms;
     }
 
     /// An entry without requests was applied.

@@ -9,6 +9,7 @@ pub enum Request {
     DeleteRange(pb::DeleteRangeRequest),
     Txn(pb::TxnRequest),
     Compact(pb::CompactionRequest),
+    Alarm(pb::AlarmRequest),
 }
 
 /// The answer to a [`Request`]; its header carries only the revision.
@@ -18,6 +19,7 @@ pub enum Response {
     DeleteRange(pb::DeleteRangeResponse),
     Txn(pb::TxnResponse),
     Compact(pb::CompactionResponse),
+    Alarm(pb::AlarmResponse),
 }
 
 /// The client's fault. Texts and codes are given by the one table in `api`.
@@ -51,6 +53,11 @@ pub enum Error {
     RangeStreamFilters,
     #[error("request is too large")]
     RequestTooLarge,
+    /// The keyspace has reached its quota, or had and the alarm was not lifted yet.
+    #[error("database space exceeded")]
+    NoSpace,
+    #[error("corrupt cluster")]
+    Corrupt,
 }
 
 impl From<mvcc::Error> for Error {

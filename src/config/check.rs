@@ -159,6 +159,7 @@ pub fn config(
         socket_reuse_port: settings.bool("socket-reuse-port"),
         socket_reuse_address: settings.bool("socket-reuse-address"),
         max_txn_ops: usize::try_from(settings.uint("max-txn-ops")).unwrap_or(usize::MAX),
+        quota_bytes: settings.int("quota-backend-bytes"),
         max_request_bytes,
         max_concurrent_streams: u32::try_from(settings.uint("max-concurrent-streams")).unwrap_or(u32::MAX),
         keep_alive: KeepAlive {

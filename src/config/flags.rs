@@ -112,7 +112,7 @@ const MEMBER: &[Flag] = &[
         "quota-backend-bytes",
         Int,
         "0",
-        off("the space quota", &["-1"]),
+        Built,
         "Bytes the store may grow to before it turns read-only; negative means no quota.",
     ),
     f("backend-bbolt-freelist-type", Text, "", NO_BBOLT, "Free list of etcd's database file."),

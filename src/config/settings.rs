@@ -83,6 +83,13 @@ impl Settings {
         }
     }
 
+    pub fn int(&self, name: &str) -> i64 {
+        match self.value(name) {
+            Value::Int(value) => *value,
+            other => unreachable!("--{name} is {other:?}"),
+        }
+    }
+
     pub fn uint(&self, name: &str) -> u64 {
         match self.value(name) {
             Value::Uint(value) => *value,

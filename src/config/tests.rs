@@ -87,7 +87,6 @@ fn refusals_in_etcds_words() {
 fn what_is_not_built_is_refused_unless_it_means_off() {
     for args in [
         &["--cert-file=a"][..],
-        &["--quota-backend-bytes=8589934592"],
         &["--auto-compaction-retention=1h"],
         &["--auth-token=jwt,pub-key=a"],
         &["--corrupt-check-time=1h"],
@@ -100,7 +99,6 @@ fn what_is_not_built_is_refused_unless_it_means_off() {
     }
     config(&[
         "--cert-file=",
-        "--quota-backend-bytes=-1",
         "--auto-compaction-retention=0",
         "--auto-compaction-mode=revision",
         "--auth-token=simple",

@@ -26,7 +26,7 @@ impl Counts {
             (Request::DeleteRange(request), _) => self.delete(request),
             (Request::Txn(request), Response::Txn(response)) => self.txn(request, response),
             (Request::Txn(_), other) => panic!("a txn was answered with {other:?}"),
-            (Request::Compact(_), _) => {}
+            (Request::Compact(_) | Request::Alarm(_), _) => {}
         }
         self.txns += u64::from(self.operations() > before + 1);
     }

@@ -9,7 +9,7 @@ use futures_lite::future::yield_now;
 
 use super::{Error, inbox::Inbox, reply, view::View};
 use crate::{
-    apply::{self, RangeCursor, RangeStream, StateMachine, StreamStep},
+    apply::{self, Alarms, RangeCursor, RangeStream, StateMachine, StreamStep},
     env::Instant,
     limits,
     pb::etcdserverpb as pb,
@@ -128,6 +128,15 @@ impl Shard {
         self.view.leader.get()
     }
 
+    /// Bytes the keyspace occupies, all history included: what the quota is compared with.
+    pub fn size_bytes(&self) -> u64 {
+        self.state.borrow().size_bytes()
+    }
+
+    pub fn alarms(&self) -> Alarms {
+        self.state.borrow().alarms().clone()
+    }
+
     /// The state, for as long as the caller does not wait.
     pub fn with_state<T>(&self, read: impl FnOnce(&StateMachine) -> T) -> T {
         read(&self.state.borrow())
@@ -161,7 +170,7 @@ impl Shard {
             revision: state.revision(),
             compact_revision: state.compact_revision(),
             keys: state.key_count(),
-            size_bytes: state.size_bytes(),
+            size_bytes: self.size_bytes(),
             size_in_use_bytes: state.size_in_use_bytes(),
             pending: self.inbox.pending(),
             members: view.members(),

@@ -2,8 +2,8 @@
 
 use super::{PLAIN, Response, query::Query};
 use crate::{
-    api::{Api, Error, Keyspace},
-    pb::etcdserverpb as pb,
+    api::{Api, Error, Keyspace, v3::maintenance::alarm_name},
+    pb::etcdserverpb::{self as pb, AlarmType},
 };
 
 /// One question about this member.
@@ -61,9 +61,10 @@ impl<K: Keyspace> Api<K> {
             tracing::warn!("status-code" = 405, "/health error");
             return Response::method_not_allowed();
         }
-        // `?exclude=` names alarms to look past: none is ever raised yet.
         let serializable = query.first("serializable") == Some("true");
-        let reason = if !serializable && self.keyspace().leader().0 == 0 {
+        let reason = if let Some(kind) = self.alarm_beyond(query) {
+            Some(format!("ALARM {kind}"))
+        } else if !serializable && self.keyspace().leader().0 == 0 {
             Some("RAFT NO LEADER".to_owned())
         } else {
             let read = self.read_nothing(serializable).await;
@@ -81,6 +82,14 @@ impl<K: Keyspace> Api<K> {
                 Response::error(503, output)
             }
         }
+    }
+
+    /// The first alarm that `?exclude=` does not tell to look past, as far as its name is known.
+    fn alarm_beyond(&self, query: &Query<'_>) -> Option<&'static str> {
+        let alarms = self.keyspace().alarms().list(AlarmType::None as i32);
+        let alarm =
+            alarms.iter().find(|alarm| query.all("exclude").all(|name| name != alarm_name(alarm.alarm)))?;
+        Some(AlarmType::try_from(alarm.alarm).map_or("UNKNOWN", |kind| kind.as_str_name()))
     }
 
     pub(super) async fn run_checks(
@@ -123,7 +132,9 @@ impl<K: Keyspace> Api<K> {
 
     async fn run_check(&self, check: Check) -> Result<(), String> {
         match check {
-            // The alarm for it is never raised yet.
+            Check::DataCorruption if self.keyspace().alarms().is_on(AlarmType::Corrupt) => {
+                Err("alarm activated: CORRUPT".into())
+            }
             Check::DataCorruption => Ok(()),
             Check::SerializableRead => self.read_nothing(true).await.map_err(|error| error.grpc().1.into()),
             Check::LinearizableRead => self.read_nothing(false).await.map_err(|error| error.grpc().1.into()),

@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     api::{Options, fake::Fake},
     metrics::{self, Metrics},
+    pb::etcdserverpb as pb,
     shard,
 };
 
@@ -75,6 +76,31 @@ fn without_a_leader_only_local_checks_pass() {
     assert_eq!(get(&api, "/health"), (503, Some(PLAIN), body));
     assert_eq!(get(&api, "/health?serializable=true").0, 200);
     assert_eq!((api.metrics().health_failures.get(), api.metrics().health_success.get()), (1, 1));
+}
+
+/// Answers of upstream 3.7.1 with the same alarms on.
+#[test]
+fn alarms_are_named_until_excluded() {
+    let fake = Fake::new();
+    let api = api(&fake);
+    let alarm = |alarm| pb::AlarmMember { member_id: 7, alarm };
+    let sick = |reason| (503, Some(PLAIN), format!("{{\"health\":\"false\",\"reason\":\"{reason}\"}}\n"));
+    fake.raise(&[alarm(1)]);
+    assert_eq!(get(&api, "/health"), sick("ALARM NOSPACE"));
+    assert_eq!(get(&api, "/health?exclude=CORRUPT"), sick("ALARM NOSPACE"));
+    assert_eq!(get(&api, "/health?exclude=NOSPACE").0, 200);
+    assert_eq!(get(&api, "/readyz").0, 200, "a full member serves");
+    fake.raise(&[alarm(1), alarm(2), alarm(7)]);
+    assert_eq!(get(&api, "/health?exclude=NOSPACE"), sick("ALARM CORRUPT"));
+    assert_eq!(get(&api, "/health?exclude=NOSPACE&exclude=CORRUPT"), sick("ALARM UNKNOWN"));
+    let body = "[-]data_corruption failed: alarm activated: CORRUPT\n\n".to_owned();
+    assert_eq!(get(&api, "/readyz/data_corruption"), (503, Some(PLAIN), body));
+    assert_eq!(get(&api, "/readyz?exclude=data_corruption").0, 200);
+    assert_eq!(get(&api, "/livez").0, 200);
+    let scrape = |api| get(api, "/metrics").2;
+    assert!(scrape(&api).contains(r#"etcd_debugging_server_alarms{alarm_type="CORRUPT",server_id="7"} 1"#));
+    fake.raise(&[]);
+    assert!(!scrape(&api).contains("etcd_debugging_server_alarms{"));
 }
 
 #[test]

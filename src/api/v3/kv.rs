@@ -6,7 +6,7 @@ use prost::{Message, encoding::encoded_len_varint};
 use crate::{
     api::{Api, Chunks, Error, Keyspace},
     apply::{self, Request, Response, validate},
-    pb::etcdserverpb as pb,
+    pb::etcdserverpb::{self as pb, AlarmType, alarm_request::AlarmAction},
 };
 
 /// The chunks of a range, in key order; the last one carries header, count and more.
@@ -24,6 +24,7 @@ impl<K: Keyspace> Api<K> {
     }
 
     pub async fn put(&self, request: pb::PutRequest) -> Result<pb::PutResponse, Error> {
+        self.check_space(apply::cost::put(&request)).await?;
         validate::put(&request)?;
         self.check_size(request.encoded_len())?;
         match self.keyspace().write(Request::Put(request)).await? {
@@ -51,6 +52,7 @@ impl<K: Keyspace> Api<K> {
     }
 
     pub async fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
+        self.check_space(apply::cost::txn(&request)).await?;
         validate::txn(&request, self.options().max_txn_ops)?;
         let mut response = if validate::is_read_only(&request) {
             let response = self.keyspace().read_txn(request).await?;
@@ -85,6 +87,26 @@ impl<K: Keyspace> Api<K> {
         validate::range_stream(&request)?;
         let begin = Progress::Begin(self.clone(), request);
         Ok(stream::try_unfold(begin, Progress::next))
+    }
+
+    /// Refuses what the quota has no room for, and has all members know that this one is full.
+    async fn check_space(&self, cost: u64) -> Result<(), Error> {
+        let keyspace = self.keyspace();
+        if self.options().quota.admits(keyspace.size_bytes(), cost) {
+            return Ok(());
+        }
+        let member_id = keyspace.member_id().0;
+        if !keyspace.alarms().is_on_for(AlarmType::Nospace, member_id) {
+            let raise = pb::AlarmRequest {
+                action: AlarmAction::Activate as i32,
+                member_id,
+                alarm: AlarmType::Nospace as i32,
+            };
+            if let Err(error) = keyspace.write(Request::Alarm(raise)).await {
+                tracing::warn!(%error, "failed to raise the alarm for the exceeded space quota");
+            }
+        }
+        Err(apply::Error::NoSpace.into())
     }
 
     /// Refuses what etcd could not propose: it measures the request with its envelope.

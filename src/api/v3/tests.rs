@@ -163,3 +163,64 @@ fn only_a_linearizable_member_list_waits_for_the_log() {
         assert_eq!(refusal.expect_err("refused"), Error::NoLeader);
     });
 }
+
+/// The fake occupies 20480 bytes.
+#[test]
+fn a_write_beyond_the_quota_raises_the_alarm_once() {
+    block_on(async {
+        let fake = Fake::new();
+        let api = api(&fake, Options { quota: shard::Quota::new(20_480 + 256 + 3), ..Options::default() });
+        api.put(put("k", 1)).await.expect("just fits");
+        assert_eq!(refused(api.put(put("k", 2)).await), apply::Error::NoSpace);
+        assert!(fake.alarms().is_on_for(pb::AlarmType::Nospace, fake::MEMBER));
+        assert_eq!(fake.written(), 2, "the put that fits and the alarm");
+        // Before it is looked at, as in etcd.
+        assert_eq!(refused(api.put(put("", 3)).await), apply::Error::NoSpace);
+        let request = pb::request_op::Request::RequestPut(put("k", 2));
+        let ops = vec![pb::RequestOp { request: Some(request) }];
+        assert_eq!(
+            refused(api.txn(pb::TxnRequest { failure: ops, ..Default::default() }).await),
+            apply::Error::NoSpace
+        );
+        assert_eq!(fake.written(), 2, "it is on already");
+        api.txn(pb::TxnRequest::default()).await.expect("adds nothing");
+        let delete = pb::DeleteRangeRequest { key: "k".into(), ..Default::default() };
+        api.delete_range(delete).await.expect("adds nothing");
+    });
+}
+
+#[test]
+fn alarms_are_listed_from_the_state_and_changed_through_the_log() {
+    block_on(async {
+        let fake = Fake::new();
+        let api = api(&fake, Options::default());
+        use pb::alarm_request::AlarmAction;
+        let (get, raise) = (AlarmAction::Get as i32, AlarmAction::Activate as i32);
+        let corrupt = pb::AlarmMember { member_id: 5, alarm: pb::AlarmType::Corrupt as i32 };
+        let request = pb::AlarmRequest { action: raise, member_id: 5, alarm: corrupt.alarm };
+        let response = api.alarm(request).await.expect("raised");
+        assert_eq!((response.header, response.alarms), (header(1), vec![corrupt]));
+        let response =
+            api.alarm(pb::AlarmRequest { action: get, ..Default::default() }).await.expect("listed");
+        assert_eq!((response.header, response.alarms), (header(1), vec![corrupt]));
+        assert_eq!((fake.written(), fake.linearized()), (1, 1));
+        let refusal = api.alarm(pb::AlarmRequest { action: 9, ..Default::default() }).await;
+        assert!(matches!(refusal, Err(Error::Unimplemented(_))), "{refusal:?}");
+    });
+}
+
+/// Texts of upstream 3.7.1.
+#[test]
+fn status_lists_alarms_among_its_errors() {
+    block_on(async {
+        let fake = Fake::new();
+        let api = api(&fake, Options::default());
+        let alarm = |member_id, alarm| pb::AlarmMember { member_id, alarm };
+        fake.raise(&[alarm(0, 1), alarm(7, 1), alarm(5, 2), alarm(5, 7)]);
+        let status = api.status(pb::StatusRequest {}).await.expect("status");
+        assert_eq!(
+            status.errors,
+            ["alarm:NOSPACE", "memberID:7 alarm:NOSPACE", "memberID:5 alarm:CORRUPT", "memberID:5 alarm:7"]
+        );
+    });
+}

@@ -83,6 +83,7 @@ impl Model {
                 Response::Compact(pb::CompactionResponse { header: header(self.revision) })
             }
             Request::Txn(txn) => Response::Txn(self.txn(txn)?),
+            Request::Alarm(_) => unreachable!("alarms are no part of the model"),
         };
         if self.events.len() > before {
             self.revision = next;

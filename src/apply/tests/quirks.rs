@@ -5,7 +5,8 @@ use bytes::Bytes;
 use crate::apply::{DecodeError, Error, RangeStream, Request, Response, StateMachine, StreamStep, validate};
 use crate::pb::{
     etcdserverpb::{
-        self as pb,
+        self as pb, AlarmType,
+        alarm_request::AlarmAction,
         compare::{CompareResult, CompareTarget, TargetUnion},
         range_request::{SortOrder, SortTarget},
         request_op::Request as Op,
@@ -332,4 +333,50 @@ fn entries_that_are_no_requests_are_refused() {
     assert_eq!(Request::decode(Bytes::new()), Err(DecodeError::Empty));
     assert_eq!(Request::decode(Bytes::from_static(b"\xff")), Err(DecodeError::UnknownKind(0xff)));
     assert!(matches!(Request::decode(Bytes::from_static(b"\x01\xff")), Err(DecodeError::Malformed(_))));
+}
+
+fn alarm(state: &mut StateMachine, action: AlarmAction, kind: AlarmType) {
+    let request = pb::AlarmRequest { action: action as i32, member_id: 1, alarm: kind as i32 };
+    apply(state, Request::Alarm(request)).unwrap();
+}
+
+/// etcdserver/apply/capped.go.
+#[test]
+fn a_full_keyspace_takes_nothing_that_puts_and_everything_else() {
+    let mut state = with(&[("a", "1"), ("b", "2")]);
+    alarm(&mut state, AlarmAction::Activate, AlarmType::Nospace);
+    let deletes = Op::RequestDeleteRange(delete("a", ""));
+    let puts_if_not = pb::TxnRequest {
+        success: ops([deletes.clone()]),
+        failure: ops([Op::RequestPut(put("c", "3"))]),
+        ..Default::default()
+    };
+    assert_eq!(apply(&mut state, Request::Put(put("c", "3"))), Err(Error::NoSpace));
+    // Whichever branch would be taken.
+    assert_eq!(apply_txn(&mut state, puts_if_not), Err(Error::NoSpace));
+    assert_eq!(state.revision().0, 3);
+    apply_txn(&mut state, txn([deletes])).unwrap();
+    apply(&mut state, Request::DeleteRange(delete("b", ""))).unwrap();
+    apply(&mut state, Request::Compact(pb::CompactionRequest { revision: 5, physical: false })).unwrap();
+    alarm(&mut state, AlarmAction::Deactivate, AlarmType::Nospace);
+    apply(&mut state, Request::Put(put("c", "3"))).unwrap();
+}
+
+/// etcdserver/apply/corrupt.go; ranges do not go through the applier since 3.5.
+#[test]
+fn a_corrupt_cluster_takes_no_write_and_tells_so_before_being_full() {
+    let mut state = with(&[("a", "1")]);
+    alarm(&mut state, AlarmAction::Activate, AlarmType::Nospace);
+    alarm(&mut state, AlarmAction::Activate, AlarmType::Corrupt);
+    for request in [
+        Request::Put(put("a", "2")),
+        Request::DeleteRange(delete("a", "")),
+        Request::Txn(txn([Op::RequestDeleteRange(delete("a", ""))])),
+        Request::Compact(pb::CompactionRequest { revision: 2, physical: false }),
+    ] {
+        assert_eq!(apply(&mut state, request), Err(Error::Corrupt));
+    }
+    assert_eq!(state.range(&range("a", "")).unwrap().count, 1);
+    alarm(&mut state, AlarmAction::Deactivate, AlarmType::Corrupt);
+    assert_eq!(apply(&mut state, Request::Put(put("a", "2"))), Err(Error::NoSpace));
 }
