@@ -1,28 +1,31 @@
-//! Durable writes as the log makes them: io_uring, O_DIRECT and O_DSYNC, into a file full of zeros.
+//! `tuning disk`: which points are measured, and in which order.
+//!
+//! Points that are compared with each other are measured in turns, several rounds of each, so that a
+//! disturbance hits all of them. The progress is drawn between points, never during one.
 
-use std::{
-    alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error},
-    fs::{self, File, OpenOptions},
-    os::{
-        fd::AsRawFd,
-        unix::fs::{FileExt, OpenOptionsExt},
-    },
-    path::PathBuf,
-    ptr::NonNull,
-    time::{Duration, Instant},
-};
+pub mod device;
+pub mod load;
+pub mod processors;
+pub mod ring;
+pub mod scratch;
 
-use anyhow::{Context, ensure};
-use hdrhistogram::Histogram;
+use std::path::PathBuf;
+
 use indicatif::{ProgressBar, ProgressStyle};
-use io_uring::{IoUring, opcode, types::Fd};
 
-use crate::report::{Report, Writes};
-
-/// What the server zero-fills with.
-const FILL_CHUNK_BYTES: usize = 256 * 1024;
-const ALIGN_BYTES: usize = 4096;
-const LATENCY_MAX_NS: u64 = 60_000_000_000;
+use crate::{
+    advice,
+    disk::{
+        device::Device,
+        load::Pattern,
+        processors::Watch,
+        ring::{AtEnd, Durable, Job, Stop},
+        scratch::{Blocks, Pool, Scratch, Target},
+    },
+    error::Error,
+    latency::{self, Latencies},
+    report::{Beside, Load, Report, State, USUAL_BYTES, Way, Writes},
+};
 
 pub struct Options {
     pub dir: PathBuf,
@@ -30,192 +33,296 @@ pub struct Options {
     pub depths: Vec<u32>,
     pub seconds: f64,
     pub file_bytes: u64,
+    pub writes_per_second: u32,
+    pub write_bytes: u32,
+    /// MB per second; without the 0 that is always measured.
+    pub snapshot_rates: Vec<u32>,
 }
 
-pub fn measure(options: &Options) -> anyhow::Result<Report> {
-    let scratch = Scratch::create(options)?;
-    let unit = direct_unit(&scratch.file)?;
-    let refused = |bytes: &u32| unit.is_some_and(|unit| !bytes.is_multiple_of(unit));
-    let sizes: Vec<u32> = options.sizes.iter().copied().filter(|bytes| !refused(bytes)).collect();
+const ROUNDS_MIN: u32 = 3;
+const ROUND_SECONDS_MAX: f64 = 1.0;
+/// The pattern of log and checkpoint takes this many times the seconds of a point.
+const LOAD_TIMES: f64 = 2.0;
+const WAY_DEPTHS: [u32; 2] = [1, 4];
+const CHECKPOINT_BYTES_MIN: u64 = 16 * 1024 * 1024;
+/// Beyond, a checkpoint starts over in its file.
+const CHECKPOINT_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
+/// Files that are filled, reserved or extended: recycled, zero-filled, reserved, extending.
+const FILES: u64 = 4;
+const MIB: u64 = 1024 * 1024;
+/// What filling is assumed to take, for the estimate at the beginning.
+const FILL_MS_PER_MIB: u64 = 3;
 
-    let cases = sizes.len() * options.depths.len();
-    let total = (cases as f64 * options.seconds * 1000.0) as u64;
-    let bar = ProgressBar::new(total).with_style(
-        ProgressStyle::with_template("{msg:30} [{bar:40}] {percent}% {eta}").context("progress bar")?,
-    );
-    bar.set_message("filling the file with zeros");
-    let fill_mib_per_s = scratch.fill(options.file_bytes)?;
-    let mut writes = Vec::with_capacity(cases);
-    for &bytes in &sizes {
-        for &depth in &options.depths {
-            bar.set_message(format!("{bytes} B, {depth} in flight"));
-            writes.push(scratch.run(bytes, depth, options, &bar)?);
+/// A point of the grid, of the ways, or of the file states, with the rounds so far.
+struct Point {
+    name: String,
+    job: Job,
+    target: usize,
+    rounds: Vec<Latencies>,
+    per_second: Vec<f64>,
+    cpu_us: f64,
+}
+
+impl Point {
+    fn new(name: &str, job: Job, target: usize) -> Self {
+        Self { name: name.into(), job, target, rounds: Vec::new(), per_second: Vec::new(), cpu_us: 0.0 }
+    }
+
+    fn writes(&self) -> Writes {
+        let latency = latency::percentiles(&self.rounds);
+        Writes {
+            bytes: self.job.bytes,
+            in_flight: self.job.depth,
+            per_second: latency::median(self.per_second.clone()),
+            latency,
+            cpu_us_per_write: self.cpu_us / latency.count.max(1) as f64,
         }
     }
-    bar.finish_and_clear();
+}
+
+struct Bench<'a> {
+    options: &'a Options,
+    rounds: u32,
+    pool: Pool,
+    stop: &'a Stop,
+    bar: ProgressBar,
+}
+
+pub fn measure(options: &Options, stop: &Stop) -> Result<Report, Error> {
+    let mut device = device::look(&options.dir)?;
+    let checkpoint_bytes = checkpoint_bytes(options);
+    enough_space(&device, FILES * options.file_bytes + checkpoint_bytes)?;
+    let rounds = ROUNDS_MIN.max((options.seconds / ROUND_SECONDS_MAX).ceil() as u32);
+    let pool = Pool::leak();
+    let bench = Bench { options, rounds, pool, stop, bar: bar(options)? };
+    let scratch = Scratch::create(&device, pool, stop)?;
+    // Before the files are filled, so that a machine without it is refused at once.
+    drop(ring::open(2)?);
+
+    bench.begin("filling the files");
+    let (recycled, _) = scratch.file("recycled", Blocks::Recycled, options.file_bytes)?;
+    bench.filled();
+    let (zeroed, fill_mib_per_s) = scratch.file("zeroed", Blocks::Zeroed, options.file_bytes)?;
+    bench.filled();
+    (device.direct_align_bytes, device.smallest_write_bytes) = scratch.probe(&recycled)?;
+    let (reserved, _) = scratch.file("reserved", Blocks::Reserved, options.file_bytes)?;
+    let (mut checkpoint, _) = scratch.file("checkpoint", Blocks::Reserved, checkpoint_bytes)?;
+    let (extending, _) = scratch.file("extending", Blocks::None, options.file_bytes)?;
+    let without_dsync = scratch.without_dsync(&recycled)?;
+    let mut targets = [recycled, without_dsync, zeroed, reserved, extending];
+
+    let least = device.smallest_write_bytes;
+    let sizes: Vec<u32> = options.sizes.iter().copied().filter(|bytes| bytes.is_multiple_of(least)).collect();
+    let watch = Watch::start()?;
+    let writes = bench.grid(&sizes, &mut targets)?;
+    let usual = USUAL_BYTES.max(least);
+    let ways = bench.ways(usual, &mut targets)?;
+    let states = bench.states(usual, &mut targets)?;
+    let load = bench.load(usual, &mut targets[0], &mut checkpoint)?;
+    let processors_busy_elsewhere = watch.others()?;
+    bench.bar.finish_and_clear();
+    let advice = advice::advise(&device, &writes, &load);
     Ok(Report {
-        dir: fs::canonicalize(&options.dir)?.display().to_string(),
-        kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().into(),
-        direct_unit_bytes: unit,
+        device,
+        seconds_per_point: options.seconds,
+        rounds,
+        file_bytes: options.file_bytes,
         fill_mib_per_s,
+        processors_busy_elsewhere,
         writes,
+        ways,
+        states,
+        load,
+        advice,
     })
 }
 
-/// A file that is removed when the measurement ends, however it ends.
-struct Scratch {
-    file: File,
-    path: PathBuf,
+/// As much as all rates write in their time, so that every step of a checkpoint goes into new blocks.
+fn checkpoint_bytes(options: &Options) -> u64 {
+    let mbps: u32 = options.snapshot_rates.iter().sum();
+    let bytes = f64::from(mbps) * 1e6 * options.seconds * LOAD_TIMES * 1.1;
+    (bytes as u64).clamp(CHECKPOINT_BYTES_MIN, CHECKPOINT_BYTES_MAX).next_multiple_of(MIB)
 }
 
-impl Scratch {
-    fn create(options: &Options) -> anyhow::Result<Self> {
-        let path = options.dir.join(format!("pinion-tuning-{}.tmp", std::process::id()));
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .custom_flags(libc::O_DIRECT | libc::O_DSYNC)
-            .open(&path)
-            .with_context(|| format!("{}: no direct I/O here, or not writable", path.display()))?;
-        Ok(Self { file, path })
+fn enough_space(device: &Device, needed: u64) -> Result<(), Error> {
+    let free = device::free_bytes(&device.dir)?;
+    if free >= needed {
+        return Ok(());
+    }
+    Err(Error::NoSpace { dir: device.dir.clone(), needed_mib: needed.div_ceil(MIB), free_mib: free / MIB })
+}
+
+fn estimate_ms(options: &Options) -> u64 {
+    let points = options.sizes.len() * options.depths.len() + WAY_DEPTHS.len() * 2 + FILES as usize;
+    let loads = (options.snapshot_rates.len() + 1) as f64 * LOAD_TIMES;
+    let seconds = (points as f64 + loads) * options.seconds;
+    (seconds * 1e3) as u64 + 2 * options.file_bytes / MIB * FILL_MS_PER_MIB
+}
+
+fn bar(options: &Options) -> Result<ProgressBar, Error> {
+    let style = ProgressStyle::with_template("{msg:34} [{bar:40}] {percent:>3}%  {eta} left")
+        .map_err(|error| Error::io("progress bar")(std::io::Error::other(error)))?;
+    Ok(ProgressBar::new(estimate_ms(options)).with_style(style))
+}
+
+impl Bench<'_> {
+    fn begin(&self, what: &str) {
+        self.bar.set_message(what.to_string());
+        self.bar.tick();
     }
 
-    /// Writes the zeros; MiB per second.
-    fn fill(&self, file_bytes: u64) -> anyhow::Result<f64> {
-        // SAFETY: the descriptor is open; the call takes no pointers.
-        let reserved = unsafe { libc::fallocate(self.file.as_raw_fd(), 0, 0, file_bytes as i64) };
-        if reserved != 0 {
-            let error = std::io::Error::last_os_error();
-            ensure!(error.raw_os_error() == Some(libc::EOPNOTSUPP), "reserve space: {error}");
-        }
-        let zeros = Memory::zeroed(FILL_CHUNK_BYTES);
-        let started = Instant::now();
-        for offset in (0..file_bytes).step_by(FILL_CHUNK_BYTES) {
-            self.file.write_all_at(zeros.bytes(), offset).context("fill the file with zeros")?;
-        }
-        Ok(file_bytes as f64 / (1024.0 * 1024.0) / started.elapsed().as_secs_f64())
+    fn filled(&self) {
+        self.bar.inc(self.options.file_bytes / MIB * FILL_MS_PER_MIB);
     }
 
-    /// Writes one after another through the file, `depth` at a time, and starts over at its end.
-    fn run(&self, bytes: u32, depth: u32, options: &Options, bar: &ProgressBar) -> anyhow::Result<Writes> {
-        let mut ring = IoUring::new(depth.next_power_of_two()).context("io_uring")?;
-        // Leaked: a run that ends with an error may leave the kernel reading them.
-        let buffers: &'static [Memory] =
-            Vec::leak((0..depth).map(|_| Memory::zeroed(bytes as usize)).collect());
-        let mut started = vec![Instant::now(); depth as usize];
-        let mut latencies = Histogram::<u64>::new_with_max(LATENCY_MAX_NS, 3)?;
-        let mut offset = 0;
-        let mut in_flight = 0;
-        let mut free: Vec<usize> = (0..depth as usize).collect();
-        let length = Duration::from_secs_f64(options.seconds);
-        let cpu = cpu_us()?;
-        let begin = Instant::now();
-        let base = bar.position();
-        loop {
-            let over = begin.elapsed() >= length;
-            while !over && let Some(slot) = free.pop() {
-                let buffer = &buffers[slot];
-                let write = opcode::Write::new(Fd(self.file.as_raw_fd()), buffer.start.as_ptr(), bytes)
-                    .offset(offset)
-                    .build()
-                    .user_data(slot as u64);
-                offset = (offset + u64::from(bytes)) % (options.file_bytes - u64::from(bytes) + 1);
-                offset -= offset % u64::from(bytes);
-                started[slot] = Instant::now();
-                // SAFETY: the buffer lives as long as the process, and nothing ever writes to it.
-                unsafe { ring.submission().push(&write) }.context("the ring has a place per slot")?;
-                in_flight += 1;
-            }
-            if in_flight == 0 {
-                break;
-            }
-            ring.submit_and_wait(1).context("wait for a write")?;
-            let now = Instant::now();
-            for completion in ring.completion() {
-                let slot = completion.user_data() as usize;
-                in_flight -= 1;
-                free.push(slot);
-                let result = completion.result();
-                ensure!(result == bytes as i32, "a write of {bytes} bytes returned {result}");
-                latencies.record((now - started[slot]).as_nanos() as u64)?;
-            }
-            bar.set_position(base + begin.elapsed().min(length).as_millis() as u64);
-        }
-        let count = latencies.len();
-        let us = |nanos: u64| nanos as f64 / 1000.0;
-        Ok(Writes {
+    fn job(&self, bytes: u32, depth: u32) -> Job {
+        Job {
             bytes,
-            in_flight: depth,
-            count,
-            per_second: count as f64 / begin.elapsed().as_secs_f64(),
-            p50_us: us(latencies.value_at_quantile(0.5)),
-            p99_us: us(latencies.value_at_quantile(0.99)),
-            p999_us: us(latencies.value_at_quantile(0.999)),
-            max_us: us(latencies.max()),
-            cpu_us_per_write: (cpu_us()? - cpu) as f64 / count as f64,
+            depth,
+            durable: Durable::Dsync,
+            at_end: AtEnd::StartOver,
+            seconds: self.options.seconds / f64::from(self.rounds),
+            zeros: false,
+        }
+    }
+
+    fn in_turns(&self, points: &mut [Point], targets: &mut [Target]) -> Result<(), Error> {
+        for _ in 0..self.rounds {
+            for point in &mut *points {
+                self.begin(&point.name);
+                let sample = ring::run(&point.job, &mut targets[point.target], self.pool, self.stop)?;
+                if sample.latencies.count() > 0 {
+                    point.per_second.push(sample.latencies.count() as f64 / sample.seconds);
+                }
+                point.cpu_us += sample.cpu_us;
+                point.rounds.push(sample.latencies);
+                self.bar.inc((point.job.seconds * 1e3) as u64);
+            }
+        }
+        Ok(())
+    }
+
+    fn grid(&self, sizes: &[u32], targets: &mut [Target]) -> Result<Vec<Writes>, Error> {
+        let depths = &self.options.depths;
+        let cells = sizes.iter().flat_map(|&bytes| depths.iter().map(move |&depth| (bytes, depth)));
+        let point =
+            |(bytes, depth)| Point::new(&format!("{bytes} B, {depth} in flight"), self.job(bytes, depth), 0);
+        let mut points: Vec<Point> = cells.map(point).collect();
+        self.in_turns(&mut points, targets)?;
+        Ok(points.iter().map(Point::writes).collect())
+    }
+
+    fn ways(&self, bytes: u32, targets: &mut [Target]) -> Result<Vec<Way>, Error> {
+        let names = ["O_DSYNC", "write + fdatasync"];
+        let mut points = Vec::new();
+        for depth in WAY_DEPTHS {
+            let job = self.job(bytes, depth);
+            points.push(Point::new(names[0], job, 0));
+            points.push(Point::new(names[1], Job { durable: Durable::Fdatasync, ..job }, 1));
+        }
+        self.in_turns(&mut points, targets)?;
+        let named = points.iter().zip(names.iter().cycle());
+        Ok(named.map(|(point, way)| Way { way, writes: point.writes() }).collect())
+    }
+
+    fn states(&self, bytes: u32, targets: &mut [Target]) -> Result<Vec<State>, Error> {
+        let names = ["recycled", "zero-filled", "reserved only", "extending"];
+        // What is written once is not as it was: no second time round in the last three.
+        let once = Job { at_end: AtEnd::Stop, ..self.job(bytes, 1) };
+        let jobs = [(self.job(bytes, 1), 0), (once, 2), (once, 3), (once, 4)];
+        let points = names.iter().zip(jobs).map(|(name, (job, target))| Point::new(name, job, target));
+        let mut points: Vec<Point> = points.collect();
+        self.in_turns(&mut points, targets)?;
+        Ok(points.iter().zip(names).map(|(point, state)| State { state, writes: point.writes() }).collect())
+    }
+
+    fn load(&self, unit: u32, log: &mut Target, checkpoint: &mut Target) -> Result<Load, Error> {
+        let options = self.options;
+        let rates: Vec<u32> = [0].into_iter().chain(options.snapshot_rates.iter().copied()).collect();
+        let mut rounds: Vec<Vec<load::Sample>> = rates.iter().map(|_| Vec::new()).collect();
+        log.position = 0;
+        for _ in 0..self.rounds {
+            for (&rate, samples) in rates.iter().zip(&mut rounds) {
+                self.begin(&format!("a checkpoint of {rate} MB/s"));
+                let seconds = options.seconds * LOAD_TIMES / f64::from(self.rounds);
+                let pattern = Pattern {
+                    writes_per_second: options.writes_per_second,
+                    write_bytes: options.write_bytes,
+                    unit,
+                    checkpoint_mbps: rate,
+                    seconds,
+                };
+                samples.push(load::run(&pattern, log, checkpoint, self.pool, self.stop)?);
+                self.bar.inc((seconds * 1e3) as u64);
+            }
+        }
+        let beside = rates.iter().zip(rounds).map(|(&rate, samples)| beside(rate, samples)).collect();
+        Ok(Load {
+            writes_per_second: options.writes_per_second,
+            write_bytes: options.write_bytes,
+            unit_bytes: unit,
+            beside,
         })
     }
 }
 
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.path) {
-            eprintln!("{} is left behind: {error}", self.path.display());
+fn beside(mbps: u32, samples: Vec<load::Sample>) -> Beside {
+    let seconds: f64 = samples.iter().map(|s| s.seconds).sum();
+    let sum = |of: fn(&load::Sample) -> u64| samples.iter().map(of).sum::<u64>() as f64;
+    let batches = sum(|s| s.log.count());
+    let percentiles = |of: fn(&load::Sample) -> &Latencies| {
+        latency::percentiles(&samples.iter().map(|s| of(s).clone()).collect::<Vec<_>>())
+    };
+    Beside {
+        mbps,
+        mbps_reached: sum(|s| s.step_bytes) / seconds / 1e6,
+        log: percentiles(|s| &s.log),
+        step: percentiles(|s| &s.steps),
+        wait: percentiles(|s| &s.waits),
+        writes_per_second_reached: sum(|s| s.writes) / seconds,
+        writes_per_batch: sum(|s| s.writes) / batches.max(1.0),
+        log_bytes_per_second: sum(|s| s.log_bytes) / seconds,
+        behind: samples.iter().map(|s| s.behind).max().unwrap_or(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(snapshot_rates: Vec<u32>, seconds: f64) -> Options {
+        Options {
+            dir: PathBuf::new(),
+            sizes: vec![512, 4096],
+            depths: vec![1, 4, 16],
+            seconds,
+            file_bytes: 64 * MIB,
+            writes_per_second: 10_000,
+            write_bytes: 512,
+            snapshot_rates,
         }
     }
-}
 
-/// What statx says direct offsets and lengths must be multiples of.
-fn direct_unit(file: &File) -> anyhow::Result<Option<u32>> {
-    // SAFETY: an all-zero statx is a valid value of that plain struct.
-    let mut stat: libc::statx = unsafe { std::mem::zeroed() };
-    // SAFETY: the descriptor is open, the path is an empty C string, and `stat` lives through the call.
-    let result = unsafe {
-        libc::statx(file.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, libc::STATX_DIOALIGN, &mut stat)
-    };
-    ensure!(result == 0, "statx: {}", std::io::Error::last_os_error());
-    let said = stat.stx_mask & libc::STATX_DIOALIGN != 0 && stat.stx_dio_offset_align > 0;
-    Ok(said.then_some(stat.stx_dio_offset_align))
-}
-
-/// User and system time of this process so far.
-fn cpu_us() -> anyhow::Result<i64> {
-    // SAFETY: an all-zero rusage is a valid value of that plain struct.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: `usage` lives through the call.
-    let result = unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut usage) };
-    ensure!(result == 0, "getrusage: {}", std::io::Error::last_os_error());
-    let micros = |time: libc::timeval| time.tv_sec * 1_000_000 + time.tv_usec;
-    Ok(micros(usage.ru_utime) + micros(usage.ru_stime))
-}
-
-/// Aligned zeros.
-struct Memory {
-    start: NonNull<u8>,
-    layout: Layout,
-}
-
-impl Memory {
-    fn zeroed(bytes: usize) -> Self {
-        assert!(bytes > 0);
-        let layout = Layout::from_size_align(bytes, ALIGN_BYTES).expect("sizes are bounded");
-        // SAFETY: the layout is not empty.
-        let start = unsafe { alloc_zeroed(layout) };
-        let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
-        Self { start, layout }
+    #[test]
+    fn a_checkpoint_has_room_for_all_its_rates() {
+        assert_eq!(checkpoint_bytes(&options(vec![], 1.0)), CHECKPOINT_BYTES_MIN);
+        let bytes = checkpoint_bytes(&options(vec![10, 90], 1.0));
+        assert!((220_000_000..222_000_000).contains(&bytes) && bytes.is_multiple_of(MIB), "{bytes}");
+        assert_eq!(checkpoint_bytes(&options(vec![4096], 600.0)), CHECKPOINT_BYTES_MAX);
     }
 
-    fn bytes(&self) -> &[u8] {
-        // SAFETY: `start` is this many initialised bytes, owned by self and never written.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.layout.size()) }
+    #[test]
+    fn the_estimate_counts_every_point() {
+        // 6 of the grid, 4 ways, 4 states, 3 loads of twice the time.
+        let points = estimate_ms(&options(vec![8, 32], 1.0)) - estimate_ms(&options(vec![8, 32], 0.0));
+        assert_eq!(points, 20_000);
     }
-}
 
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // SAFETY: allocated with this layout and not freed before.
-        unsafe { dealloc(self.start.as_ptr(), self.layout) }
+    #[test]
+    fn too_little_space_is_refused_before_anything_is_written() {
+        let device = Device { dir: env!("CARGO_MANIFEST_DIR").into(), ..Device::default() };
+        assert!(enough_space(&device, 1).is_ok());
+        let error = enough_space(&device, u64::MAX).expect_err("no disk is that large").to_string();
+        assert!(error.contains("17592186044416 MiB") && error.contains("--file-mib"), "{error}");
     }
 }
