@@ -5,6 +5,6 @@ const FILES: [&str; 3] = ["etcdserverpb/rpc.proto", "v3lockpb/v3lock.proto", "v3
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(FILES, ["proto"])?;
-    tonic_prost_build::configure().build_client(false).bytes(".").compile_fds(descriptors)?;
+    prost_build::Config::new().bytes(["."]).compile_fds(descriptors)?;
     Ok(())
 }

@@ -21,7 +21,7 @@
 //! | bbolt   | the container of etcd's backup files: written in one pass, read in place   |                                           |
 //! | backup  | etcd's backup files over it: facts, versions, hashes, restore         | bbolt, pb, types                          |
 //! | metrics | etcd's metric names and our stage histograms                        |                                           |
-//! | wal     | segment and record format, group commit, recovery, cutting the front | env, limits, types                        |
+//! | wal     | segment and record format, group commit, recovery                   | env, limits, types                        |
 //! | data_dir | the data directory: lock, version, a folder per shard              | env, types, wal                           |
 //! | mvcc    | key index, revisions, compaction                                    | types                                     |
 //! | apply   | validation and deterministic evaluation of requests                 | mvcc, pb, types                           |

@@ -36,8 +36,6 @@ pub const RANGE_SLICE_KEYS: usize = 512;
 pub const WAL_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// Smallest segment whose largest batch still takes an entry of [`ENTRY_BYTES_MAX`].
 pub const WAL_SEGMENT_BYTES_MIN: u64 = 16 * 1024 * 1024;
-/// Segments kept for the log to go on in once it needs them; more are removed.
-pub const WAL_SPARE_SEGMENTS: usize = 2;
 /// Bytes a keyspace may occupy unless `--quota-backend-bytes` says otherwise (etcd's default).
 pub const QUOTA_BYTES: i64 = 2 * 1024 * 1024 * 1024;
 /// A larger quota is taken with a warning (etcd's `MaxQuotaBytes`).
@@ -62,3 +60,20 @@ pub const SEND_MESSAGE_BYTES_MAX: usize = i32::MAX as usize;
 /// How long runnable tasks may keep a core from noticing finished I/O; a durable write waits no longer
 /// to be acknowledged.
 pub const TURN_MAX: Duration = Duration::from_millis(5);
+/// Streams a client may have open on one connection, whatever a larger `--max-concurrent-streams` says.
+pub const CONNECTION_STREAMS_MAX: u32 = 65_536;
+/// Bytes gathered for one send.
+pub const CONNECTION_SEND_BYTES: usize = 64 * 1024;
+/// Bytes of answers that a client has not taken yet; with more, no further request of its connection is
+/// started. What is under way by then may add to it.
+pub const CONNECTION_UNSENT_BYTES: usize = 64 * 1024 * 1024;
+/// Requests held back that way; one more is refused.
+pub const CONNECTION_HELD_MAX: usize = 1_024;
+/// Bytes of one piece of an answer.
+pub const DATA_QUEUED_BYTES_MAX: usize = 1024 * 1024 * 1024;
+/// Bytes read from one connection before others have their turn.
+pub const TURN_READ_BYTES: usize = 256 * 1024;
+/// Requests of one connection started before those have had a chance to be answered.
+pub const ROUND_CALLS_MAX: usize = 64;
+/// Rounds of answers and new requests on one connection before others have their turn.
+pub const TURN_ROUNDS_MAX: usize = 16;

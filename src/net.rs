@@ -5,21 +5,23 @@
 //! them. Everything here is single-core; no request changes core and no lock is taken.
 //!
 //! What makes it fast, and must survive changes:
-//! - A task is only scheduled when it is spawned, never run inside its spawner. All requests that one
-//!   read brought are handed to the shard before any is answered, and all answers of one turn of the
-//!   loop leave in one send per connection.
-//! - Writes are not vectored: h2 would flush each larger DATA frame on its own.
+//! - A connection is one task, its calls are futures within it. All requests that one read brought are
+//!   handed to the shard before any is answered, and all answers of one turn of the loop leave in one
+//!   send per connection.
+//! - A call costs one allocation for its future; its message is decoded from the bytes that were read,
+//!   its answer encoded once.
 //! - Nagle's algorithm is off.
 //!
-//! hyper and tonic are known to this module only. Another HTTP/2 engine replaces `connection` and the
-//! adapters in `grpc`; the handlers stay.
+//! `http2` drives h2's server side, `http1` hyper's; only they and `grpc` know HTTP types. Another
+//! HTTP/2 engine replaces `http2`; the handlers stay.
 
 mod connection;
 mod connections;
 mod grpc;
 mod http;
+mod http1;
+mod http2;
 mod listener;
-mod runtime;
 mod socket;
 #[cfg(test)]
 mod tests;

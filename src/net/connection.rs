@@ -1,40 +1,23 @@
-//! One connection: hyper's state machine on our socket, and the way of a request to its handler.
+//! One connection: which HTTP version it speaks, and who serves it.
 
-use std::{
-    convert::Infallible,
-    future::{Future, poll_fn},
-    pin::{Pin, pin},
-    rc::Rc,
-    task::Poll,
-    time::Duration,
-};
+use std::{future::poll_fn, rc::Rc, task::Poll};
 
 use glommio::{TaskQueueHandle, net::TcpStream};
-use hyper::{Request, Response, body::Incoming, header::CONTENT_TYPE};
-use hyper_util::server::conn::auto;
-use tonic::body::Body;
 
 use super::{
     NetConfig,
     connections::{Phase, Place},
     grpc::Grpc,
-    http,
+    http1, http2,
     listener::Offer,
-    runtime::{Tasks, Timers},
-    socket::Socket,
+    socket::{Socket, Version},
 };
-use crate::{
-    api::{Api, Keyspace},
-    limits,
-};
-
-/// A client that has begun an HTTP/1 request must finish its head within this time.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+use crate::api::{Api, Keyspace};
 
 /// Where requests of all connections of a core go.
 pub(super) struct Routes<K> {
-    api: Api<K>,
-    grpc: Grpc<K>,
+    pub(super) api: Api<K>,
+    pub(super) grpc: Grpc<K>,
 }
 
 impl<K: Keyspace> Routes<K> {
@@ -43,36 +26,27 @@ impl<K: Keyspace> Routes<K> {
     }
 }
 
+/// Why a connection ended early. Clients come and go as they like.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Socket(#[from] std::io::Error),
+    #[error(transparent)]
+    Http1(#[from] hyper::Error),
+    #[error(transparent)]
+    Http2(#[from] http2::Error),
+}
+
 /// Serves connections with one set of protocol settings.
 pub(super) struct Server<K> {
-    settings: auto::Builder<Tasks>,
+    settings: http2::Settings,
     routes: Rc<Routes<K>>,
     queue: TaskQueueHandle,
 }
 
 impl<K: Keyspace> Server<K> {
     pub(super) fn new(config: &NetConfig, routes: Rc<Routes<K>>, queue: TaskQueueHandle) -> Self {
-        let mut settings = auto::Builder::new(Tasks(queue));
-        settings.http1().timer(Timers).header_read_timeout(HEAD_TIMEOUT);
-        settings
-            .http2()
-            .timer(Timers)
-            .max_concurrent_streams(config.max_concurrent_streams)
-            .initial_stream_window_size(limits::STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(limits::CONNECTION_WINDOW_BYTES)
-            .max_send_buf_size(limits::STREAM_SEND_BYTES)
-            .max_header_list_size(limits::HEADER_LIST_BYTES)
-            // Clients cancel in bursts, for instance when many deadlines pass at once.
-            .max_pending_accept_reset_streams(limits::RESET_STREAMS_MAX)
-            .max_local_error_reset_streams(limits::RESET_STREAMS_MAX)
-            .auto_date_header(false);
-        if !config.keepalive_interval.is_zero() && !config.keepalive_timeout.is_zero() {
-            settings
-                .http2()
-                .keep_alive_interval(config.keepalive_interval)
-                .keep_alive_timeout(config.keepalive_timeout);
-        }
-        Self { settings, routes, queue }
+        Self { settings: http2::Settings::new(config), routes, queue }
     }
 
     pub(super) fn queue(&self) -> TaskQueueHandle {
@@ -81,54 +55,27 @@ impl<K: Keyspace> Server<K> {
 
     /// Serves one connection to its end.
     pub(super) async fn serve(self: Rc<Self>, stream: TcpStream, offer: Offer, place: Place) {
-        let front = Front { routes: self.routes.clone(), offer };
-        let mut connection = pin!(self.settings.serve_connection(Socket(stream), front));
-        let mut draining = false;
-        let result = poll_fn(|context| {
-            match place.poll_phase(context) {
-                Phase::Serving => {}
-                Phase::Draining if draining => {}
-                Phase::Draining => {
-                    draining = true;
-                    connection.as_mut().graceful_shutdown();
-                }
-                Phase::Closing => return Poll::Ready(Ok(())),
-            }
-            connection.as_mut().poll(context)
-        })
-        .await;
-        if let Err(error) = result {
-            // Clients come and go as they like.
+        if let Err(error) = self.converse(Socket::new(stream), offer, &place).await {
             tracing::debug!(error = %error, "connection ended");
         }
     }
-}
 
-/// What hyper calls for each request of a connection.
-struct Front<K> {
-    routes: Rc<Routes<K>>,
-    offer: Offer,
-}
-
-impl<K: Keyspace> hyper::service::Service<Request<Incoming>> for Front<K> {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>>>>;
-
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        if self.offer.grpc && is_grpc(&request) {
-            return self.routes.grpc.call(request);
+    async fn converse(&self, mut socket: Socket, offer: Offer, place: &Place) -> Result<(), Error> {
+        let version = poll_fn(|context| match place.poll_phase(context) {
+            Phase::Serving => socket.poll_version(context),
+            Phase::Draining | Phase::Closing => Poll::Ready(Ok(None)),
+        });
+        match version.await? {
+            None => {}
+            Some(Version::Http1) => {
+                // Boxed, as the other: most of a connection's life is one of the two.
+                let api = self.routes.api.clone();
+                Box::pin(http1::serve(api, offer.http, socket, place)).await?;
+            }
+            Some(Version::Http2) => {
+                Box::pin(http2::serve(&self.settings, &self.routes, offer, socket, place)).await?;
+            }
         }
-        let api = self.routes.api.clone();
-        let surface = self.offer.http;
-        Box::pin(async move { Ok(http::serve(api, surface, request).await) })
+        Ok(())
     }
-}
-
-/// `application/grpc`, alone or with a subtype or parameters after it.
-fn is_grpc<B>(request: &Request<B>) -> bool {
-    let content_type = request.headers().get(CONTENT_TYPE);
-    let rest =
-        content_type.and_then(|content_type| content_type.as_bytes().strip_prefix(b"application/grpc"));
-    matches!(rest, Some([] | [b'+' | b';', ..]))
 }

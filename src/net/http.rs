@@ -1,37 +1,29 @@
-//! Plain HTTP requests on their way to [`Api::http`] and back.
+//! Plain HTTP requests on their way to [`Api::http`] and back, whichever HTTP version carries them.
 
 use bytes::Bytes;
-use http_body_util::Full;
-use hyper::{
-    Request, Response, StatusCode,
-    header::{HeaderName, HeaderValue},
-};
-use tonic::body::Body;
+use http::{HeaderName, HeaderValue, Response, StatusCode, request::Parts};
 
 use crate::api::{
     Api, Keyspace,
-    http::{self, Surface},
+    http::{self as plain, Surface},
 };
 
 /// Answers from the plain endpoints; a listener without them knows no path.
-pub(super) async fn serve<K: Keyspace, B>(
-    api: Api<K>,
+pub(super) async fn serve<K: Keyspace>(
+    api: &Api<K>,
     surface: Option<Surface>,
-    request: Request<B>,
-) -> Response<Body> {
+    head: &Parts,
+) -> Response<Bytes> {
     let Some(surface) = surface else {
-        return respond(http::Response::not_found());
+        return respond(plain::Response::not_found());
     };
-    let plain = http::Request {
-        method: request.method().as_str(),
-        path: request.uri().path(),
-        query: request.uri().query(),
-    };
-    respond(api.http(surface, plain).await)
+    let request =
+        plain::Request { method: head.method.as_str(), path: head.uri.path(), query: head.uri.query() };
+    respond(api.http(surface, request).await)
 }
 
-fn respond(plain: http::Response) -> Response<Body> {
-    let mut response = Response::new(Body::new(Full::new(Bytes::from(plain.body))));
+fn respond(plain: plain::Response) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(plain.body));
     *response.status_mut() = StatusCode::from_u16(plain.status).expect("handlers answer with known codes");
     for (name, value) in plain.headers {
         response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));

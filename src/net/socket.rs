@@ -1,4 +1,4 @@
-//! A glommio TCP stream as hyper reads and writes it.
+//! A client's TCP stream, and what was read of it to find out which protocol it speaks.
 
 use std::{
     io,
@@ -8,49 +8,75 @@ use std::{
 
 use futures_lite::{AsyncRead, AsyncWrite};
 use glommio::net::TcpStream;
-use hyper::rt::{Read, ReadBufCursor, Write};
 
-pub(super) struct Socket(pub(super) TcpStream);
+/// What a client that knows HTTP/2 begins with (RFC 9113, 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-impl Read for Socket {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        mut cursor: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        // SAFETY: nothing is uninitialised by this, only `recv` writes into the memory and nobody reads
-        // what it has not written.
-        let buffer = unsafe {
-            let unfilled = cursor.as_mut();
-            std::slice::from_raw_parts_mut(unfilled.as_mut_ptr().cast::<u8>(), unfilled.len())
-        };
-        let read = ready!(Pin::new(&mut self.0).poll_read(context, buffer))?;
-        assert!(read <= buffer.len(), "received more than there was room for");
-        // SAFETY: `recv` has written this many bytes.
-        unsafe { cursor.advance(read) };
-        Poll::Ready(Ok(()))
-    }
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Version {
+    Http1,
+    Http2,
 }
 
-impl Write for Socket {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
+pub(super) struct Socket {
+    stream: TcpStream,
+    /// Read ahead: at most a preface.
+    ahead: [u8; PREFACE.len()],
+    ahead_len: usize,
+    /// How much of it was handed on.
+    taken: usize,
+}
+
+impl Socket {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self { stream, ahead: [0; PREFACE.len()], ahead_len: 0, taken: 0 }
+    }
+
+    /// Reads until it is clear what the client speaks, which may be after its first byte. `None` if it
+    /// hung up without a word.
+    pub(super) fn poll_version(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Version>>> {
+        loop {
+            let ahead = &self.ahead[..self.ahead_len];
+            if !PREFACE.starts_with(ahead) {
+                return Poll::Ready(Ok(Some(Version::Http1)));
+            }
+            if ahead.len() == PREFACE.len() {
+                return Poll::Ready(Ok(Some(Version::Http2)));
+            }
+            let rest = &mut self.ahead[self.ahead_len..];
+            match ready!(Pin::new(&mut self.stream).poll_read(context, rest))? {
+                0 if self.ahead_len == 0 => return Poll::Ready(Ok(None)),
+                // Whoever reads on sees the end, too.
+                0 => return Poll::Ready(Ok(Some(Version::Http1))),
+                read => self.ahead_len += read,
+            }
+        }
+    }
+
+    /// `buffer` may be uninitialised memory: it is written to and not read.
+    pub(super) fn poll_read(
+        &mut self,
         context: &mut Context<'_>,
-        bytes: &[u8],
+        buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(context, bytes)
+        let ahead = &self.ahead[self.taken..self.ahead_len];
+        if !ahead.is_empty() {
+            let read = ahead.len().min(buffer.len());
+            buffer[..read].copy_from_slice(&ahead[..read]);
+            self.taken += read;
+            return Poll::Ready(Ok(read));
+        }
+        let read = ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        assert!(read <= buffer.len(), "received more than there was room for");
+        Poll::Ready(Ok(read))
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Nothing is held back.
-        Poll::Ready(Ok(()))
+    pub(super) fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_close(context)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        false
+    /// Nothing more will be written.
+    pub(super) fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_close(context)
     }
 }

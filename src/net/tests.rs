@@ -1,5 +1,7 @@
 //! The whole protocol stack on a real executor and real sockets, over a fake keyspace.
 
+mod http2;
+
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
@@ -30,6 +32,7 @@ use crate::{
         Api, Options,
         fake::{self, Fake},
     },
+    limits,
     metrics::{self, Metrics},
 };
 

@@ -2,7 +2,6 @@
 
 mod codec;
 mod crash;
-mod cut;
 mod faults;
 mod real;
 mod scan;

@@ -1,76 +1,57 @@
-//! `etcdserverpb.Cluster` on tonic's trait.
+//! `etcdserverpb.Cluster`.
 
-use send_wrapper::SendWrapper;
-use tonic::{Request, Response, Status, async_trait};
+use std::rc::Rc;
 
-use super::call::Call;
+use super::method::{Incoming, Method};
 use crate::{
     api::{Api, Error, Keyspace},
-    pb::etcdserverpb::{self as pb, cluster_server::Cluster},
+    net::http2::Call,
+    pb::etcdserverpb as pb,
 };
 
-const NAME: &str = "etcdserverpb.Cluster";
-pub(super) const METHODS: &[&str] =
-    &["MemberList", "MemberAdd", "MemberRemove", "MemberUpdate", "MemberPromote"];
+pub(super) const NAME: &str = "etcdserverpb.Cluster";
 
 const FIXED: Error = Error::Unimplemented("the cluster's membership cannot be changed yet");
 
 pub(super) struct Service<K> {
-    api: SendWrapper<Api<K>>,
-    list: Call,
-    add: Call,
-    remove: Call,
-    update: Call,
-    promote: Call,
+    api: Api<K>,
+    list: Rc<Method>,
+    add: Rc<Method>,
+    remove: Rc<Method>,
+    update: Rc<Method>,
+    promote: Rc<Method>,
 }
 
 impl<K: Keyspace> Service<K> {
     pub(super) fn new(api: &Api<K>) -> Self {
         Self {
-            api: SendWrapper::new(api.clone()),
-            list: Call::read(api, NAME, "MemberList"),
-            add: Call::write(api, NAME, "MemberAdd"),
-            remove: Call::write(api, NAME, "MemberRemove"),
-            update: Call::write(api, NAME, "MemberUpdate"),
-            promote: Call::write(api, NAME, "MemberPromote"),
+            api: api.clone(),
+            list: Method::read(api, NAME, "MemberList"),
+            add: Method::write(api, NAME, "MemberAdd"),
+            remove: Method::write(api, NAME, "MemberRemove"),
+            update: Method::write(api, NAME, "MemberUpdate"),
+            promote: Method::write(api, NAME, "MemberPromote"),
         }
     }
-}
 
-#[async_trait]
-impl<K: Keyspace> Cluster for Service<K> {
-    async fn member_list(
-        &self,
-        request: Request<pb::MemberListRequest>,
-    ) -> Result<Response<pb::MemberListResponse>, Status> {
-        self.list.unary(&self.api, request, |request| self.api.member_list(request)).await
-    }
-
-    async fn member_add(
-        &self,
-        request: Request<pb::MemberAddRequest>,
-    ) -> Result<Response<pb::MemberAddResponse>, Status> {
-        self.add.unary(&self.api, request, |_| async { Err(FIXED) }).await
-    }
-
-    async fn member_remove(
-        &self,
-        request: Request<pb::MemberRemoveRequest>,
-    ) -> Result<Response<pb::MemberRemoveResponse>, Status> {
-        self.remove.unary(&self.api, request, |_| async { Err(FIXED) }).await
-    }
-
-    async fn member_update(
-        &self,
-        request: Request<pb::MemberUpdateRequest>,
-    ) -> Result<Response<pb::MemberUpdateResponse>, Status> {
-        self.update.unary(&self.api, request, |_| async { Err(FIXED) }).await
-    }
-
-    async fn member_promote(
-        &self,
-        request: Request<pb::MemberPromoteRequest>,
-    ) -> Result<Response<pb::MemberPromoteResponse>, Status> {
-        self.promote.unary(&self.api, request, |_| async { Err(FIXED) }).await
+    /// `None` if there is no such method.
+    pub(super) fn call(&self, method: &str, incoming: impl FnOnce() -> Incoming) -> Option<Call> {
+        let api = &self.api;
+        Some(match method {
+            "MemberList" => self.list.unary(api, incoming(), Api::member_list),
+            "MemberAdd" => self.add.unary(api, incoming(), async |_, _: pb::MemberAddRequest| {
+                Err::<pb::MemberAddResponse, _>(FIXED)
+            }),
+            "MemberRemove" => self.remove.unary(api, incoming(), async |_, _: pb::MemberRemoveRequest| {
+                Err::<pb::MemberRemoveResponse, _>(FIXED)
+            }),
+            "MemberUpdate" => self.update.unary(api, incoming(), async |_, _: pb::MemberUpdateRequest| {
+                Err::<pb::MemberUpdateResponse, _>(FIXED)
+            }),
+            "MemberPromote" => self.promote.unary(api, incoming(), async |_, _: pb::MemberPromoteRequest| {
+                Err::<pb::MemberPromoteResponse, _>(FIXED)
+            }),
+            _ => return None,
+        })
     }
 }

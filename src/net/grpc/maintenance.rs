@@ -1,105 +1,72 @@
-//! `etcdserverpb.Maintenance` on tonic's trait.
+//! `etcdserverpb.Maintenance`.
+
+use std::rc::Rc;
 
 use futures_util::stream::Empty;
-use send_wrapper::SendWrapper;
-use tonic::{Request, Response, Status, async_trait};
 
-use super::call::{Answers, Call};
+use super::method::{Incoming, Method};
 use crate::{
     api::{Api, Error, Keyspace},
-    pb::etcdserverpb::{self as pb, maintenance_server::Maintenance},
+    net::http2::Call,
+    pb::etcdserverpb as pb,
 };
 
-const NAME: &str = "etcdserverpb.Maintenance";
-pub(super) const METHODS: &[&str] =
-    &["Status", "Alarm", "Defragment", "Hash", "HashKV", "Snapshot", "MoveLeader", "Downgrade"];
+pub(super) const NAME: &str = "etcdserverpb.Maintenance";
 
 pub(super) struct Service<K> {
-    api: SendWrapper<Api<K>>,
-    alarm: Call,
-    status: Call,
-    defragment: Call,
-    hash: Call,
-    hash_kv: Call,
-    snapshot: Call,
-    move_leader: Call,
-    downgrade: Call,
+    api: Api<K>,
+    alarm: Rc<Method>,
+    status: Rc<Method>,
+    defragment: Rc<Method>,
+    hash: Rc<Method>,
+    hash_kv: Rc<Method>,
+    snapshot: Rc<Method>,
+    move_leader: Rc<Method>,
+    downgrade: Rc<Method>,
 }
 
 impl<K: Keyspace> Service<K> {
     pub(super) fn new(api: &Api<K>) -> Self {
         Self {
-            api: SendWrapper::new(api.clone()),
-            alarm: Call::write(api, NAME, "Alarm"),
-            status: Call::read(api, NAME, "Status"),
-            defragment: Call::write(api, NAME, "Defragment"),
-            hash: Call::read(api, NAME, "Hash"),
-            hash_kv: Call::read(api, NAME, "HashKV"),
-            snapshot: Call::server_stream(api, NAME, "Snapshot"),
-            move_leader: Call::write(api, NAME, "MoveLeader"),
-            downgrade: Call::write(api, NAME, "Downgrade"),
+            api: api.clone(),
+            alarm: Method::write(api, NAME, "Alarm"),
+            status: Method::read(api, NAME, "Status"),
+            defragment: Method::write(api, NAME, "Defragment"),
+            hash: Method::read(api, NAME, "Hash"),
+            hash_kv: Method::read(api, NAME, "HashKV"),
+            snapshot: Method::server_stream(api, NAME, "Snapshot"),
+            move_leader: Method::write(api, NAME, "MoveLeader"),
+            downgrade: Method::write(api, NAME, "Downgrade"),
         }
     }
-}
 
-#[async_trait]
-impl<K: Keyspace> Maintenance for Service<K> {
-    type SnapshotStream = Answers<pb::SnapshotResponse>;
-
-    async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
-        self.alarm.unary(&self.api, request, |request| self.api.alarm(request)).await
-    }
-
-    async fn status(
-        &self,
-        request: Request<pb::StatusRequest>,
-    ) -> Result<Response<pb::StatusResponse>, Status> {
-        self.status.unary(&self.api, request, |request| self.api.status(request)).await
-    }
-
-    async fn defragment(
-        &self,
-        request: Request<pb::DefragmentRequest>,
-    ) -> Result<Response<pb::DefragmentResponse>, Status> {
-        let error = Error::Unimplemented("there is nothing to defragment yet");
-        self.defragment.unary(&self.api, request, |_| async { Err(error) }).await
-    }
-
-    async fn hash(&self, request: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
-        let error = Error::Unimplemented("hashes are not available yet");
-        self.hash.unary(&self.api, request, |_| async { Err(error) }).await
-    }
-
-    async fn hash_kv(
-        &self,
-        request: Request<pb::HashKvRequest>,
-    ) -> Result<Response<pb::HashKvResponse>, Status> {
-        let error = Error::Unimplemented("hashes are not available yet");
-        self.hash_kv.unary(&self.api, request, |_| async { Err(error) }).await
-    }
-
-    async fn snapshot(
-        &self,
-        request: Request<pb::SnapshotRequest>,
-    ) -> Result<Response<Self::SnapshotStream>, Status> {
-        self.snapshot.stream(&self.api, request, |_| {
-            Err::<Empty<_>, _>(Error::Unimplemented("snapshots cannot be taken yet"))
+    /// `None` if there is no such method.
+    pub(super) fn call(&self, method: &str, incoming: impl FnOnce() -> Incoming) -> Option<Call> {
+        let api = &self.api;
+        Some(match method {
+            "Alarm" => self.alarm.unary(api, incoming(), Api::alarm),
+            "Status" => self.status.unary(api, incoming(), Api::status),
+            "Defragment" => self.defragment.unary(api, incoming(), async |_, _: pb::DefragmentRequest| {
+                let error = Error::Unimplemented("there is nothing to defragment yet");
+                Err::<pb::DefragmentResponse, _>(error)
+            }),
+            "Hash" => self.hash.unary(api, incoming(), async |_, _: pb::HashRequest| {
+                Err::<pb::HashResponse, _>(Error::Unimplemented("hashes are not available yet"))
+            }),
+            "HashKV" => self.hash_kv.unary(api, incoming(), async |_, _: pb::HashKvRequest| {
+                Err::<pb::HashKvResponse, _>(Error::Unimplemented("hashes are not available yet"))
+            }),
+            "Snapshot" => self.snapshot.stream(api, incoming(), |_, _: pb::SnapshotRequest| {
+                let error = Error::Unimplemented("snapshots cannot be taken yet");
+                Err::<Empty<Result<pb::SnapshotResponse, _>>, _>(error)
+            }),
+            "MoveLeader" => self.move_leader.unary(api, incoming(), async |_, _: pb::MoveLeaderRequest| {
+                Err::<pb::MoveLeaderResponse, _>(Error::Unimplemented("leadership cannot be moved yet"))
+            }),
+            "Downgrade" => self.downgrade.unary(api, incoming(), async |_, _: pb::DowngradeRequest| {
+                Err::<pb::DowngradeResponse, _>(Error::Unimplemented("a downgrade is not supported yet"))
+            }),
+            _ => return None,
         })
-    }
-
-    async fn move_leader(
-        &self,
-        request: Request<pb::MoveLeaderRequest>,
-    ) -> Result<Response<pb::MoveLeaderResponse>, Status> {
-        let error = Error::Unimplemented("leadership cannot be moved yet");
-        self.move_leader.unary(&self.api, request, |_| async { Err(error) }).await
-    }
-
-    async fn downgrade(
-        &self,
-        request: Request<pb::DowngradeRequest>,
-    ) -> Result<Response<pb::DowngradeResponse>, Status> {
-        let error = Error::Unimplemented("a downgrade is not supported yet");
-        self.downgrade.unary(&self.api, request, |_| async { Err(error) }).await
     }
 }

@@ -1,0 +1,144 @@
+//! HTTP/1.1: hyper's state machine on our socket, for the plain endpoints only. gRPC needs HTTP/2.
+
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn},
+    io,
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    rt::{Read, ReadBufCursor, Write},
+    server::conn::http1,
+    service::Service,
+};
+use send_wrapper::SendWrapper;
+
+use super::{
+    connections::{Phase, Place},
+    http,
+    socket::Socket,
+};
+use crate::api::{Api, Keyspace, http::Surface};
+
+/// A client that has begun a request must finish its head within this time.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Serves one connection to its end. A listener without plain endpoints knows no path.
+pub(super) async fn serve<K: Keyspace>(
+    api: Api<K>,
+    surface: Option<Surface>,
+    socket: Socket,
+    place: &Place,
+) -> Result<(), hyper::Error> {
+    let mut settings = http1::Builder::new();
+    settings.timer(Timers).header_read_timeout(HEAD_TIMEOUT);
+    let mut connection = pin!(settings.serve_connection(Stream(socket), Front { api, surface }));
+    let mut draining = false;
+    poll_fn(|context| {
+        match place.poll_phase(context) {
+            Phase::Serving => {}
+            Phase::Draining if draining => {}
+            Phase::Draining => {
+                draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            Phase::Closing => return Poll::Ready(Ok(())),
+        }
+        connection.as_mut().poll(context)
+    })
+    .await
+}
+
+/// What hyper calls for each request of a connection.
+struct Front<K> {
+    api: Api<K>,
+    surface: Option<Surface>,
+}
+
+impl<K: Keyspace> Service<Request<Incoming>> for Front<K> {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>>>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let (api, surface) = (self.api.clone(), self.surface);
+        Box::pin(async move {
+            let (head, _) = request.into_parts();
+            Ok(http::serve(&api, surface, &head).await.map(Full::new))
+        })
+    }
+}
+
+struct Stream(Socket);
+
+impl Read for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        mut cursor: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        // SAFETY: nothing is uninitialised by this, `Socket` only writes into the memory and nobody reads
+        // what it has not written.
+        let buffer = unsafe {
+            let unfilled = cursor.as_mut();
+            std::slice::from_raw_parts_mut(unfilled.as_mut_ptr().cast::<u8>(), unfilled.len())
+        };
+        let read = ready!(self.0.poll_read(context, buffer))?;
+        // SAFETY: `Socket` has written this many bytes.
+        unsafe { cursor.advance(read) };
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Write for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.0.poll_write(context, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Nothing is held back.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_close(context)
+    }
+}
+
+/// glommio's timers in the shape hyper asks for.
+#[derive(Clone, Copy)]
+struct Timers;
+
+impl hyper::rt::Timer for Timers {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn hyper::rt::Sleep>> {
+        Box::pin(Sleep(SendWrapper::new(glommio::timer::Timer::new(duration))))
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn hyper::rt::Sleep>> {
+        self.sleep(deadline.saturating_duration_since(Instant::now()))
+    }
+}
+
+/// hyper wants `Send + Sync`, though it is polled and dropped on the core that made it.
+struct Sleep(SendWrapper<glommio::timer::Timer>);
+
+impl hyper::rt::Sleep for Sleep {}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut *self.0).poll(context).map(drop)
+    }
+}

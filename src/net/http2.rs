@@ -1,0 +1,280 @@
+//! HTTP/2 with prior knowledge: our driver on h2's server side.
+//!
+//! A connection is one task, and a turn of it is:
+//! 1. poll the calls that have become due, which queue their answers,
+//! 2. let h2 write these into the buffer and read what has arrived, and start a call for each new
+//!    request,
+//! 3. again as long as there is something to do, then one send.
+//!
+//! Calls are polled right here, not by tasks of their own. h2 sees none of it; what it holds of a
+//! connection is bounded by its windows, the number of streams and resets it allows, and by what this
+//! driver hands to it: with too many bytes of answers unsent, new requests are held, then refused.
+
+mod bell;
+mod calls;
+mod exchange;
+mod keepalive;
+mod wire;
+
+use std::{
+    cell::Cell,
+    collections::VecDeque,
+    future::{Future, poll_fn},
+    io,
+    pin::pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use h2::{Reason, RecvStream, server};
+use http::{Method, Request, header::CONTENT_LENGTH, request::Parts};
+
+use super::{
+    NetConfig,
+    connection::Routes,
+    connections::{Phase, Place},
+    grpc, http as plain,
+    listener::Offer,
+    socket::Socket,
+};
+use crate::{
+    api::{Api, Keyspace, http::Surface},
+    limits,
+};
+use bell::Bell;
+use calls::Calls;
+use exchange::Unsent;
+use keepalive::Keepalive;
+use wire::Wire;
+
+pub(super) use calls::Call;
+pub(super) use exchange::{Body, Gone, Payload, Reply, Sending};
+
+/// Why a connection ended early.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error(transparent)]
+    Socket(#[from] io::Error),
+    #[error(transparent)]
+    Protocol(#[from] h2::Error),
+    #[error("no sign of life from the client")]
+    Silence,
+}
+
+/// What all connections have in common.
+pub(super) struct Settings {
+    protocol: server::Builder,
+    keepalive: Option<Keepalive>,
+}
+
+impl Settings {
+    pub(super) fn new(config: &NetConfig) -> Self {
+        let mut protocol = server::Builder::new();
+        protocol
+            .max_concurrent_streams(config.max_concurrent_streams.min(limits::CONNECTION_STREAMS_MAX))
+            .initial_window_size(limits::STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(limits::CONNECTION_WINDOW_BYTES)
+            .max_send_buffer_size(limits::STREAM_SEND_BYTES)
+            .max_header_list_size(limits::HEADER_LIST_BYTES)
+            // Clients cancel in bursts, for instance when many deadlines pass at once.
+            .max_pending_accept_reset_streams(limits::RESET_STREAMS_MAX)
+            .max_local_error_reset_streams(Some(limits::RESET_STREAMS_MAX));
+        let (interval, timeout) = (config.keepalive_interval, config.keepalive_timeout);
+        let wanted = !interval.is_zero() && !timeout.is_zero();
+        Self { protocol, keepalive: wanted.then_some(Keepalive { interval, timeout }) }
+    }
+}
+
+/// Serves one connection to its end.
+pub(super) async fn serve<K: Keyspace>(
+    settings: &Settings,
+    routes: &Rc<Routes<K>>,
+    offer: Offer,
+    socket: Socket,
+    place: &Place,
+) -> Result<(), Error> {
+    let wire = Wire::new(socket);
+    let mut handshake = pin!(settings.protocol.handshake(wire.clone()));
+    let connection = poll_fn(|context| {
+        if place.poll_phase(context) != Phase::Serving {
+            return Poll::Ready(Ok(None));
+        }
+        wire.begin_turn();
+        let connection = handshake.as_mut().poll(context)?;
+        // Our settings, which a client may wait for.
+        if let Poll::Ready(Err(error)) = wire.poll_send(context) {
+            return Poll::Ready(Err(Error::Socket(error)));
+        }
+        connection.map(|connection| Ok(Some(connection)))
+    });
+    let Some(connection) = connection.await? else { return Ok(()) };
+    let mut driver: Option<Driver<K>> = None;
+    let mut connection = Some(connection);
+    poll_fn(|context| {
+        let phase = place.poll_phase(context);
+        let driver = driver.get_or_insert_with(|| {
+            let connection = connection.take().expect("made once");
+            Driver::new(connection, settings, routes.clone(), offer, wire.clone(), context.waker())
+        });
+        driver.poll(phase)
+    })
+    .await
+}
+
+/// A request that waits to be started.
+type Held = (Request<RecvStream>, server::SendResponse<Payload>);
+
+struct Driver<K> {
+    connection: server::Connection<Wire, Payload>,
+    routes: Rc<Routes<K>>,
+    offer: Offer,
+    wire: Wire,
+    calls: Calls,
+    bell: Arc<Bell>,
+    /// For whatever is not a single call's: h2 and the socket.
+    waker: Waker,
+    unsent: Unsent,
+    held: VecDeque<Held>,
+    /// The client has not answered in time.
+    lost: Rc<Cell<bool>>,
+    draining: bool,
+}
+
+impl<K: Keyspace> Driver<K> {
+    fn new(
+        mut connection: server::Connection<Wire, Payload>,
+        settings: &Settings,
+        routes: Rc<Routes<K>>,
+        offer: Offer,
+        wire: Wire,
+        task: &Waker,
+    ) -> Self {
+        let bell = Bell::new(task.clone());
+        let mut calls = Calls::new(bell.clone());
+        let lost = Rc::new(Cell::new(false));
+        if let Some(keepalive) = settings.keepalive {
+            let pings = connection.ping_pong().expect("asked for once");
+            calls.add(Box::pin(keepalive.watch(wire.clone(), pings, lost.clone())));
+        }
+        Self {
+            connection,
+            routes,
+            offer,
+            wire,
+            calls,
+            waker: bell.clone().into(),
+            bell,
+            unsent: Unsent::default(),
+            held: VecDeque::new(),
+            lost,
+            draining: false,
+        }
+    }
+
+    /// One turn.
+    fn poll(&mut self, phase: Phase) -> Poll<Result<(), Error>> {
+        match phase {
+            Phase::Serving => {}
+            Phase::Draining if self.draining => {}
+            Phase::Draining => {
+                self.draining = true;
+                self.connection.graceful_shutdown();
+            }
+            Phase::Closing => return Poll::Ready(Ok(())),
+        }
+        let waker = self.waker.clone();
+        let mut context = Context::from_waker(&waker);
+        self.wire.begin_turn();
+        let mut quiet = false;
+        for _ in 0..limits::TURN_ROUNDS_MAX {
+            self.calls.poll_due();
+            if self.lost.get() {
+                return Poll::Ready(Err(Error::Silence));
+            }
+            // What h2 was told so far is seen to now.
+            self.bell.attend();
+            if self.poll_requests(&mut context)?.is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            quiet = !self.calls.due() && self.bell.leave();
+            if quiet {
+                break;
+            }
+        }
+        if let Poll::Ready(Err(error)) = self.wire.poll_send(&mut context) {
+            return Poll::Ready(Err(error.into()));
+        }
+        if !quiet || self.wire.held_back() {
+            self.bell.yield_turn();
+        }
+        Poll::Pending
+    }
+
+    /// Lets h2 write and read, and starts what has arrived. Ready at the connection's end.
+    fn poll_requests(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let mut started = 0;
+        loop {
+            while self.has_room()
+                && started < limits::ROUND_CALLS_MAX
+                && let Some((request, reply)) = self.held.pop_front()
+            {
+                self.start(request, reply);
+                started += 1;
+            }
+            if started == limits::ROUND_CALLS_MAX {
+                // Their answers may take the room of others. The rest is for the next round, which is due
+                // anyway.
+                return Poll::Pending;
+            }
+            match self.connection.poll_accept(context)? {
+                // What was written may have made room for them.
+                Poll::Pending if !self.held.is_empty() && self.has_room() => {}
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(None) => return Poll::Ready(Ok(())),
+                Poll::Ready(Some((request, mut reply))) => {
+                    if self.has_room() && self.held.is_empty() {
+                        self.start(request, reply);
+                        started += 1;
+                    } else if self.held.len() < limits::CONNECTION_HELD_MAX {
+                        self.held.push_back((request, reply));
+                    } else {
+                        // Clients may send it again, as nothing was done about it.
+                        reply.send_reset(Reason::REFUSED_STREAM);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether another request may be started.
+    fn has_room(&self) -> bool {
+        self.unsent.bytes() <= limits::CONNECTION_UNSENT_BYTES
+    }
+
+    fn start(&mut self, request: Request<RecvStream>, reply: server::SendResponse<Payload>) {
+        let (head, body) = request.into_parts();
+        let (body, reply) = (Body::from(body), Reply::new(reply, self.unsent.clone()));
+        let call: Call = if self.offer.grpc && grpc::asked_for(&head.headers) {
+            self.routes.grpc.call(head, body, reply)
+        } else {
+            Box::pin(answer_plainly(self.routes.api.clone(), self.offer.http, head, reply))
+        };
+        self.calls.add(call);
+    }
+}
+
+/// A plain endpoint; none reads a body.
+async fn answer_plainly<K: Keyspace>(api: Api<K>, surface: Option<Surface>, head: Parts, reply: Reply) {
+    let (mut answer, body) = plain::serve(&api, surface, &head).await.into_parts();
+    answer.headers.entry(CONTENT_LENGTH).or_insert_with(|| body.len().into());
+    let answer = http::Response::from_parts(answer, ());
+    let sent = if head.method == Method::HEAD || body.is_empty() {
+        reply.finish(answer)
+    } else {
+        reply.begin(answer).and_then(|mut sending| sending.queue(body, true))
+    };
+    if let Err(Gone) = sent {
+        tracing::debug!("the client did not wait for an answer");
+    }
+}
