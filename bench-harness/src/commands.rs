@@ -9,7 +9,7 @@ pub enum Command {
     /// Puts load on a running server and prints throughput, latency percentiles and errors.
     Load(load::Arguments),
     /// Starts Pinion and upstream etcd in turn, loads each in the same ways and prints what each took.
-    Compare(compare::Arguments),
+    Compare(Box<compare::Arguments>),
     /// Records a server under load with perf and draws a flame graph.
     Flamegraph(bench_harness::flamegraph::Options),
 }
@@ -17,7 +17,7 @@ pub enum Command {
 pub fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Load(arguments) => load::run(arguments),
-        Command::Compare(arguments) => compare::run(arguments),
+        Command::Compare(arguments) => compare::run(*arguments),
         Command::Flamegraph(options) => flamegraph::run(options),
     }
 }

@@ -3,31 +3,35 @@
 //!
 //! | module     | what lives there                                                       |
 //! |------------|------------------------------------------------------------------------|
-//! | `options`  | what to compare: binaries, scenarios, clients, sizes                   |
-//! | `scenario` | what each scenario loads a server with, by either client               |
-//! | `measure`  | one run: fresh server, preload, warm-up, load, `/proc` and `/metrics`  |
-//! | `upstream` | upstream's own `benchmark` as the client, and its output               |
+//! | `options`  | what to compare: binaries, scenarios, sizes                            |
+//! | `scenario` | a file per kind of scenario: its options, columns, charts and jobs     |
+//! | `place`    | one server on a fresh directory: fill it, let it rest, look at it      |
+//! | `probe`    | puts at a fixed rate while something else happens                      |
 //! | `report`   | medians and ratios; `table` prints them, `plot` draws them             |
 //! | `machine`  | what it ran on                                                         |
 //!
 //! Everything is bounded in time, and all processes end with this one.
 
 mod machine;
-mod measure;
 mod options;
+mod place;
 mod plot;
+mod probe;
 mod report;
 mod scenario;
 mod table;
-mod upstream;
 
 pub use machine::Machine;
-pub use measure::Sample;
-pub use options::{Client, Options, Peer};
-pub use report::{Cell, Report};
+pub use options::{Options, Peer};
+pub use report::{Cell, Group, Report, Sample, Section};
 pub use scenario::Scenario;
+pub use scenario::load::Client;
 
 use std::path::Path;
+use std::rc::Rc;
+
+use place::Place;
+use scenario::Job;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -41,12 +45,16 @@ pub enum Error {
     Load(#[from] crate::load::Error),
     #[error(transparent)]
     Metrics(#[from] crate::prom::Error),
+    #[error(transparent)]
+    Admin(#[from] crate::admin::Error),
     #[error("{what}: {source}")]
     Io { what: String, source: std::io::Error },
     #[error("benchmark: {0}")]
     Benchmark(String),
     #[error("preload: {done} of {wanted} keys were put, {errors} failed")]
     Preload { done: u64, wanted: u64, errors: u64 },
+    #[error("after a restart the key {key} is not what was put")]
+    Lost { key: String },
     #[error("plot: {0}")]
     Plot(String),
     #[error(transparent)]
@@ -67,26 +75,30 @@ pub fn run(options: &Options, progress: &mut dyn FnMut(f64, &str)) -> Result<Rep
 
     let mut plan = Vec::new();
     for round in 0..options.rounds {
-        for &scenario in &options.scenarios {
-            for client in scenario.clients(options.client) {
-                for load in scenario.loads(options) {
-                    plan.extend(
-                        subjects.iter().map(|subject| (round, scenario, client, load.clone(), subject)),
-                    );
-                }
+        for scenario in &options.scenarios {
+            for job in scenario.jobs(options) {
+                let job: Rc<dyn Job> = job.into();
+                plan.extend(subjects.iter().map(|subject| (round, Rc::clone(&job), subject)));
             }
         }
     }
+    let expected = plan.iter().map(|(_, job, _)| job.expected().as_secs_f64()).sum::<f64>();
     let mut report = Report::new(machine, options, &subjects);
-    for (done, (round, scenario, client, load, subject)) in plan.iter().enumerate() {
-        let part = |inner: f64| (done as f64 + inner) / plan.len() as f64;
-        let title = format!("{} {} {} (round {})", load.name, client.name(), subject.name, round + 1);
-        progress(part(0.0), &title);
-        let sample =
-            measure::run(options, *scenario, *client, load, subject, scratch.path(), &mut |inner| {
-                progress(part(inner), &title);
-            })?;
-        report.add(&load.name, *client, &subject.name, sample);
+    let mut done = 0.0;
+    for (round, job, subject) in plan {
+        let own = job.expected().as_secs_f64();
+        let place = Place { options, subject, scratch: scratch.path() };
+        let title = format!("{}, {}, round {}", job.title(), subject.name, round + 1);
+        progress(done / expected, &title);
+        let mut part = 0.0_f64;
+        let samples = job.run(&place, &mut |inner, step| {
+            part = part.max(inner.clamp(0.0, 1.0));
+            progress(((done + own * part) / expected).min(1.0), &format!("{title}: {step}"));
+        })?;
+        for (group, sample) in samples {
+            report.add(job.layout(), &group, &subject.name, sample);
+        }
+        done += own;
     }
     report.finish();
     Ok(report)

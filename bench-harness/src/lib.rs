@@ -7,10 +7,12 @@
 //! | `http`       | one blocking HTTP/1.1 GET, for `/health` and `/metrics`                  |
 //! | `prom`       | reading `/metrics`: histograms, quantiles, differences                   |
 //! | `load`       | the load generator                                                       |
+//! | `admin`      | an operator's calls: compaction, defragmentation, snapshot                  |
 //! | `compare`    | Pinion beside upstream etcd: runs, medians, ratios, tables, a plot       |
 //! | `flamegraph` | a server under load, recorded with perf and drawn                        |
 //! | `pb`         | the wire messages and tonic clients                                      |
 
+pub mod admin;
 pub mod compare;
 pub mod flamegraph;
 pub mod http;

@@ -10,6 +10,7 @@
 //! |------------|-----------------------------------------------------------------------------|
 //! | `options`  | what to run, as flags and as a value                                        |
 //! | `workload` | which operation on which key comes next; what a reply means                 |
+//! | `list`     | where each client's list stands: pages, one revision for all of them        |
 //! | `message`  | the requests and replies of the hot path, encoded and walked without copies |
 //! | `http2`    | one client connection as a machine without I/O                              |
 //! | `pace`     | the intended start times of an open loop                                    |
@@ -22,13 +23,14 @@
 
 mod driver;
 mod http2;
+mod list;
 mod message;
 mod options;
 mod pace;
 mod record;
 mod workload;
 
-pub use driver::{Error, Live, Phase, run};
+pub use driver::{Error, Live, Phase, own_cpu, run};
 pub use options::{Operation, Options, seconds as options_seconds};
-pub use record::{Latency, Summary};
+pub use record::{Latency, Listed, Summary, Traced};
 pub use workload::key;

@@ -4,6 +4,7 @@
 //! kernel kills the child when this process dies in any other way (Ctrl-C, SIGKILL, abort). It does not own
 //! the data directory: that is the caller's, so that a server can be killed and started on it again.
 
+mod disk;
 mod ports;
 mod scratch;
 mod spawner;
@@ -15,9 +16,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+pub use disk::allocated_bytes;
 pub use scratch::scratch;
 pub(crate) use spawner::spawn;
-pub use usage::{Usage, of as usage_of};
+pub use usage::{Usage, of as usage_of, written_bytes};
 
 use crate::http;
 

@@ -1,6 +1,10 @@
-//! A whole comparison in small: two upstream versions, both clients, every scenario that needs no time.
+//! Whole comparisons in small: two upstream versions in every scenario of load by both clients, upstream and Pinion in
+//! every scenario about stored state.
 
-use bench_harness::compare::{self, Client};
+use std::path::{Path, PathBuf};
+
+use bench_harness::compare::{self, Cell, Group, Report};
+use bench_harness::oracle;
 use clap::Parser;
 
 #[derive(Parser)]
@@ -9,41 +13,112 @@ struct Line {
     options: compare::Options,
 }
 
-#[test]
-fn two_servers_are_measured_in_every_scenario_by_both_clients() {
-    let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let work_dir = scratch.path().join("work");
-    let words = "--scenario put,put1,get,get-serializable,txn,mixed,open,keys --rounds 1 --duration 0.3 --warm-up 0.1 \
-        --connections 2 --clients 8 --open-duration 0.6 --rate 500 --read-keys 50 --key-space 1000 \
-        --keys-few 10 --keys-many 100";
-    let mut line = vec!["compare", "--work-dir", work_dir.to_str().unwrap()];
+/// Runs a comparison with its data below `scratch`, and leaves nothing there.
+fn run(scratch: &Path, words: &str) -> Report {
+    let work_dir = scratch.join("work");
+    let mut line = vec!["compare", "--work-dir", work_dir.to_str().unwrap(), "--rounds", "1"];
     line.extend(words.split_whitespace());
     let options = Line::parse_from(line).options;
-
     let mut parts = Vec::new();
     let report = compare::run(&options, &mut |part, _| parts.push(part)).unwrap();
-    assert!(parts.is_sorted() && parts.iter().all(|part| (0.0..=1.0).contains(part)));
-    assert_eq!(report.subjects, ["etcd", "etcd-3.5"]);
-    // put, put1, get, get-serializable and open by both clients, txn, mixed and two of keys by one.
-    assert_eq!(report.cells.len(), 2 * (5 * 2 + 4));
-    for cell in &report.cells {
-        let median = &cell.median;
-        let what = format!("{} {:?} {}: {median:?}", cell.load, cell.client, cell.subject);
-        assert!(median.per_second > 10.0 && median.errors == 0.0, "{what}");
-        assert!(median.p50_us > 10.0 && median.p99_us >= median.p50_us, "{what}");
-        assert!(median.client_cpu_us > 0.0 && median.rss_mib > 5.0, "{what}");
-        let writes = !cell.load.starts_with("get");
-        assert_eq!(median.fsync_p99_ms.is_some(), writes, "{what}");
-    }
-    assert!(report.cells.iter().any(|cell| cell.client == Client::Upstream && cell.median.p999_us.is_some()));
+    assert!(parts.is_sorted() && parts.iter().all(|part| (0.0..=1.0).contains(part)), "{parts:?}");
+    assert_eq!(std::fs::read_dir(&work_dir).unwrap().count(), 0, "data directories are removed");
+    report
+}
 
-    let out = scratch.path().join("out");
-    compare::write(&report, &out).unwrap();
+fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
+fn groups(report: &Report) -> impl Iterator<Item = &Group> {
+    report.sections.iter().flat_map(|section| &section.groups)
+}
+
+fn written(report: &Report, scratch: &Path) {
+    let out = scratch.join("out");
+    compare::write(report, &out).unwrap();
     let json = std::fs::read_to_string(out.join("compare.json")).unwrap();
-    let read: compare::Report = serde_json::from_str(&json).unwrap();
-    assert_eq!(read.cells.len(), report.cells.len());
+    let read: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(read["sections"].as_array().unwrap().len(), report.sections.len());
     for name in ["compare.md", "compare.txt", "compare.svg"] {
         assert!(std::fs::metadata(out.join(name)).unwrap().len() > 500, "{name}");
     }
-    assert_eq!(std::fs::read_dir(&work_dir).unwrap().count(), 0, "data directories are removed");
+}
+
+#[test]
+fn two_servers_are_measured_under_every_load_by_both_clients() {
+    let scratch = scratch();
+    let report = run(
+        scratch.path(),
+        "--scenario put,put1,get,get-serializable,txn,mixed,open,keys --duration 0.3 --warm-up 0.1 \
+         --connections 2 --clients 8 --open-duration 0.6 --rate 500 --read-keys 50 --key-space 1000 \
+         --keys-few 10 --keys-many 100",
+    );
+    assert_eq!(report.subjects, ["etcd", "etcd-3.5"]);
+    // put, put1, get, get-serializable and open by both clients, txn, mixed and two of keys by one.
+    assert_eq!(groups(&report).count(), 5 * 2 + 4);
+    for group in groups(&report) {
+        assert_eq!(group.cells.len(), 2, "{}", group.name);
+        for Cell { subject, median, .. } in &group.cells {
+            let what = format!("{} {subject}: {median:?}", group.name);
+            let value = |title| median.value(title).unwrap_or_else(|| panic!("{title} of {what}"));
+            assert!(value("op/s") > 10.0 && median.errors == 0, "{what}");
+            assert!(value("p50 ms") > 0.01 && value("p99 ms") >= value("p50 ms"), "{what}");
+            assert!(value("client CPU us/op") > 0.0 && value("RSS MiB") > 5.0, "{what}");
+            let writes = !group.name.starts_with("get");
+            assert_eq!(median.value("fsync p99 ms").is_some(), writes, "{what}");
+            let whole_tail = group.name.contains("(harness)") || group.name.starts_with("put (");
+            assert!(!whole_tail || median.value("p99.9 ms").is_some(), "{what}");
+        }
+    }
+    written(&report, scratch.path());
+}
+
+/// Pinion as the workspace's build left it beside this test.
+fn pinion() -> PathBuf {
+    let here = std::env::current_exe().unwrap();
+    let path = here.parent().and_then(Path::parent).unwrap().join("pinion");
+    assert!(path.is_file(), "{} is missing: run cargo build", path.display());
+    path
+}
+
+#[test]
+fn every_scenario_about_stored_state_works_with_upstream_and_with_pinion() {
+    let scratch = scratch();
+    let (pinion, etcd) = (pinion(), oracle::program("etcd").unwrap());
+    let servers = format!("--pinion {} --peer etcd={}", pinion.display(), etcd.display());
+    let small = "--stored-keys 2000 --rest 0.1 --probe-duration 0.5 --probe-lead 0.2 --probe-rate 300 \
+        --maintenance-keys 500 --maintenance-revisions 1500 --listed-keys 1200 --listers 3 --overwrites 20000 \
+        --overwritten-keys 100 --compact-every 0.3 --connections 2 --clients 50";
+    let scenarios = "--scenario restart,memory,maintenance,list-storm,overwrite";
+    let report = run(scratch.path(), &format!("{servers} {scenarios} {small}"));
+
+    let names = report.sections.iter().map(|section| section.layout.name).collect::<Vec<_>>();
+    assert_eq!(names, ["restart", "memory", "maintenance", "list-storm", "overwrite"]);
+    assert_eq!(groups(&report).count(), 2 + 2 + 5 + 3 + 1);
+    for group in groups(&report) {
+        assert_eq!(group.cells.len(), 2, "{}", group.name);
+        for Cell { subject, median, .. } in &group.cells {
+            let what = format!("{} {subject}: {median:?}", group.name);
+            assert_eq!(median.errors, 0, "{what}");
+            let expected: &[&str] = match &group.name[..] {
+                _ if median.note.as_ref().is_some_and(|note| note.starts_with("refused: ")) => &[],
+                name if name.starts_with("restart") => &["ready s", "first read s", "disk MiB", "RSS MiB"],
+                name if name.starts_with("memory") => &["RSS MiB", "RSS B/key", "anon MiB", "disk MiB"],
+                "maintenance: idle" | "maintenance: checkpoint" => &["p50 ms", "p99 ms", "max ms"],
+                name if name.starts_with("maintenance") => &["p99 ms", "p99 / idle", "took s"],
+                "list-storm: idle" => &["p50 ms", "p99 ms", "server CPU %", "client CPU %"],
+                name if name.starts_with("list-storm") => {
+                    &["p99 ms", "p99 / idle", "lists/s", "listed MiB/s"]
+                }
+                _ => &["disk max MiB", "disk end MiB", "RSS max MiB", "op/s", "compactions"],
+            };
+            for title in expected {
+                assert!(median.value(title).is_some_and(|value| value > 0.0), "{title} of {what}");
+            }
+            // Upstream does all of it.
+            assert!(subject == "pinion" || !expected.is_empty(), "{what}");
+        }
+    }
+    written(&report, scratch.path());
 }

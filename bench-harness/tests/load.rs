@@ -76,8 +76,8 @@ fn a_lost_server_is_an_error_and_the_run_ends() {
     };
     let mut server_killed = false;
     let summary = load::run(&options, &mut |phase| {
-        if let Phase::Progress { completed, .. } = phase
-            && completed > 50
+        if let Phase::Progress { live, .. } = phase
+            && live.completed() > 50
             && !server_killed
         {
             server.kill().unwrap();

@@ -39,7 +39,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     } else {
         print!("{}", report.text());
     }
-    let errors = report.cells.iter().map(|cell| cell.median.errors).sum::<f64>();
-    anyhow::ensure!(errors == 0.0, "{errors} operations failed");
+    let errors = report.errors();
+    anyhow::ensure!(errors == 0, "{errors} operations failed");
     Ok(())
 }

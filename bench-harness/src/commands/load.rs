@@ -21,9 +21,9 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     bar.set_style(ProgressStyle::with_template("{bar:40} {percent:>3}% {msg}")?);
     let summary = load::run(&arguments.options, &mut |phase| match phase {
         Phase::Started(_) => bar.set_message("measuring"),
-        Phase::Progress { part, completed } => {
+        Phase::Progress { part, live } => {
             bar.set_position((part * STEPS as f64) as u64);
-            bar.set_message(format!("{completed} done"));
+            bar.set_message(format!("{} done", live.completed()));
         }
         Phase::Ended(_) => bar.set_message("waiting for the last replies"),
     })?;

@@ -4,30 +4,16 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{Error, Scenario};
+use super::Error;
+use super::probe::ProbeOptions;
+use super::scenario::Scenario;
+use super::scenario::list_storm::ListStormOptions;
+use super::scenario::load::LoadOptions;
+use super::scenario::maintenance::MaintenanceOptions;
+use super::scenario::overwrite::OverwriteOptions;
 use crate::load::options_seconds as seconds;
 use crate::oracle;
 use crate::process::Kind;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Client {
-    /// Upstream's `benchmark`.
-    Upstream,
-    /// This load generator.
-    Harness,
-    Both,
-}
-
-impl Client {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Upstream => "benchmark",
-            Self::Harness => "harness",
-            Self::Both => "both",
-        }
-    }
-}
 
 /// `NAME=PATH`
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -81,48 +67,40 @@ pub struct Options {
         default_value = "put,put1,get,get-serializable,txn,mixed,open"
     )]
     pub scenarios: Vec<Scenario>,
-    #[arg(long, value_enum, default_value = "both")]
-    pub client: Client,
     #[arg(long, default_value_t = 3)]
     pub rounds: u32,
-    /// Of each run; with the `benchmark` client, about that.
-    #[arg(long, value_parser = seconds, default_value = "10")]
-    pub duration: Duration,
-    #[arg(long, value_parser = seconds, default_value = "2")]
-    pub warm_up: Duration,
-    #[arg(long, default_value_t = 100)]
-    pub connections: u32,
-    #[arg(long, default_value_t = 1000)]
-    pub clients: u32,
-    /// Threads of the load generator.
-    #[arg(long, default_value_t = 1)]
-    pub threads: u32,
-    #[arg(long, default_value_t = 8)]
-    pub key_size: usize,
     #[arg(long, default_value_t = 256)]
     pub value_size: usize,
-    /// Distinct keys that are written.
-    #[arg(long, default_value_t = 100_000)]
-    pub key_space: u64,
-    /// Keys that are there before get and mixed.
-    #[arg(long, default_value_t = 10_000)]
-    pub read_keys: u64,
-    /// Of `mixed`: the part that is gets.
-    #[arg(long, default_value_t = 0.8)]
-    pub reads: f64,
-    /// Of `open`: writes per second.
-    #[arg(long, default_value_t = 10_000.0)]
-    pub rate: f64,
-    #[arg(long, value_parser = seconds, default_value = "60")]
-    pub open_duration: Duration,
-    /// Of `keys`: keys present, few and many.
-    #[arg(long, default_value_t = 10_000)]
-    pub keys_few: u64,
-    #[arg(long, default_value_t = 10_000_000)]
-    pub keys_many: u64,
     /// Where the data directories are made: its disk is what is measured.
     #[arg(long, default_value = "target/compare")]
     pub work_dir: PathBuf,
+    #[command(flatten)]
+    pub load: LoadOptions,
+    #[command(flatten)]
+    pub stored: StoredOptions,
+    #[command(flatten)]
+    pub probe: ProbeOptions,
+    #[command(flatten)]
+    pub maintenance: MaintenanceOptions,
+    #[command(flatten)]
+    pub list_storm: ListStormOptions,
+    #[command(flatten)]
+    pub overwrite: OverwriteOptions,
+}
+
+/// Of the scenarios about stored state.
+#[derive(Clone, Debug, clap::Args, serde::Serialize)]
+#[command(next_help_heading = "Of restart, memory, maintenance, list-storm and overwrite")]
+#[group(skip)]
+pub struct StoredOptions {
+    /// Keys that restart and memory put.
+    #[arg(long, default_value_t = 1_000_000)]
+    pub stored_keys: u64,
+    #[arg(long, default_value_t = 24)]
+    pub stored_key_size: usize,
+    /// A server is at rest when its memory and disk have not changed for this long.
+    #[arg(long, value_parser = seconds, default_value = "4")]
+    pub rest: Duration,
 }
 
 impl Options {

@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use super::report::{METRICS, Report, ratio};
+use super::report::{Group, Layout, Report, ratio};
 
-/// One group as rows of cells: a header, a row per subject, the ratios last.
+/// One group as rows of cells: a header, a row per server, the ratios last.
 type Rows = Vec<Vec<String>>;
 
 impl Report {
@@ -33,7 +33,8 @@ impl Report {
         for (title, rows) in self.tables() {
             out.push_str(&format!("\n### {title}\n\n"));
             for (index, row) in rows.iter().enumerate() {
-                out.push_str(&format!("| {} |\n", row.join(" | ")));
+                let cells = row.iter().map(|cell| cell.replace('|', "\\|")).collect::<Vec<_>>();
+                out.push_str(&format!("| {} |\n", cells.join(" | ")));
                 if index == 0 {
                     out.push_str(&format!("|---|{}\n", "---:|".repeat(row.len() - 1)));
                 }
@@ -43,29 +44,45 @@ impl Report {
     }
 
     fn tables(&self) -> Vec<(String, Rows)> {
-        let tables = self.groups().into_iter().map(|(load, client, cells)| {
-            let runs = cells.iter().map(|cell| cell.runs.len()).max().unwrap_or(0);
-            let title = format!("{load}, client {}, median of {runs}", client.name());
-            let header = std::iter::once("server").chain(METRICS.iter().map(|metric| metric.title));
-            let mut rows: Rows = vec![header.map(str::to_owned).collect()];
-            for cell in &cells {
-                let values = METRICS.iter().map(|metric| {
-                    (metric.get)(&cell.median)
-                        .map_or_else(|| "-".to_owned(), |value| format!("{value:.*}", metric.decimals))
-                });
-                rows.push(std::iter::once(cell.subject.clone()).chain(values).collect());
-            }
-            let ratios = METRICS.iter().map(|metric| ratio(metric, &cells)).collect::<Vec<_>>();
-            if ratios.iter().any(Option::is_some) {
-                let ratios = ratios
-                    .into_iter()
-                    .map(|ratio| ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}x")));
-                rows.push(std::iter::once("ratio to the better peer".to_owned()).chain(ratios).collect());
-            }
-            (title, rows)
+        let groups = self.sections.iter().flat_map(|section| {
+            section.groups.iter().map(|group| {
+                let runs = group.cells.iter().map(|cell| cell.runs.len()).max().unwrap_or(0);
+                (format!("{}, median of {runs}", group.name), rows(section.layout, group))
+            })
         });
-        tables.collect()
+        groups.collect()
     }
+}
+
+fn rows(layout: &Layout, group: &Group) -> Rows {
+    let notes = group.cells.iter().any(|cell| cell.median.note.is_some());
+    let cells = |first: &str, values: &mut dyn Iterator<Item = String>, errors: String, note: String| {
+        let mut row = vec![first.to_owned()];
+        row.extend(values);
+        row.push(errors);
+        row.extend(notes.then_some(note));
+        row
+    };
+    let titles = &mut layout.columns.iter().map(|column| column.title.to_owned());
+    let mut rows = vec![cells("server", titles, "errors".to_owned(), "note".to_owned())];
+    for cell in &group.cells {
+        let mut values = layout.columns.iter().map(|column| match cell.median.value(column.title) {
+            Some(value) => format!("{value:.*}", column.decimals),
+            None => "-".to_owned(),
+        });
+        let note = cell.median.note.clone().unwrap_or_else(String::new);
+        rows.push(cells(&cell.subject, &mut values, cell.median.errors.to_string(), note));
+    }
+    let ratios = layout.columns.iter().map(|column| ratio(column, &group.cells)).collect::<Vec<_>>();
+    if ratios.iter().any(Option::is_some) {
+        let mut ratios = ratios.into_iter().map(|ratio| ratio.map_or_else(String::new, times));
+        rows.push(cells("ratio to the better peer", &mut ratios, String::new(), String::new()));
+    }
+    rows
+}
+
+fn times(ratio: f64) -> String {
+    format!("{ratio:.2}x")
 }
 
 #[cfg(test)]
@@ -77,19 +94,21 @@ mod tests {
         let text = example().text();
         let lines = text.lines().collect::<Vec<_>>();
         assert!(lines[0].contains("A CPU & more, 2 cores") && lines[1] == "bench-harness compare");
-        assert_eq!(lines[3], "put, client harness, median of 3");
+        assert_eq!(lines[3], "put, median of 3");
         let end = |line: &str, word: &str| line.find(word).unwrap() + word.len();
         assert_eq!(end(lines[4], "op/s"), end(lines[5], "6000"));
         assert_eq!(end(lines[4], "op/s"), end(lines[8], "2.00x"));
+        assert!(lines[6].ends_with("4  refused: not | now"), "{}", lines[6]);
     }
 
     #[test]
     fn markdown_tables_have_the_same_columns_in_every_row() {
         let markdown = example().markdown();
+        let plain = markdown.replace("\\|", "/");
         let mut columns =
-            markdown.lines().filter(|line| line.starts_with('|')).map(|line| line.matches('|').count());
+            plain.lines().filter(|line| line.starts_with('|')).map(|line| line.matches('|').count());
         let first = columns.next().unwrap();
-        assert!(first > 10 && columns.all(|count| count == first), "{markdown}");
+        assert!(first == 8 && columns.all(|count| count == first), "{markdown}");
         assert!(markdown.contains("| pinion | 6000 |"));
     }
 }

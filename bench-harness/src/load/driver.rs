@@ -28,13 +28,26 @@ pub enum Error {
     Panicked,
 }
 
-/// Good replies so far, warm-up included; counts on while it is looked at.
+/// A run as its observer sees it while it goes on.
 #[derive(Debug, Default)]
-pub struct Live(AtomicU64);
+pub struct Live {
+    completed: AtomicU64,
+    stopped: AtomicBool,
+}
 
 impl Live {
+    /// Good replies so far, warm-up included.
     pub fn completed(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.completed.load(Ordering::Relaxed)
+    }
+
+    /// Ends the measured time now, before `Options::duration`.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    fn stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
     }
 }
 
@@ -44,7 +57,7 @@ pub enum Phase<'a> {
     /// The warm-up is over: the measured time starts.
     Started(&'a Live),
     /// `part` of the whole run, warm-up included, is done.
-    Progress { part: f64, completed: u64 },
+    Progress { part: f64, live: &'a Live },
     /// The measured time is over; what is still in flight is waited for afterwards.
     Ended(&'a Live),
 }
@@ -57,6 +70,8 @@ struct Shared {
     /// Set by `run` between the two barriers: all times of the run are nanoseconds since then.
     started: OnceLock<Instant>,
     go: Barrier,
+    /// The end of the measured time: it moves forward when the observer stops the run.
+    end_ns: AtomicU64,
     live: Live,
     running: AtomicUsize,
     /// A worker could not connect: nobody starts.
@@ -72,6 +87,7 @@ pub fn run(options: &Options, observer: &mut dyn FnMut(Phase<'_>)) -> Result<Sum
         connected: Barrier::new(threads + 1),
         started: OnceLock::new(),
         go: Barrier::new(threads + 1),
+        end_ns: AtomicU64::new(nanoseconds(options.warm_up + options.duration)),
         live: Live::default(),
         running: AtomicUsize::new(threads),
         failed: AtomicBool::new(false),
@@ -103,11 +119,9 @@ pub fn run(options: &Options, observer: &mut dyn FnMut(Phase<'_>)) -> Result<Sum
     if let Some(error) = failure {
         return Err(error);
     }
-    let measured = if observed.whole {
-        options.duration
-    } else {
-        Duration::from_nanos(total.last_completion_ns).saturating_sub(options.warm_up)
-    };
+    let end_ns =
+        if observed.whole { shared.end_ns.load(Ordering::Relaxed) } else { total.last_completion_ns };
+    let measured = Duration::from_nanos(end_ns).saturating_sub(options.warm_up);
     Ok(total.summary(options, measured, observed.cpu_us))
 }
 
@@ -126,15 +140,15 @@ fn observe(
     started: Instant,
     observer: &mut dyn FnMut(Phase<'_>),
 ) -> Observed {
-    let whole = options.warm_up + options.duration;
+    let mut whole = options.warm_up + options.duration;
     let running = || shared.running.load(Ordering::Relaxed) > 0;
+    let planned = whole.as_secs_f64();
     let progress = |observer: &mut dyn FnMut(Phase<'_>)| {
-        let completed = shared.live.completed();
         let part = match options.total {
-            Some(total) => completed as f64 / total as f64,
-            None => started.elapsed().as_secs_f64() / whole.as_secs_f64(),
+            Some(total) => shared.live.completed() as f64 / total as f64,
+            None => started.elapsed().as_secs_f64() / planned,
         };
-        observer(Phase::Progress { part: part.min(1.0), completed })
+        observer(Phase::Progress { part: part.min(1.0), live: &shared.live })
     };
 
     while started.elapsed() < options.warm_up && running() {
@@ -146,6 +160,10 @@ fn observe(
     while started.elapsed() < whole && running() {
         std::thread::sleep(TICK.min(whole.saturating_sub(started.elapsed())));
         progress(observer);
+        if shared.live.stopped() {
+            whole = whole.min(started.elapsed());
+            shared.end_ns.store(nanoseconds(whole), Ordering::Relaxed);
+        }
     }
     let whole_time = started.elapsed() >= whole;
     let after = (own_cpu(), shared.live.completed());
@@ -154,8 +172,12 @@ fn observe(
     Observed { cpu_us: (after.0 - before.0).as_secs_f64() * 1e6 / completed, whole: whole_time }
 }
 
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).expect("below 500 years")
+}
+
 /// User and system time of this process, all threads.
-fn own_cpu() -> Duration {
+pub fn own_cpu() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_nsec).expect("below a second"))
 }

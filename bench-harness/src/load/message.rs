@@ -23,6 +23,49 @@ pub fn range(out: &mut Vec<u8>, key: &[u8], serializable: bool) {
     });
 }
 
+/// Keys from `from` on in order, at most `limit` of them, at `revision`; 0 is all and the newest.
+pub fn range_from(out: &mut Vec<u8>, from: &[u8], limit: u64, revision: u64) {
+    framed(out, |out| {
+        bytes(out, 1, from);
+        bytes(out, 2, &[0]);
+        if limit > 0 {
+            varint_field(out, 3, limit);
+        }
+        if revision > 0 {
+            varint_field(out, 4, revision);
+        }
+    });
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct RangeReply<'a> {
+    /// Of the response header.
+    pub revision: u64,
+    pub keys: u64,
+    pub last_key: Option<&'a [u8]>,
+    pub more: bool,
+}
+
+pub fn range_reply(message: &[u8]) -> Result<RangeReply<'_>, Malformed> {
+    let mut reply = RangeReply { revision: 0, keys: 0, last_key: None, more: false };
+    let mut last = None;
+    for field in Fields(message) {
+        match field? {
+            (1, Value::Bytes(header)) => reply.revision = number(header, 3)?,
+            (2, Value::Bytes(kv)) => {
+                reply.keys += 1;
+                last = Some(kv);
+            }
+            (3, Value::Number(more)) => reply.more = more != 0,
+            _ => {}
+        }
+    }
+    if let Some(kv) = last {
+        reply.last_key = nested(kv, 1)?;
+    }
+    Ok(reply)
+}
+
 /// If the key's mod revision is `revision` (0: it does not exist) put it, else get it.
 pub fn compare_and_put(out: &mut Vec<u8>, key: &[u8], revision: u64, value: &[u8]) {
     const MOD: u64 = 2;

@@ -14,6 +14,8 @@ pub enum Operation {
     Txn,
     /// Gets and puts, `--reads` of them gets.
     Mixed,
+    /// All keys, at once or in pages of `--page`, as kube-apiserver does it.
+    List,
 }
 
 #[derive(Clone, Debug, clap::Args, serde::Serialize)]
@@ -62,11 +64,18 @@ pub struct Options {
     /// For `mixed`: the part that is gets.
     #[arg(long, default_value_t = 0.8)]
     pub reads: f64,
+    /// For `list`: keys per page, all pages of a list at the revision of the first; 0 is everything at once.
+    #[arg(long, default_value_t = 0)]
+    pub page: u64,
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// How long to wait at the end for what is still unanswered.
     #[arg(long, value_parser = seconds, default_value = "10")]
     pub drain: Duration,
+    /// Keep every operation of an open loop in the summary.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub trace: bool,
 }
 
 impl Options {
@@ -89,8 +98,10 @@ impl Options {
             zipf: 0.0,
             serializable: false,
             reads: 0.8,
+            page: 0,
             seed: 1,
             drain: Duration::from_secs(10),
+            trace: false,
         }
     }
 

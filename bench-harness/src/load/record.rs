@@ -1,7 +1,7 @@
 //! What was measured: latencies, errors, and the summary of a run.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,9 @@ pub struct Recorder {
     pub conflicts: u64,
     pub connections_lost: u64,
     pub last_completion_ns: u64,
+    pub listed: Listed,
+    /// Operations of an open loop one by one, when asked for.
+    trace: Option<Vec<Traced>>,
     errors: BTreeMap<String, u64>,
 }
 
@@ -39,12 +42,26 @@ impl Recorder {
             conflicts: 0,
             connections_lost: 0,
             last_completion_ns: 0,
+            listed: Listed::default(),
+            trace: None,
             errors: BTreeMap::new(),
         }
     }
 
+    pub fn traced(mut self, wanted: bool) -> Self {
+        self.trace = wanted.then(Vec::new);
+        self
+    }
+
+    pub fn trace(&mut self, intended: Instant, ns: u64) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(Traced { intended, latency: Duration::from_nanos(ns) });
+        }
+    }
+
     pub fn latency(&mut self, kind: Kind, ns: u64) {
-        let histogram = if kind == Kind::Get { &mut self.reads } else { &mut self.writes };
+        let histogram =
+            if matches!(kind, Kind::Get | Kind::List) { &mut self.reads } else { &mut self.writes };
         histogram.saturating_record(ns);
     }
 
@@ -53,6 +70,18 @@ impl Recorder {
             Told::Done => {}
             Told::NotFound => self.not_found += 1,
             Told::Conflict => self.conflicts += 1,
+            Told::Page { .. } => {}
+        }
+    }
+
+    /// Of a reply within the measured time.
+    pub fn measured(&mut self, told: Told, now_ns: u64) {
+        self.completed += 1;
+        self.last_completion_ns = now_ns;
+        if let Told::Page { keys, bytes, last } = told {
+            self.listed.keys += keys;
+            self.listed.bytes += bytes;
+            self.listed.lists += u64::from(last);
         }
     }
 
@@ -69,6 +98,12 @@ impl Recorder {
         self.conflicts += other.conflicts;
         self.connections_lost += other.connections_lost;
         self.last_completion_ns = self.last_completion_ns.max(other.last_completion_ns);
+        self.listed.lists += other.listed.lists;
+        self.listed.keys += other.listed.keys;
+        self.listed.bytes += other.listed.bytes;
+        if let Some(trace) = &other.trace {
+            self.trace.get_or_insert_default().extend(trace);
+        }
         for (what, count) in &other.errors {
             self.error(what.clone(), *count);
         }
@@ -93,14 +128,32 @@ impl Recorder {
             not_found: self.not_found,
             conflicts: self.conflicts,
             connections_lost: self.connections_lost,
+            listed: self.listed,
             client_cpu_us,
             latency: Latency::of(&all),
             read_latency: (!self.reads.is_empty() && !self.writes.is_empty())
                 .then(|| Latency::of(&self.reads)),
             write_latency: (!self.reads.is_empty() && !self.writes.is_empty())
                 .then(|| Latency::of(&self.writes)),
+            trace: self.trace.clone().unwrap_or_default(),
         }
     }
+}
+
+/// What the replies to lists held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    /// Lists that reached their end; with pages, one takes several operations.
+    pub lists: u64,
+    pub keys: u64,
+    pub bytes: u64,
+}
+
+/// One operation of an open loop.
+#[derive(Clone, Copy, Debug)]
+pub struct Traced {
+    pub intended: Instant,
+    pub latency: Duration,
 }
 
 /// Microseconds.
@@ -158,11 +211,15 @@ pub struct Summary {
     pub not_found: u64,
     pub conflicts: u64,
     pub connections_lost: u64,
+    pub listed: Listed,
     /// User and system time of the load generator per completed operation.
     pub client_cpu_us: f64,
     pub latency: Latency,
     pub read_latency: Option<Latency>,
     pub write_latency: Option<Latency>,
+    /// With `Options::trace`, in no order.
+    #[serde(skip)]
+    pub trace: Vec<Traced>,
 }
 
 impl std::fmt::Display for Summary {
@@ -191,6 +248,10 @@ impl std::fmt::Display for Summary {
         }
         if self.conflicts > 0 {
             writeln!(f, "  txn conflicts: {}", self.conflicts)?;
+        }
+        if self.listed.lists > 0 {
+            let Listed { lists, keys, bytes } = self.listed;
+            writeln!(f, "  listed {lists} times, {keys} keys, {} MiB", bytes >> 20)?;
         }
         write!(f, "  errors: {}", self.errors)?;
         for (what, count) in &self.error_kinds {

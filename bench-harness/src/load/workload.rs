@@ -4,6 +4,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::http2::Method;
+use super::list::Lists;
 use super::message::{self, Malformed};
 use super::options::{Operation, Options};
 
@@ -27,6 +28,7 @@ pub enum Kind {
     Put,
     Get,
     Txn,
+    List,
 }
 
 /// What a good reply told.
@@ -37,6 +39,12 @@ pub enum Told {
     NotFound,
     /// A txn whose compare failed.
     Conflict,
+    /// Of a list; `last` when it has reached its end.
+    Page {
+        keys: u64,
+        bytes: u64,
+        last: bool,
+    },
 }
 
 #[derive(Debug)]
@@ -50,6 +58,7 @@ pub struct Workload {
     stride: u64,
     /// The last known mod revision of each key, for txn only.
     revisions: Vec<u64>,
+    lists: Lists,
 }
 
 impl Workload {
@@ -67,6 +76,7 @@ impl Workload {
             position: u64::from(worker) % options.key_space,
             stride: u64::from(workers),
             revisions: vec![0; usize::try_from(keys).expect("the key space fits memory")],
+            lists: Lists::new(options.page),
         }
     }
 
@@ -76,6 +86,7 @@ impl Workload {
             Operation::Put => Kind::Put,
             Operation::Get => Kind::Get,
             Operation::Txn => Kind::Txn,
+            Operation::List => return (Kind::List, Method::Range, self.lists.next(out)),
             Operation::Mixed if self.random.random_bool(self.options.reads) => Kind::Get,
             Operation::Mixed => Kind::Put,
         };
@@ -97,6 +108,7 @@ impl Workload {
                 message::compare_and_put(out, &self.key, revision, value);
                 Method::Txn
             }
+            Kind::List => unreachable!("lists choose their own keys"),
         };
         (kind, method, index)
     }
@@ -114,6 +126,14 @@ impl Workload {
                 *known = now.max(*known);
                 Ok(if reply.succeeded { Told::Done } else { Told::Conflict })
             }
+            Kind::List => self.lists.reply(index, message),
+        }
+    }
+
+    /// A call that got no good reply.
+    pub fn failed(&mut self, kind: Kind, index: u64) {
+        if kind == Kind::List {
+            self.lists.failed(index);
         }
     }
 

@@ -3,12 +3,15 @@
 use std::io;
 use std::time::Duration;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Usage {
     /// User and system time of all threads, living and ended, to the kernel's tick (usually 10 ms).
     pub cpu: Duration,
     pub rss_bytes: u64,
     pub rss_peak_bytes: u64,
+    /// Of the resident memory: what the process allocated, and what it shares with files (its program, maps).
+    pub rss_anon_bytes: u64,
+    pub rss_file_bytes: u64,
 }
 
 pub fn of(pid: u32) -> io::Result<Usage> {
@@ -22,7 +25,16 @@ pub fn of(pid: u32) -> io::Result<Usage> {
         cpu: Duration::from_nanos(ticks * (1_000_000_000 / per_second)),
         rss_bytes: kibibytes(&status, "VmRSS:").ok_or_else(|| malformed("status"))? * 1024,
         rss_peak_bytes: kibibytes(&status, "VmHWM:").ok_or_else(|| malformed("status"))? * 1024,
+        rss_anon_bytes: kibibytes(&status, "RssAnon:").ok_or_else(|| malformed("status"))? * 1024,
+        rss_file_bytes: kibibytes(&status, "RssFile:").ok_or_else(|| malformed("status"))? * 1024,
     })
+}
+
+/// Bytes the process caused to be written to storage so far, by `/proc/PID/io`.
+pub fn written_bytes(pid: u32) -> io::Result<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/io"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("write_bytes:"));
+    line.and_then(|number| number.trim().parse().ok()).ok_or_else(|| malformed("io"))
 }
 
 fn malformed(what: &str) -> io::Error {
@@ -64,5 +76,7 @@ mod tests {
         let after = of(std::process::id()).unwrap();
         assert!(after.cpu > before.cpu);
         assert!(after.rss_bytes > 100 * 1024 && after.rss_peak_bytes >= after.rss_bytes);
+        assert!(after.rss_anon_bytes > 0 && after.rss_anon_bytes + after.rss_file_bytes <= after.rss_bytes);
+        written_bytes(std::process::id()).unwrap();
     }
 }

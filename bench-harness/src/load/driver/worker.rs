@@ -14,14 +14,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::LocalSet;
 
-use super::{CONNECT_TIMEOUT, Error, Shared};
+use super::{CONNECT_TIMEOUT, Error, Shared, nanoseconds};
 use crate::load::http2::{Broken, Connection, Failure};
 use crate::load::pace::{Schedule, Timer};
 use crate::load::record::Recorder;
-use crate::load::workload::{Kind, Workload};
+use crate::load::workload::{Kind, Told, Workload};
 
 /// Several frames of the largest size.
 const READ_BYTES: usize = 256 << 10;
+/// How often a run that is over is looked at.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// A call in flight.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +36,6 @@ struct Issued {
 struct Worker {
     started: Instant,
     measure_from_ns: u64,
-    end_ns: u64,
     /// Measured operations that may still be started.
     budget: Cell<u64>,
     open_loop: bool,
@@ -161,16 +162,14 @@ async fn connect(endpoint: std::net::SocketAddr, clients: usize) -> Result<Lane,
 
 async fn drive(shared: &Arc<Shared>, index: u32, lanes: Vec<Rc<Lane>>) -> Result<Recorder, Error> {
     let options = &shared.options;
-    let nanoseconds = |duration: Duration| u64::try_from(duration.as_nanos()).expect("below 500 years");
     let worker = Rc::new(Worker {
         started: *shared.started.get().expect("set before go"),
         measure_from_ns: nanoseconds(options.warm_up),
-        end_ns: nanoseconds(options.warm_up + options.duration),
         budget: Cell::new(options.total.map_or(u64::MAX, |total| share(total, index, options.threads))),
         open_loop: options.rate.is_some(),
         schedule_done: Cell::new(false),
         workload: RefCell::new(Workload::new(options, index, options.threads)),
-        recorder: RefCell::new(Recorder::new()),
+        recorder: RefCell::new(Recorder::new().traced(options.trace)),
         request: RefCell::new(Vec::new()),
         shared: Arc::clone(shared),
     });
@@ -193,10 +192,9 @@ async fn drive(shared: &Arc<Shared>, index: u32, lanes: Vec<Rc<Lane>>) -> Result
         }
         Ok(())
     };
-    let deadline = worker.started + options.warm_up + options.duration + options.drain;
     tokio::select! {
         outcome = finished => outcome?,
-        () = tokio::time::sleep_until(deadline.into()) => {}
+        () = drained(&worker, options.drain) => {}
     }
 
     let now = worker.now();
@@ -206,6 +204,18 @@ async fn drive(shared: &Arc<Shared>, index: u32, lanes: Vec<Rc<Lane>>) -> Result
     Ok(worker.recorder.replace(Recorder::new()))
 }
 
+/// Until nothing is waited for any more. The end may move forward meanwhile.
+async fn drained(worker: &Worker, drain: Duration) {
+    loop {
+        let left = Duration::from_nanos(worker.end_ns()) + drain;
+        let left = left.saturating_sub(worker.started.elapsed());
+        if left.is_zero() {
+            return;
+        }
+        tokio::time::sleep(left.min(LOOK)).await;
+    }
+}
+
 /// Gives out the intended starts, lane after lane.
 async fn pace(worker: &Worker, lanes: &[Rc<Lane>], mut schedule: Schedule) -> Result<(), Error> {
     let failed = |source| Error::Io { what: "timer", source };
@@ -213,7 +223,7 @@ async fn pace(worker: &Worker, lanes: &[Rc<Lane>], mut schedule: Schedule) -> Re
     let mut turn = lanes.iter().cycle();
     loop {
         let now = worker.now();
-        while let Some(intended) = schedule.due(now.min(worker.end_ns)) {
+        while let Some(intended) = schedule.due(now.min(worker.end_ns())) {
             if lanes.iter().all(|lane| lane.lost.get()) || !worker.spend(intended) {
                 worker.finish_schedule(lanes);
                 return Ok(());
@@ -222,11 +232,11 @@ async fn pace(worker: &Worker, lanes: &[Rc<Lane>], mut schedule: Schedule) -> Re
             lane.due.borrow_mut().push_back(intended);
             lane.wake();
         }
-        if now >= worker.end_ns {
+        if now >= worker.end_ns() {
             worker.finish_schedule(lanes);
             return Ok(());
         }
-        let next = schedule.peek().min(worker.end_ns);
+        let next = schedule.peek().min(worker.end_ns());
         timer.sleep(Duration::from_nanos(next.saturating_sub(worker.now()))).await.map_err(failed)?;
     }
 }
@@ -323,6 +333,10 @@ impl Lane {
 }
 
 impl Worker {
+    fn end_ns(&self) -> u64 {
+        self.shared.end_ns.load(Ordering::Relaxed)
+    }
+
     fn now(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_nanos()).expect("below 500 years")
     }
@@ -344,7 +358,7 @@ impl Worker {
                 let Some(intended) = lane.due.borrow_mut().pop_front() else { return };
                 intended
             } else {
-                if lane.idle.get() == 0 || now >= self.end_ns || !self.spend(now) {
+                if lane.idle.get() == 0 || now >= self.end_ns() || !self.spend(now) {
                     return;
                 }
                 lane.idle.set(lane.idle.get() - 1);
@@ -362,7 +376,7 @@ impl Worker {
         if self.open_loop {
             self.schedule_done.get() && lane.due.borrow().is_empty()
         } else {
-            self.budget.get() == 0 || self.now() >= self.end_ns || lane.idle.get() == 0
+            self.budget.get() == 0 || self.now() >= self.end_ns() || lane.idle.get() == 0
         }
     }
 
@@ -372,27 +386,30 @@ impl Worker {
             Ok(message) => match self.workload.borrow_mut().reply(issued.kind, issued.key, message) {
                 Ok(told) => {
                     recorder.told(told);
-                    self.shared.live.0.fetch_add(1, Ordering::Relaxed);
-                    self.measure(&mut recorder, now, issued);
+                    self.shared.live.completed.fetch_add(1, Ordering::Relaxed);
+                    self.measure(&mut recorder, now, issued, told);
                 }
                 Err(malformed) => recorder.error(malformed.to_string(), 1),
             },
-            Err(failure) => recorder.error(failure.to_string(), 1),
+            Err(failure) => {
+                self.workload.borrow_mut().failed(issued.kind, issued.key);
+                recorder.error(failure.to_string(), 1);
+            }
         }
     }
 
     /// Throughput counts what was answered within the measured time. Latency in a closed loop is of the same
     /// replies; in an open loop it is of everything whose start was intended then, however late it was answered.
-    fn measure(&self, recorder: &mut Recorder, now: u64, issued: Issued) {
-        if now >= self.measure_from_ns && now <= self.end_ns {
-            recorder.completed += 1;
-            recorder.last_completion_ns = now;
+    fn measure(&self, recorder: &mut Recorder, now: u64, issued: Issued, told: Told) {
+        if now >= self.measure_from_ns && now <= self.end_ns() {
+            recorder.measured(told, now);
             if !self.open_loop {
                 recorder.latency(issued.kind, now - issued.intended_ns);
             }
         }
         if self.open_loop && issued.intended_ns >= self.measure_from_ns {
             recorder.latency(issued.kind, now - issued.intended_ns);
+            recorder.trace(self.started + Duration::from_nanos(issued.intended_ns), now - issued.intended_ns);
         }
     }
 
@@ -405,7 +422,9 @@ impl Worker {
         let open = connection.abandon().map(|issued| (issued.kind, issued.intended_ns));
         for (kind, intended_ns) in due.into_iter().chain(open) {
             if self.open_loop && intended_ns >= self.measure_from_ns {
-                recorder.latency(kind, now.saturating_sub(intended_ns));
+                let age_ns = now.saturating_sub(intended_ns);
+                recorder.latency(kind, age_ns);
+                recorder.trace(self.started + Duration::from_nanos(intended_ns), age_ns);
             }
             recorder.error(why.to_owned(), 1);
         }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{Error, io};
+use crate::compare::{Error, io};
 use crate::{oracle, process};
 
 /// It is given a number of operations, so it may take this many times the planned duration, or this long.

@@ -1,0 +1,189 @@
+//! The probe: puts at a fixed rate, beside which something else happens to the server. It shows what that does to
+//! other clients.
+
+use std::time::{Duration, Instant};
+
+use super::Error;
+use super::options::Options;
+use super::place::{Running, millis};
+use super::report::Sample;
+use crate::load::{self, Operation, Phase, Traced, options_seconds as seconds};
+use crate::process::Usage;
+use crate::prom::{self, Scrape};
+
+/// What happens beside is given up as endless.
+const TIME_MAX: Duration = Duration::from_secs(1200);
+const CONNECTIONS: u32 = 10;
+/// Puts in flight at most; more than that wait in the client, which counts as latency too.
+const CLIENTS: u32 = 2000;
+
+#[derive(Clone, Debug, clap::Args, serde::Serialize)]
+#[command(next_help_heading = "Of maintenance and list-storm")]
+#[group(skip)]
+pub struct ProbeOptions {
+    /// Puts per second whose latency is measured.
+    #[arg(long, default_value_t = 1000.0)]
+    pub probe_rate: f64,
+    /// Measured at least this long.
+    #[arg(long, value_parser = seconds, default_value = "15")]
+    pub probe_duration: Duration,
+    /// Of the warm-up, and from the start of the measured time to the start of what happens beside.
+    #[arg(long, value_parser = seconds, default_value = "1")]
+    pub probe_lead: Duration,
+}
+
+/// What is put.
+#[derive(Clone, Copy, Debug)]
+pub struct Probe {
+    pub rate: f64,
+    pub duration: Duration,
+    pub lead: Duration,
+    pub keys: u64,
+    pub key_size: usize,
+    pub value_size: usize,
+}
+
+/// What happened beside the probe: its outcome and when.
+#[derive(Debug)]
+pub struct Beside<T> {
+    pub outcome: T,
+    pub from: Instant,
+    pub to: Instant,
+}
+
+#[derive(Debug)]
+pub struct Probed<T> {
+    pub summary: load::Summary,
+    pub beside: Beside<T>,
+    /// Of the measured time: metrics and usage of the server, CPU of this process.
+    pub seconds: f64,
+    pub before: Counters,
+    pub after: Counters,
+}
+
+#[derive(Debug)]
+pub struct Counters {
+    pub metrics: Scrape,
+    pub usage: Usage,
+    pub own_cpu: Duration,
+    at: Instant,
+}
+
+impl Counters {
+    fn of(running: &Running) -> Result<Self, Error> {
+        let metrics = prom::scrape(running.server.addr())?;
+        let usage = running.server.usage()?;
+        Ok(Self { metrics, usage, own_cpu: load::own_cpu(), at: Instant::now() })
+    }
+}
+
+impl Probe {
+    pub fn new(options: &Options, keys: u64) -> Self {
+        let ProbeOptions { probe_rate: rate, probe_duration: duration, probe_lead: lead } = options.probe;
+        let (key_size, value_size) = (options.stored.stored_key_size, options.value_size);
+        Self { rate, duration, lead, keys, key_size, value_size }
+    }
+
+    pub fn expected(&self) -> Duration {
+        self.lead * 2 + self.duration
+    }
+
+    /// Puts; a moment later `beside` starts. Both go on until `beside` has ended and the measured time is long enough.
+    pub fn run<T: Send>(
+        &self,
+        running: &Running,
+        beside: impl FnOnce() -> T + Send,
+        progress: &mut dyn FnMut(f64),
+    ) -> Result<Probed<T>, Error> {
+        let options = load::Options {
+            connections: CONNECTIONS,
+            clients: CLIENTS,
+            warm_up: self.lead,
+            duration: TIME_MAX,
+            rate: Some(self.rate),
+            key_size: self.key_size,
+            value_size: self.value_size,
+            key_space: self.keys,
+            drain: Duration::from_secs(60),
+            trace: true,
+            ..load::Options::new(Operation::Put, running.server.addr())
+        };
+        let (lead, whole) = (self.lead, self.lead + self.duration);
+        std::thread::scope(|scope| {
+            let (start, started) = std::sync::mpsc::channel::<()>();
+            // When the load does not come up, `start` goes and nothing happens beside it.
+            let thread = scope.spawn(move || {
+                started.recv().ok()?;
+                std::thread::sleep(lead);
+                let from = Instant::now();
+                Some(Beside { outcome: beside(), from, to: Instant::now() })
+            });
+            let (mut before, mut after) = (None, None);
+            let mut since = Instant::now();
+            let outcome = load::run(&options, &mut |phase| match phase {
+                Phase::Started(_) => {
+                    before = Some(Counters::of(running));
+                    since = Instant::now();
+                    start.send(()).expect("the thread waits for this");
+                }
+                Phase::Progress { live, .. } if before.is_some() => {
+                    progress(since.elapsed().div_duration_f64(whole));
+                    if since.elapsed() >= whole && thread.is_finished() {
+                        live.stop();
+                    }
+                }
+                Phase::Progress { .. } => {}
+                Phase::Ended(_) => after = Some(Counters::of(running)),
+            });
+            drop(start);
+            let beside = thread.join().expect("what happens beside does not panic");
+            let summary = outcome?;
+            let (before, after) = (before.expect("every run starts")?, after.expect("every run ends")?);
+            let seconds = (after.at - before.at).as_secs_f64();
+            let beside = beside.expect("it was started");
+            Ok(Probed { summary, beside, seconds, before, after })
+        })
+    }
+}
+
+impl<T> Probed<T> {
+    /// The latencies of the puts that were waiting at some time while the other thing happened.
+    pub fn during(&self) -> Vec<Duration> {
+        let Beside { from, to, .. } = &self.beside;
+        let overlaps = |traced: &&Traced| traced.intended <= *to && traced.intended + traced.latency >= *from;
+        let mut latencies =
+            self.summary.trace.iter().filter(overlaps).map(|traced| traced.latency).collect::<Vec<_>>();
+        latencies.sort();
+        latencies
+    }
+}
+
+/// Of sorted latencies, in milliseconds: the smallest that so many of them do not exceed.
+pub fn quantile_ms(sorted: &[Duration], quantile: f64) -> Option<f64> {
+    let rank = (sorted.len() as f64 * quantile).ceil() as usize;
+    sorted.get(rank.max(1) - 1).copied().map(millis)
+}
+
+/// The columns `p50 ms`, `p99 ms`, `p99.9 ms` and `max ms`.
+pub fn with_latencies(sample: Sample, sorted: &[Duration]) -> Sample {
+    sample
+        .with("p50 ms", quantile_ms(sorted, 0.5))
+        .with("p99 ms", quantile_ms(sorted, 0.99))
+        .with("p99.9 ms", quantile_ms(sorted, 0.999))
+        .with("max ms", quantile_ms(sorted, 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_of_few_and_many() {
+        let sorted = (1..=1000).map(Duration::from_millis).collect::<Vec<_>>();
+        assert_eq!(quantile_ms(&sorted, 0.5), Some(500.0));
+        assert_eq!(quantile_ms(&sorted, 0.999), Some(999.0));
+        assert_eq!(quantile_ms(&sorted, 1.0), Some(1000.0));
+        assert_eq!(quantile_ms(&sorted[..1], 0.5), Some(1.0));
+        assert_eq!(quantile_ms(&[], 0.5), None);
+    }
+}

@@ -1,0 +1,208 @@
+//! `maintenance`: the latency of puts at a fixed rate while nothing else happens, and while the server does each of
+//! the things that tidy up or copy its whole state.
+//!
+//! One server goes through all phases in turn. It starts with a `--snapshot-count` so high that no checkpoint falls
+//! into the others by count; the last phase starts it again with the usual one, over a long log.
+
+use std::time::Duration;
+
+use super::{Job, Progress, step};
+use crate::admin::{self, Admin};
+use crate::compare::Error;
+use crate::compare::options::Options;
+use crate::compare::place::{Fill, Place, Running};
+use crate::compare::probe::{Probe, Probed, quantile_ms, with_latencies};
+use crate::compare::report::{Column, Layout, Panel, Sample};
+use crate::process;
+
+const COMMITS: &str = "etcd_disk_backend_commit_duration_seconds";
+const NO_CHECKPOINT: &str = "--snapshot-count=100000000";
+/// Etcd's default since 3.6, and Pinion's.
+const CHECKPOINT_OFTEN: &str = "--snapshot-count=10000";
+
+static LAYOUT: Layout = Layout {
+    name: "maintenance",
+    columns: &[
+        Column::lower("p50 ms", 2),
+        Column::lower("p99 ms", 2),
+        Column::lower("p99.9 ms", 2),
+        Column::lower("max ms", 1),
+        Column::plain("p99 - idle ms", 2),
+        Column::plain("p99 / idle", 2),
+        Column::lower("p99 during ms", 2),
+        Column::lower("took s", 3),
+        Column::plain("commits", 0),
+        Column::plain("disk MiB", 0),
+    ],
+    panels: &[
+        Panel::Bars {
+            caption: "Latency of puts in ms (log scale): p50, p99, p99.9 from left to right in each group",
+            columns: &["p50 ms", "p99 ms", "p99.9 ms"],
+            logarithmic: true,
+        },
+        Panel::Bars { caption: "Longest put in ms (log scale)", columns: &["max ms"], logarithmic: true },
+    ],
+};
+
+#[derive(Clone, Debug, clap::Args, serde::Serialize)]
+#[command(next_help_heading = "Of maintenance")]
+#[group(skip)]
+pub struct MaintenanceOptions {
+    #[arg(long, default_value_t = 100_000)]
+    pub maintenance_keys: u64,
+    /// Put over these keys before the first phase; the compaction removes as many.
+    #[arg(long, default_value_t = 300_000)]
+    pub maintenance_revisions: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    Idle,
+    Snapshot,
+    Compaction,
+    Defragment,
+    Checkpoint,
+}
+
+impl Phase {
+    const ALL: [Self; 5] = [Self::Idle, Self::Snapshot, Self::Compaction, Self::Defragment, Self::Checkpoint];
+
+    fn group(self) -> &'static str {
+        match self {
+            Self::Idle => "maintenance: idle",
+            Self::Snapshot => "maintenance: snapshot save",
+            Self::Compaction => "maintenance: compaction",
+            Self::Defragment => "maintenance: defragment",
+            Self::Checkpoint => "maintenance: checkpoint",
+        }
+    }
+
+    /// Does it; what there is to say about it comes back.
+    fn perform(self, admin: &Admin, snapshot: &std::path::Path) -> Result<Option<String>, admin::Error> {
+        match self {
+            Self::Idle | Self::Checkpoint => Ok(None),
+            Self::Compaction => {
+                admin.compact_on_disk(admin.revision()?)?;
+                Ok(None)
+            }
+            Self::Defragment => {
+                admin.defragment()?;
+                Ok(None)
+            }
+            Self::Snapshot => Ok(Some(format!("{} MiB saved", admin.save_snapshot(snapshot)? >> 20))),
+        }
+    }
+
+    /// Whether there is an operation that begins and ends.
+    fn is_called(self) -> bool {
+        !matches!(self, Self::Idle | Self::Checkpoint)
+    }
+}
+
+#[derive(Debug)]
+pub struct Maintenance {
+    /// All keys once, then as often as there are revisions to compact.
+    fill: Fill,
+    probe: Probe,
+}
+
+impl Maintenance {
+    pub fn new(options: &Options) -> Self {
+        let MaintenanceOptions { maintenance_keys: keys, maintenance_revisions: revisions } =
+            options.maintenance;
+        let (key_size, value_size) = (options.stored.stored_key_size, options.value_size);
+        let fill = Fill { count: keys + revisions, keys, key_size, value_size };
+        Self { fill, probe: Probe::new(options, keys) }
+    }
+
+    fn phase(&self, phase: Phase, running: &Running, progress: &mut dyn FnMut(f64)) -> Result<Sample, Error> {
+        let admin = Admin::connect(running.server.addr())?;
+        let snapshot = running.file("snapshot.db");
+        let probed = self.probe.run(running, || phase.perform(&admin, &snapshot), progress)?;
+        if snapshot.exists() {
+            std::fs::remove_file(&snapshot).map_err(crate::compare::io("remove the snapshot"))?;
+        }
+        let mut latencies = probed.summary.trace.iter().map(|traced| traced.latency).collect::<Vec<_>>();
+        latencies.sort();
+        let mut sample = with_latencies(Sample::default(), &latencies)
+            .with("commits", commits(&probed))
+            .with("disk MiB", running.disk_mib()?);
+        sample.errors = probed.summary.errors;
+        match &probed.beside.outcome {
+            Ok(note) => {
+                sample.note.clone_from(note);
+                if phase.is_called() {
+                    let took = probed.beside.to - probed.beside.from;
+                    sample = sample
+                        .with("took s", took.as_secs_f64())
+                        .with("p99 during ms", quantile_ms(&probed.during(), 0.99));
+                }
+            }
+            // No phase to measure: what the puts took is idle time.
+            Err(refused @ admin::Error::Refused(_)) => {
+                let note = Some(format!("refused: {refused}"));
+                return Ok(Sample { note, errors: sample.errors, ..Sample::default() });
+            }
+            Err(error) => sample.note = Some(format!("failed: {error}")),
+        }
+        Ok(sample)
+    }
+}
+
+/// In the measured time; absent when the server does not tell.
+fn commits<T>(probed: &Probed<T>) -> Option<f64> {
+    let after = probed.after.metrics.histogram(COMMITS, &[])?;
+    Some(after.count - probed.before.metrics.histogram(COMMITS, &[]).map_or(0.0, |before| before.count))
+}
+
+impl Job for Maintenance {
+    fn title(&self) -> &str {
+        "maintenance"
+    }
+
+    fn layout(&self) -> &'static Layout {
+        &LAYOUT
+    }
+
+    fn expected(&self) -> Duration {
+        self.fill.expected() + self.probe.expected() * Phase::ALL.len() as u32
+    }
+
+    fn run(&self, place: &Place<'_>, progress: &mut Progress<'_>) -> Result<Vec<(String, Sample)>, Error> {
+        let (mut running, flag_taken) = match place.start_with(|launch| launch.arg(NO_CHECKPOINT)) {
+            // It may be the flag; when it is not, the second start says what it is.
+            Err(Error::Server(process::Error::Exited { .. })) => (place.start()?, false),
+            outcome => (outcome?, true),
+        };
+        running.fill(self.fill, &mut step(progress, (0.0, 0.2), "fill"))?;
+        let mut samples: Vec<(String, Sample)> = Vec::new();
+        let mut idle_p99 = None;
+        for (index, phase) in Phase::ALL.into_iter().enumerate() {
+            let from = 0.2 + 0.8 * index as f64 / Phase::ALL.len() as f64;
+            progress(from, "wait for rest");
+            running.settle()?;
+            if matches!(phase, Phase::Checkpoint) {
+                if !flag_taken {
+                    let note = Some("refused: the server does not take --snapshot-count".to_owned());
+                    samples.push((phase.group().to_owned(), Sample { note, ..Sample::default() }));
+                    continue;
+                }
+                // By SIGKILL: a graceful end may write a checkpoint of its own.
+                running.server.kill()?;
+                running.server.start_again_with(|launch| launch.arg(CHECKPOINT_OFTEN))?;
+            }
+            let to = from + 0.8 / Phase::ALL.len() as f64;
+            let mut sample = self.phase(phase, &running, &mut step(progress, (from, to), phase.group()))?;
+            let p99 = sample.value("p99 ms");
+            if let (Some(idle), Some(p99)) = (idle_p99, p99) {
+                sample = sample.with("p99 - idle ms", p99 - idle).with("p99 / idle", p99 / idle);
+            }
+            if matches!(phase, Phase::Idle) {
+                idle_p99 = p99;
+            }
+            samples.push((phase.group().to_owned(), sample));
+        }
+        running.stop()?;
+        Ok(samples)
+    }
+}
