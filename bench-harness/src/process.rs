@@ -25,7 +25,7 @@ use crate::http;
 
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
-const PROBE_PAUSE: Duration = Duration::from_millis(5);
+const PROBE_PAUSE: Duration = Duration::from_millis(2);
 /// Someone else may take a port between our look and the server's bind.
 const PORT_ATTEMPTS: usize = 5;
 const LOG_TAIL_BYTES: u64 = 4096;

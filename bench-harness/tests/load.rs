@@ -50,6 +50,15 @@ fn all_operations_work_against_upstream() {
     assert_eq!(reads.count + writes.count, 1000);
     assert!(reads.count > 400 && writes.count > 400);
 
+    // Twelve lists of 500 keys each: whole, and in pages of which the last one is short.
+    for (page, operations) in [(0, 12), (150, 48)] {
+        let list = Options { operation: Operation::List, page, total: Some(operations), ..base.clone() };
+        let list = Options { connections: 1, clients: 1, ..list };
+        let listed = run(&list).listed;
+        assert_eq!((listed.lists, listed.keys), (12, 6000));
+        assert!(listed.bytes > 6000 * 100, "{listed:?}");
+    }
+
     // Above every flow control window.
     let large = Options { value_size: 1 << 20, total: Some(20), ..base };
     assert_eq!(run(&large).completed, 20);
@@ -143,6 +152,29 @@ fn an_open_loop_charges_a_stall_to_everyone_who_had_to_wait() {
     let closed = run(&Options { endpoint: stalling(200, stall), ..base });
     assert!(closed.latency.max_us > 450e3, "{closed}");
     assert!(closed.latency.p90_us < 100e3, "{closed}");
+}
+
+#[test]
+fn a_stopped_run_ends_early_and_knows_its_length() {
+    let options = Options {
+        duration: Duration::from_secs(60),
+        rate: Some(500.0),
+        trace: true,
+        ..Options::new(Operation::Put, stalling(u64::MAX, Duration::ZERO))
+    };
+    let since = std::time::Instant::now();
+    let summary = load::run(&options, &mut |phase| {
+        if let Phase::Progress { live, .. } = phase
+            && since.elapsed() > Duration::from_millis(400)
+        {
+            live.stop();
+        }
+    })
+    .unwrap();
+    assert_eq!((summary.errors, summary.latency.count), (0, summary.trace.len() as u64), "{summary}");
+    assert!((0.35..5.0).contains(&summary.measured_seconds), "{summary}");
+    assert!((summary.per_second - 500.0).abs() < 100.0, "{summary}");
+    assert!(since.elapsed() < Duration::from_secs(20));
 }
 
 #[test]

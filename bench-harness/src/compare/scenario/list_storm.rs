@@ -30,11 +30,15 @@ static LAYOUT: Layout = Layout {
     ],
     panels: &[
         Panel::Bars {
-            caption: "Latency of puts in ms (log scale): p50, p99, p99.9 from left to right in each group",
+            caption: "List storm: latency of puts in ms (log scale): p50, p99, p99.9 from left to right in each group",
             columns: &["p50 ms", "p99 ms", "p99.9 ms"],
             logarithmic: true,
         },
-        Panel::Bars { caption: "Listed keys per second", columns: &["listed keys/s"], logarithmic: false },
+        Panel::Bars {
+            caption: "List storm: listed keys per second",
+            columns: &["listed keys/s"],
+            logarithmic: false,
+        },
     ],
 };
 

@@ -36,11 +36,15 @@ static LAYOUT: Layout = Layout {
     ],
     panels: &[
         Panel::Bars {
-            caption: "Latency of puts in ms (log scale): p50, p99, p99.9 from left to right in each group",
+            caption: "Maintenance: latency of puts in ms (log scale): p50, p99, p99.9 from left to right in each group",
             columns: &["p50 ms", "p99 ms", "p99.9 ms"],
             logarithmic: true,
         },
-        Panel::Bars { caption: "Longest put in ms (log scale)", columns: &["max ms"], logarithmic: true },
+        Panel::Bars {
+            caption: "Maintenance: longest put in ms (log scale)",
+            columns: &["max ms"],
+            logarithmic: true,
+        },
     ],
 };
 
@@ -143,7 +147,10 @@ impl Maintenance {
                 let note = Some(format!("refused: {refused}"));
                 return Ok(Sample { note, errors: sample.errors, ..Sample::default() });
             }
-            Err(error) => sample.note = Some(format!("failed: {error}")),
+            Err(error) => {
+                sample.note = Some(format!("failed: {error}"));
+                sample.errors += 1;
+            }
         }
         Ok(sample)
     }

@@ -39,9 +39,9 @@ static LAYOUT: Layout = Layout {
         Column::plain("compactions", 0),
     ],
     panels: &[
-        Panel::Lines { caption: "Data directory in MiB over seconds", series: "disk MiB" },
-        Panel::Lines { caption: "Resident memory in MiB over seconds", series: "RSS MiB" },
-        Panel::Lines { caption: "Size the server reports in MiB over seconds", series: "db MiB" },
+        Panel::Lines { caption: "Overwrite: data directory in MiB over seconds", series: "disk MiB" },
+        Panel::Lines { caption: "Overwrite: resident memory in MiB over seconds", series: "RSS MiB" },
+        Panel::Lines { caption: "Overwrite: size the server reports in MiB over seconds", series: "db MiB" },
     ],
 };
 
