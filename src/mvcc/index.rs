@@ -1,23 +1,24 @@
 //! Keys in order, each with the positions of its versions.
 //!
-//! Keys themselves stay in the log. The index is a directory of short separators ("fences") over leaves of neighbouring
-//! keys. A leaf keeps four discriminating bytes per key, so a search looks at one or two records, and a scan or a count
+//! Keys themselves stay in the log. The index is a [`directory`] of short separators ("fences") over leaves of
+//! neighbouring keys. A leaf keeps four discriminating bytes per key, so a search looks at one or two records, and a scan or a count
 //! at none.
 //!
 //! Invariants: the first fence is empty; a leaf's keys lie from its fence up to the next one; its `skip` is not longer
 //! than what the two fences share, so every key that is searched there has those bytes.
 
+mod build;
+mod directory;
+mod fences;
 mod histories;
 mod leaf;
-
-use std::{
-    collections::{BTreeMap, btree_map},
-    ops::Bound,
-};
+mod leaves;
 
 use self::{
+    directory::{Directory, Following, Spot},
     histories::{Entry, Histories},
     leaf::{LEAF_KEYS, Leaf},
+    leaves::Leaves,
 };
 use super::{
     Span,
@@ -27,11 +28,8 @@ use super::{
 pub use histories::Versions;
 
 pub struct Index {
-    /// Lower fence to leaf.
-    directory: BTreeMap<Box<[u8]>, u32>,
-    #[expect(clippy::vec_box, reason = "growing must not copy the leaves: a pause, and twice the memory")]
-    leaves: Vec<Box<Leaf>>,
-    free: Vec<u32>,
+    directory: Directory,
+    leaves: Leaves,
     histories: Histories,
 }
 
@@ -44,35 +42,22 @@ pub struct Place {
 
 impl Default for Index {
     fn default() -> Self {
-        Self {
-            directory: BTreeMap::from([(Box::default(), 0)]),
-            leaves: vec![Leaf::new(0)],
-            free: Vec::new(),
-            histories: Histories::default(),
-        }
+        let mut leaves = Leaves::default();
+        let directory = Directory::new(leaves.add(Leaf::new(0)));
+        Self { directory, leaves, histories: Histories::default() }
     }
 }
 
 impl Index {
-    /// The index of a log's records, oldest first.
-    pub fn build<'l>(log: &'l Log, records: impl Iterator<Item = (Pos, &'l [u8])>) -> Self {
-        let mut index = Self::default();
-        for (pos, key) in records {
-            let place = index.locate(log, key);
-            index.push(log, place, key, pos);
-        }
-        index
-    }
-
     #[inline]
     pub fn locate(&self, log: &Log, key: &[u8]) -> Place {
-        let (_, leaf) = self.around(key);
+        let leaf = self.directory.leaf(self.directory.find(key));
         Place { leaf, at: self.search(log, leaf, key) }
     }
 
     pub fn at(&self, place: Place) -> Option<Versions<'_>> {
         let at = place.at.ok()?;
-        Some(self.histories.versions(self.leaves[place.leaf as usize].entries()[at]))
+        Some(self.histories.versions(self.leaves[place.leaf].entries()[at]))
     }
 
     pub fn get(&self, log: &Log, key: &[u8]) -> Option<Versions<'_>> {
@@ -83,18 +68,18 @@ impl Index {
     pub fn push(&mut self, log: &Log, place: Place, key: &[u8], pos: Pos) {
         match place.at {
             Ok(at) => {
-                let leaf = &mut self.leaves[place.leaf as usize];
+                let leaf = &mut self.leaves[place.leaf];
                 let entry = self.histories.push(leaf.entries()[at], pos);
                 leaf.set(at, entry);
             }
-            Err(at) if self.leaves[place.leaf as usize].len() < LEAF_KEYS => {
-                self.leaves[place.leaf as usize].insert(at, key, Entry::one(pos));
+            Err(at) if self.leaves[place.leaf].len() < LEAF_KEYS => {
+                self.leaves[place.leaf].insert(at, key, Entry::one(pos));
             }
             Err(at) => {
                 self.split(log, place.leaf, at, key);
                 let Place { leaf, at } = self.locate(log, key);
                 let at = at.expect_err("splitting adds no key");
-                self.leaves[leaf as usize].insert(at, key, Entry::one(pos));
+                self.leaves[leaf].insert(at, key, Entry::one(pos));
             }
         }
     }
@@ -103,7 +88,7 @@ impl Index {
     pub fn forget(&mut self, log: &mut Log, key: &[u8], until: Pos) {
         let place = self.locate(log, key);
         let Ok(at) = place.at else { return };
-        let leaf = &mut self.leaves[place.leaf as usize];
+        let leaf = &mut self.leaves[place.leaf];
         match self.histories.forget(leaf.entries()[at], until, |dead| log.kill(dead)) {
             Some(entry) => leaf.set(at, entry),
             None => {
@@ -125,28 +110,29 @@ impl Index {
     /// is there too, the index must not be searched.
     pub fn replace(&mut self, place: Place, old: Pos, new: Pos) {
         let at = place.at.expect("a version's place exists");
-        let leaf = &mut self.leaves[place.leaf as usize];
+        let leaf = &mut self.leaves[place.leaf];
         let entry = self.histories.replace(leaf.entries()[at], old, new);
         leaf.set(at, entry);
     }
 
     /// The keys of `span` in order, each with its state before `until`.
     pub fn scan<'a>(&'a self, log: &Log, span: Span<'a>, until: Pos) -> Hits<'a> {
-        let (fence, leaf) = self.around(span.start());
+        let spot = self.directory.find(span.start());
+        let leaf = self.directory.leaf(spot);
         let at = self.search(log, leaf, span.start());
         let from = at.unwrap_or_else(|at| at);
         let mut hits = Hits {
             index: self,
             until,
-            fences: self.directory.range::<[u8], _>((Bound::Excluded(fence), Bound::Unbounded)),
+            following: self.directory.following(spot),
             end: None,
             entries: [].iter(),
         };
         match span {
             Span::One(_) => {
                 let to = from + usize::from(at.is_ok());
-                hits.entries = self.leaves[leaf as usize].entries()[from..to].iter();
-                hits.fences = Default::default();
+                hits.entries = self.leaves[leaf].entries()[from..to].iter();
+                hits.following = Default::default();
             }
             Span::From(_) => hits.enter(leaf, from),
             Span::Between(start, end) if start < end => {
@@ -155,100 +141,77 @@ impl Index {
                 hits.end = Some((last, at.unwrap_or_else(|at| at)));
                 hits.enter(leaf, from);
             }
-            Span::Between(..) => hits.fences = Default::default(),
+            Span::Between(..) => hits.following = Default::default(),
         }
         hits
     }
 
     #[inline]
     fn search(&self, log: &Log, leaf: u32, key: &[u8]) -> Result<usize, usize> {
-        self.leaves[leaf as usize].search(key, |entry| self.key(log, entry).cmp(key))
+        self.leaves[leaf].search(key, |entry| self.key(log, entry).cmp(key))
     }
 
     #[inline]
     fn key<'l>(&self, log: &'l Log, entry: Entry) -> &'l [u8] {
-        log.get(self.histories.versions(entry).newest()).key
+        log.key(self.histories.versions(entry).newest())
     }
 
     /// Makes room for `key` at `at` of a full leaf. A key after all others gets a leaf of its own: ascending keys
     /// leave full leaves behind.
     fn split(&mut self, log: &Log, leaf: u32, at: usize, key: &[u8]) {
-        let left = &self.leaves[leaf as usize];
+        let left = &self.leaves[leaf];
         let (before, middle) =
-            if at == left.len() { (at - 1, at) } else { (left.len() / 2 - 1, left.len() / 2) };
+            if at == left.len() { (at - 1, at) } else { (left.middle() - 1, left.middle()) };
         let last = self.key(log, left.entries()[before]);
         let first = left.entries().get(middle).map_or(key, |entry| self.key(log, *entry));
         // The shortest key that is above one and not above the other.
         let fence: Box<[u8]> = first[..shared(last, first) + 1].into();
 
-        let (lower, _) = self.around(first);
-        let upper = self.after(&fence);
-        let left_skip = skip(lower, Some(&fence));
-        let right_skip = skip(&fence, upper.map(|(upper, _)| upper));
+        let spot = self.directory.find(key);
+        let left_skip = skip(self.directory.fence(spot), Some(&fence));
+        let right_skip = skip(&fence, self.upper(spot));
 
         let mut right = Leaf::new(left.skip());
-        self.leaves[leaf as usize].split_off(middle, &mut right);
-        let right_id = match self.free.pop() {
-            Some(id) => {
-                self.leaves[id as usize] = right;
-                id
-            }
-            None => {
-                self.leaves.push(right);
-                u32::try_from(self.leaves.len() - 1).expect("fewer leaves than 2^32")
-            }
-        };
-        self.directory.insert(fence, right_id);
+        self.leaves[leaf].split_off(middle, &mut right);
+        let right = self.leaves.add(right);
+        self.directory.insert_after(spot, fence, right);
         self.set_skip(log, leaf, left_skip);
-        self.set_skip(log, right_id, right_skip);
+        self.set_skip(log, right, right_skip);
     }
 
     /// The leaf where `key` belongs has few keys left: joins it with a neighbour if both fit well into one leaf.
     fn merge(&mut self, log: &Log, key: &[u8]) {
-        let len = |leaf: u32| self.leaves[leaf as usize].len();
-        let this = self.around(key);
-        let after = self.after(this.0).map(|after| [this, after]);
-        let mut below = self.directory.range::<[u8], _>((Bound::Unbounded, Bound::Excluded(this.0)));
-        let before = below.next_back().map(|(fence, leaf)| [(&fence[..], *leaf), this]);
-        let joined = [after, before].into_iter().flatten().find(|[(_, left), (_, right)]| {
+        let len = |spot: Spot| self.leaves[self.directory.leaf(spot)].len();
+        let this = self.directory.find(key);
+        let after = self.directory.after(this).map(|after| (this, after));
+        let before = self.directory.before(this).map(|before| (before, this));
+        let joined = [after, before].into_iter().flatten().find(|(left, right)| {
             let (left, right) = (len(*left), len(*right));
             left + right <= LEAF_KEYS * 3 / 4 || left == 0 || right == 0
         });
-        let Some([(lower, left), (gone, right)]) = joined else { return };
-        let joined_skip = skip(lower, self.after(gone).map(|(upper, _)| upper));
-        let gone: Box<[u8]> = gone.into();
-        self.directory.remove(&gone);
-        let right_leaf = std::mem::replace(&mut self.leaves[right as usize], Leaf::new(0));
-        self.free.push(right);
-        self.leaves[left as usize].append(&right_leaf);
+        let Some((kept, gone)) = joined else { return };
+        let joined_skip = skip(self.directory.fence(kept), self.upper(gone));
+        let left = self.directory.leaf(kept);
+        let right = self.leaves.remove(self.directory.leaf(gone));
+        self.directory.remove(gone);
+        self.leaves[left].append(&right);
         self.take_heads(log, left, joined_skip);
     }
 
-    /// The next fence and its leaf.
-    fn after(&self, fence: &[u8]) -> Option<(&[u8], u32)> {
-        let (fence, leaf) =
-            self.directory.range::<[u8], _>((Bound::Excluded(fence), Bound::Unbounded)).next()?;
-        Some((fence, *leaf))
-    }
-
-    /// The fence and the leaf where `key` belongs.
-    #[inline]
-    fn around(&self, key: &[u8]) -> (&[u8], u32) {
-        let up_to = (Bound::Unbounded, Bound::Included(key));
-        let (fence, leaf) =
-            self.directory.range::<[u8], _>(up_to).next_back().expect("the first fence is empty");
-        (fence, *leaf)
+    /// The fence after the leaf at `spot`.
+    fn upper(&self, spot: Spot) -> Option<&[u8]> {
+        Some(self.directory.fence(self.directory.after(spot)?))
     }
 
     fn set_skip(&mut self, log: &Log, leaf: u32, skip: u16) {
-        if self.leaves[leaf as usize].skip() != skip {
+        if self.leaves[leaf].skip() != skip {
             self.take_heads(log, leaf, skip);
         }
     }
 
     fn take_heads(&mut self, log: &Log, leaf: u32, skip: u16) {
         let Self { leaves, histories, .. } = self;
-        leaves[leaf as usize].set_skip(skip, |entry| log.get(histories.versions(entry).newest()).key);
+        leaves[leaf].set_skip(skip, |entry| log.key(histories.versions(entry).newest()));
     }
 }
 
@@ -274,8 +237,8 @@ pub struct Hit {
 pub struct Hits<'a> {
     index: &'a Index,
     until: Pos,
-    /// Fences after the leaf at hand.
-    fences: btree_map::Range<'a, Box<[u8]>, u32>,
+    /// The leaves after the one at hand.
+    following: Following<'a>,
     /// The last leaf and how many of its keys belong to the span; none: everything to the end.
     end: Option<(u32, usize)>,
     entries: std::slice::Iter<'a, Entry>,
@@ -283,10 +246,10 @@ pub struct Hits<'a> {
 
 impl<'a> Hits<'a> {
     fn enter(&mut self, leaf: u32, from: usize) {
-        let entries = self.index.leaves[leaf as usize].entries();
+        let entries = self.index.leaves[leaf].entries();
         let to = match self.end {
             Some((last, to)) if last == leaf => {
-                self.fences = Default::default();
+                self.following = Default::default();
                 to
             }
             _ => entries.len(),
@@ -308,8 +271,11 @@ impl Iterator for Hits<'_> {
                     None => Hit { pos: versions.newest(), exists: false },
                 });
             }
-            let (_, leaf) = self.fences.next()?;
-            self.enter(*leaf, 0);
+            let leaf = self.following.next()?;
+            self.enter(leaf, 0);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -153,6 +153,18 @@ impl Log {
         Record::decode(&chunk.body.bytes()[pos.offset()..], chunk.base).0
     }
 
+    /// The key of the record at `pos`.
+    #[inline]
+    pub fn key(&self, pos: Pos) -> &[u8] {
+        Record::key_at(&self.chunk(pos).body.bytes()[pos.offset()..])
+    }
+
+    /// Some byte of the record at `pos`: fetches it from memory.
+    #[inline]
+    pub fn touch(&self, pos: Pos) -> u8 {
+        self.chunk(pos).body.bytes()[pos.offset()]
+    }
+
     /// `part` of the record at `pos`, shared where possible.
     pub fn share(&self, pos: Pos, part: &[u8]) -> Bytes {
         match &self.chunk(pos).body {

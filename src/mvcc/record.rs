@@ -89,6 +89,26 @@ impl<'a> Record<'a> {
         let value = &bytes[at + key_len..at + key_len + value_len];
         (Self { main, sub, create, version, lease, tombstone, key, value }, at + key_len + value_len)
     }
+
+    /// The key of the record at the start of `bytes`.
+    #[inline]
+    pub fn key_at(bytes: &[u8]) -> &[u8] {
+        let flags = bytes[0];
+        let revised = if flags & REVISED != 0 { 2 } else { 0 };
+        let mut at = 1;
+        for _ in 0..1 + u8::from(flags & SUB != 0) + revised {
+            while bytes[at] >= 0x80 {
+                at += 1;
+            }
+            at += 1;
+        }
+        at += if flags & LEASED != 0 { 8 } else { 0 };
+        let key_len = varint(bytes, &mut at) as usize;
+        if flags & TOMBSTONE == 0 {
+            varint(bytes, &mut at);
+        }
+        &bytes[at..at + key_len]
+    }
 }
 
 fn put_varint(into: &mut Vec<u8>, mut value: u64) {
@@ -138,6 +158,7 @@ mod tests {
             let len = bytes.len();
             bytes.push(0xff);
             prop_assert_eq!(Record::decode(&bytes, base), (record, len));
+            prop_assert_eq!(Record::key_at(&bytes), &key);
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::mvcc::log::Pos;
 const HISTORY: u64 = 1 << 63;
 
 /// What the index keeps for a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry(u64);
 
 impl Entry {
@@ -17,6 +17,12 @@ impl Entry {
 
     pub fn one(pos: Pos) -> Self {
         Entry(pos.0)
+    }
+
+    /// The position that [`Entry::one`] was given.
+    pub fn pos(self) -> Pos {
+        assert!(self.slot().is_none(), "a history has several positions");
+        Pos(self.0)
     }
 
     fn slot(self) -> Option<usize> {
@@ -87,6 +93,16 @@ impl Histories {
         }
         let slot = self.free.pop().unwrap_or_else(|| self.grow());
         *self.history(slot as usize) = VecDeque::from([Pos(entry.0), pos]);
+        Entry(HISTORY | u64::from(slot))
+    }
+
+    /// Adds a key with several versions, oldest first.
+    pub fn add(&mut self, versions: impl Iterator<Item = Pos>) -> Entry {
+        let slot = self.free.pop().unwrap_or_else(|| self.grow());
+        let history = self.history(slot as usize);
+        history.extend(versions);
+        assert!(history.len() > 1, "an entry is the position of a single version");
+        debug_assert!(history.iter().is_sorted());
         Entry(HISTORY | u64::from(slot))
     }
 

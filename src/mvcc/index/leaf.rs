@@ -2,7 +2,7 @@
 
 use super::histories::Entry;
 
-/// Keys of a full leaf; with it a leaf takes 768 bytes, an allocator's size class.
+/// Keys of a full leaf; with it a leaf takes 768 bytes, twelve cache lines.
 pub const LEAF_KEYS: usize = 63;
 
 /// All keys of a leaf, and all keys that could be inserted into it, share their first `skip` bytes; a key's head is
@@ -10,15 +10,17 @@ pub const LEAF_KEYS: usize = 63;
 pub struct Leaf {
     len: u16,
     skip: u16,
+    /// The greatest possible where there is no key, so that all are looked at without a branch.
     heads: [u32; LEAF_KEYS],
     entries: [Entry; LEAF_KEYS],
 }
 
 const _: () = assert!(size_of::<Leaf>() <= 768);
+const NO_HEAD: u32 = u32::MAX;
 
 impl Leaf {
-    pub fn new(skip: u16) -> Box<Self> {
-        Box::new(Self { len: 0, skip, heads: [0; LEAF_KEYS], entries: [Entry::NONE; LEAF_KEYS] })
+    pub fn new(skip: u16) -> Self {
+        Self { len: 0, skip, heads: [NO_HEAD; LEAF_KEYS], entries: [Entry::NONE; LEAF_KEYS] }
     }
 
     pub fn len(&self) -> usize {
@@ -43,13 +45,35 @@ impl Leaf {
     #[inline]
     pub fn search(&self, key: &[u8], order: impl Fn(Entry) -> std::cmp::Ordering) -> Result<usize, usize> {
         let head = head(key, self.skip);
-        let heads = &self.heads[..self.len()];
-        let from = heads.partition_point(|other| *other < head);
-        let equal = heads[from..].partition_point(|other| *other == head);
-        self.entries[from..from + equal]
+        // All of them at once: no step waits for the one before, in the processor or for memory.
+        let (mut from, mut equal) = (0u32, 0u32);
+        for other in self.heads {
+            from += u32::from(other < head);
+            equal += u32::from(other == head);
+        }
+        let from = from as usize;
+        let to = (from + equal as usize).min(self.len());
+        self.entries[from..to]
             .binary_search_by(|entry| order(*entry))
             .map(|at| from + at)
             .map_err(|at| from + at)
+    }
+
+    /// Adds a key after all others; `head` is its four bytes after the leaf's skip.
+    pub fn push(&mut self, head: u32, entry: Entry) {
+        let len = self.len();
+        self.heads[len] = head;
+        self.entries[len] = entry;
+        self.len += 1;
+    }
+
+    /// A place near the middle to split at: where the keys on both sides differ earliest, as far as heads tell. Leaves
+    /// then end where groups of keys do, and what a leaf's keys share is long.
+    pub fn middle(&self) -> usize {
+        let len = self.len();
+        let alike = |at: usize| (self.heads[at - 1] ^ self.heads[at]).leading_zeros() / 8;
+        let near = (len * 3 / 8).max(1)..(len * 5 / 8).max(2);
+        near.min_by_key(|at| (alike(*at), at.abs_diff(len / 2))).expect("a full leaf has a middle")
     }
 
     pub fn insert(&mut self, at: usize, key: &[u8], entry: Entry) {
@@ -66,6 +90,7 @@ impl Leaf {
         let len = self.len();
         self.heads.copy_within(at + 1..len, at);
         self.entries.copy_within(at + 1..len, at);
+        self.heads[len - 1] = NO_HEAD;
         self.len -= 1;
     }
 
@@ -76,6 +101,7 @@ impl Leaf {
         right.heads[..moved].copy_from_slice(&self.heads[at..self.len()]);
         right.entries[..moved].copy_from_slice(&self.entries[at..self.len()]);
         right.len = moved as u16;
+        self.heads[at..].fill(NO_HEAD);
         self.len = at as u16;
     }
 
@@ -95,8 +121,9 @@ impl Leaf {
     }
 }
 
+/// The four bytes after `skip`, filled up with zeros.
 #[inline]
-fn head(key: &[u8], skip: u16) -> u32 {
+pub fn head(key: &[u8], skip: u16) -> u32 {
     let rest = &key[usize::from(skip)..];
     if let Some(head) = rest.first_chunk::<4>() {
         return u32::from_be_bytes(*head);
