@@ -15,8 +15,8 @@ mod gates;
 pub mod help;
 mod identity;
 mod settings;
-mod url;
-mod value;
+pub mod url;
+pub mod value;
 
 use std::{collections::BTreeMap, ffi::OsString, fmt, net::ToSocketAddrs, path::PathBuf, time::Duration};
 

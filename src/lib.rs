@@ -18,8 +18,9 @@
 //! | env     | disk, network, clock, randomness: real (glommio) and simulated      | types                                     |
 //! | logging | JSON and console log lines in etcd's shape                          | config                                    |
 //! | config  | flags, environment and YAML to one immutable `Config`               | types, limits                             |
-//! | bbolt   | the container of etcd's backup files: written in one pass, read in place   |                                           |
+//! | bbolt   | the container of etcd's backup files: written in one pass, read in place |                                      |
 //! | backup  | etcd's backup files over it: facts, versions, hashes, restore         | bbolt, pb, types                          |
+//! | ctl     | `pinion` as `etcdutl`                                               | backup, bbolt, config, types              |
 //! | metrics | etcd's metric names and our stage histograms                        |                                           |
 //! | wal     | segment and record format, group commit, recovery                   | env, limits, types                        |
 //! | data_dir | the data directory: lock, version, a folder per shard              | env, types, wal                           |
@@ -38,6 +39,7 @@ pub mod apply;
 pub mod backup;
 pub mod bbolt;
 pub mod config;
+pub mod ctl;
 pub mod data_dir;
 pub mod env;
 pub mod limits;

@@ -10,7 +10,7 @@ use std::{
 
 use pinion::{
     config::{self, Command, Error, Loaded, Notice, help},
-    logging, server,
+    ctl, logging, server,
 };
 use tracing::{error, info, warn};
 
@@ -24,7 +24,8 @@ fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     let program = args.first().and_then(|arg| Path::new(arg).file_name()).and_then(|name| name.to_str());
     match program.unwrap_or("pinion") {
-        name @ ("etcdctl" | "etcdutl") => absent(name),
+        "etcdctl" => absent("etcdctl"),
+        "etcdutl" => tool(&args),
         name => match args.get(1).and_then(|arg| arg.to_str()) {
             Some(command @ ("gateway" | "grpc-proxy")) => absent(command),
             _ => serve(name, &args),
@@ -35,6 +36,14 @@ fn main() -> ExitCode {
 fn absent(name: &str) -> ExitCode {
     eprintln!("{name} is not part of this release: use etcd's own, which works with this server");
     ExitCode::FAILURE
+}
+
+fn tool(args: &[OsString]) -> ExitCode {
+    match ctl::run(args, &mut io::stdout().lock(), &mut io::stderr().lock()) {
+        Ok(code) => ExitCode::from(code),
+        // Nobody reads: as a closed pipe to any other tool.
+        Err(_) => ExitCode::FAILURE,
+    }
 }
 
 fn serve(program: &str, args: &[OsString]) -> ExitCode {

@@ -47,7 +47,8 @@ pub enum Value {
 }
 
 const SYNTAX: &str = "parse error";
-const RANGE: &str = "value out of range";
+/// Go's `strconv.ErrRange`.
+pub const RANGE: &str = "value out of range";
 
 impl Kind {
     /// May the flag stand alone, without a value?

@@ -1,0 +1,143 @@
+//! Upstream's programs: a running etcd with its calls, etcdctl and etcdutl.
+
+use std::{
+    ffi::OsStr,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use bench_harness::{
+    pb::{
+        etcdserverpb::{self as pb, kv_client::KvClient, maintenance_client::MaintenanceClient},
+        mvccpb::KeyValue,
+    },
+    process::{Launch, Server},
+};
+use tokio::runtime::Runtime;
+use tonic::transport::Channel;
+
+const ANSWER_BYTES_MAX: usize = 512 * 1024 * 1024;
+
+pub fn oracle(name: &str) -> PathBuf {
+    bench_harness::oracle::program(name).unwrap_or_else(|missing| panic!("{missing}"))
+}
+
+pub struct Etcd {
+    server: Server,
+    runtime: Runtime,
+    channel: Channel,
+}
+
+impl Etcd {
+    pub fn start(program: PathBuf, data_dir: &Path) -> Self {
+        let server = Launch::etcd(program, data_dir).start().unwrap_or_else(|error| panic!("{error}"));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let endpoint = Channel::from_shared(server.endpoint()).expect("an endpoint");
+        let channel = runtime.block_on(endpoint.connect()).unwrap_or_else(|error| panic!("{error}"));
+        Self { server, runtime, channel }
+    }
+
+    fn kv(&self) -> KvClient<Channel> {
+        KvClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    pub fn put(&self, key: &str, value: impl Into<Vec<u8>>) -> pb::ResponseHeader {
+        let request = pb::PutRequest {
+            key: key.as_bytes().to_vec().into(),
+            value: value.into().into(),
+            ..Default::default()
+        };
+        let response =
+            self.runtime.block_on(self.kv().put(request)).unwrap_or_else(|error| panic!("{error}"));
+        response.into_inner().header.expect("a header")
+    }
+
+    pub fn txn(&self, success: Vec<pb::request_op::Request>) {
+        let success = success.into_iter().map(|request| pb::RequestOp { request: Some(request) }).collect();
+        let request = pb::TxnRequest { success, ..Default::default() };
+        self.runtime.block_on(self.kv().txn(request)).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    pub fn compact(&self, revision: i64) {
+        let request = pb::CompactionRequest { revision, physical: true };
+        self.runtime.block_on(self.kv().compact(request)).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    fn try_range(&self, revision: i64) -> Result<pb::RangeResponse, tonic::Status> {
+        let all = vec![0].into();
+        let request =
+            pb::RangeRequest { key: all, range_end: vec![0].into(), revision, ..Default::default() };
+        self.runtime.block_on(self.kv().range(request)).map(tonic::Response::into_inner)
+    }
+
+    /// All keys at a revision.
+    pub fn range_at(&self, revision: i64) -> Vec<KeyValue> {
+        self.try_range(revision).unwrap_or_else(|error| panic!("revision {revision}: {error}")).kvs
+    }
+
+    pub fn refuses_revision(&self, revision: i64) -> bool {
+        self.try_range(revision).is_err()
+    }
+
+    pub fn revision(&self) -> i64 {
+        let response = self.try_range(0).unwrap_or_else(|error| panic!("{error}"));
+        response.header.expect("a header").revision
+    }
+
+    fn maintenance(&self) -> MaintenanceClient<Channel> {
+        MaintenanceClient::new(self.channel.clone())
+    }
+
+    /// Hash and compacted revision.
+    pub fn hash_kv(&self, revision: i64) -> (u32, i64) {
+        let request = pb::HashKvRequest { revision };
+        let response = self.runtime.block_on(self.maintenance().hash_kv(request));
+        let response = response.unwrap_or_else(|error| panic!("{error}")).into_inner();
+        (response.hash, response.compact_revision)
+    }
+
+    /// Over the whole database.
+    pub fn hash(&self) -> u32 {
+        let response = self.runtime.block_on(self.maintenance().hash(pb::HashRequest {}));
+        response.unwrap_or_else(|error| panic!("{error}")).into_inner().hash
+    }
+
+    /// `etcdctl snapshot save`.
+    pub fn save(&self, to: &Path) {
+        let saved = Command::new(oracle("etcdctl"))
+            .arg(format!("--endpoints={}", self.server.endpoint()))
+            .args([OsStr::new("snapshot"), OsStr::new("save"), to.as_os_str()])
+            .output()
+            .expect("run etcdctl");
+        assert!(saved.status.success(), "{}", String::from_utf8_lossy(&saved.stderr));
+    }
+}
+
+/// What one run of an etcdutl did.
+#[derive(Debug, PartialEq)]
+pub struct Run {
+    pub code: Option<i32>,
+    pub output: String,
+    pub errors: String,
+}
+
+/// Runs a program as `etcdutl`.
+pub fn etcdutl(program: &Path, args: &[&str], directory: Option<&Path>) -> Run {
+    let mut command = Command::new(program);
+    command.arg0("etcdutl").args(args);
+    if let Some(directory) = directory {
+        command.current_dir(directory);
+    }
+    let output = command.output().unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    Run { code: output.status.code(), output: text(output.stdout), errors: text(output.stderr) }
+}
+
+/// Upstream's `etcdutl snapshot restore`.
+pub fn restore(file: &Path, to: &Path, more: &[&str]) {
+    let (file, dir) = (file.display().to_string(), format!("--data-dir={}", to.display()));
+    let args = [&["snapshot", "restore", &file, &dir], more].concat();
+    let run = etcdutl(&oracle("etcdutl"), &args, None);
+    assert_eq!(run.code, Some(0), "{}", run.errors);
+}
