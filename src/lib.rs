@@ -22,7 +22,7 @@
 //! | backup  | etcd's backup files over it: facts, versions, hashes, restore         | bbolt, pb, types                          |
 //! | ctl     | `pinion` as `etcdutl`                                               | backup, bbolt, config, types              |
 //! | metrics | etcd's metric names and our stage histograms                        |                                           |
-//! | wal     | segment and record format, group commit, recovery                   | env, limits, types                        |
+//! | wal     | segment and record format, group commit, recovery, cutting the front | env, limits, types                        |
 //! | data_dir | the data directory: lock, version, a folder per shard              | env, types, wal                           |
 //! | mvcc    | key index, revisions, compaction                                    | types                                     |
 //! | apply   | validation and deterministic evaluation of requests                 | mvcc, pb, types                           |

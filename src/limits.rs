@@ -36,6 +36,8 @@ pub const RANGE_SLICE_KEYS: usize = 512;
 pub const WAL_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// Smallest segment whose largest batch still takes an entry of [`ENTRY_BYTES_MAX`].
 pub const WAL_SEGMENT_BYTES_MIN: u64 = 16 * 1024 * 1024;
+/// Segments kept for the log to go on in once it needs them; more are removed.
+pub const WAL_SPARE_SEGMENTS: usize = 2;
 /// Bytes a keyspace may occupy unless `--quota-backend-bytes` says otherwise (etcd's default).
 pub const QUOTA_BYTES: i64 = 2 * 1024 * 1024 * 1024;
 /// A larger quota is taken with a warning (etcd's `MaxQuotaBytes`).

@@ -8,29 +8,38 @@
 //!   (batches are padded to the device's unit)
 //! - files are full of zeros before they are used and are never extended, so that a write is data only
 //! - a failed or short write is final: the log never accepts another one
-//! - the hard state is repeated at the start of every segment, so that a segment can be dropped once
-//!   its entries are in a snapshot
+//! - the hard state is repeated at the start of every segment, so that segments can be dropped from the
+//!   front once their entries are in a snapshot
+//! - an opened log first writes a batch that fits into one sector, under the number of the batch that
+//!   may have been torn: no other batch ever has that number, so no piece of the torn one is ever taken
+//!   for a part of another
 //!
 //! It is not Raft's view of the log: it does not look into entries, keeps none in memory and never
 //! reads after it was opened.
 
 pub mod error;
+mod extent;
 pub mod format;
 mod preparation;
 mod recovery;
+mod retirement;
 pub mod scan;
 mod segment;
 #[cfg(test)]
 mod tests;
 
-use std::{future::Future, path::PathBuf, rc::Rc, time::Duration};
+use std::{collections::VecDeque, future::Future, path::PathBuf, rc::Rc, time::Duration};
 
 use prometheus::{Histogram, HistogramOpts, IntGauge};
 
 pub use self::{error::WalError, format::Record, recovery::Recovery};
 use self::{
-    format::{BATCH_HEADER_BYTES, BatchHeader, UNIT_BYTES_MAX, align_up, batch_bytes_max, salt},
+    extent::{Kept, Order, Span},
+    format::{
+        BATCH_HEADER_BYTES, BatchHeader, SegmentHeader, UNIT_BYTES_MAX, align_up, batch_bytes_max, salt,
+    },
     preparation::Preparation,
+    retirement::Retirement,
     segment::{FileOf, Plan, Segment},
 };
 use crate::{
@@ -124,6 +133,15 @@ pub struct Wal<E: Env> {
     /// Where the next batch goes.
     position: u64,
     next: Rc<Preparation<E>>,
+    /// The segments before the current one, the oldest first.
+    older: VecDeque<Kept>,
+    retirement: Rc<Retirement<E>>,
+    /// Entries submitted to the current segment, to the next one, and not submitted yet.
+    span: Span,
+    next_span: Span,
+    pending_span: Span,
+    order: Order,
+    batch_bytes: u64,
     /// Space for the batch header, then encoded records without checksums.
     pending: Vec<u8>,
     /// Largest length `pending` may reach.
@@ -158,9 +176,22 @@ enum Target<E: Env> {
 
 impl<E: Env> Wal<E> {
     /// Opens the log, or creates it in an empty directory. Every record that survived is handed to
-    /// `replay` in the order it was appended: an entry whose index is not above the one before it
-    /// replaces the tail from there on, and the last hard state counts (it may come more than once).
-    /// An error of `replay` ends the opening.
+    /// `replay` in the order it was appended. An error of `replay` ends the opening.
+    ///
+    /// What the replay may expect:
+    /// - An entry whose index is not above the one before it replaces the tail from there on; the last
+    ///   hard state counts, and it may come more than once.
+    /// - An entry's index is at most one above that of the entry before it, or exactly one above the
+    ///   commit of the last hard state, if that is beyond all entries so far: then those before it do
+    ///   not connect to it. Anything else is refused here.
+    /// - The first entry may have any index. Every entry that was durable and is not below the highest
+    ///   `keep_from` of [`Wal::cut`] comes; which lower ones come is open. The first one need not be the
+    ///   lowest: a replaced tail may reach below it, and then nothing before it counts any more.
+    /// - If the front of the log was cut, a hard state comes before the first entry (unless none was ever
+    ///   appended before that). It is an earlier one, repeated: all entries up to its commit were appended
+    ///   before it, so they may be missing and never follow it, and its commit may be below what a later
+    ///   snapshot holds.
+    /// - There may be hard states only, whatever their commit: a log that begins after a snapshot.
     pub async fn open(
         env: E,
         options: WalOptions,
@@ -171,8 +202,10 @@ impl<E: Env> Wal<E> {
         env.disk().create_dir(dir).await.map_err(|e| WalError::from_io("create the directory", dir, e))?;
         let resumed = recovery::recover(&env, &options, replay).await?;
         let current = resumed.current;
+        let retirement = Retirement::new(&env, dir, options.segment_bytes);
         let next = resumed.prepared.unwrap_or_else(|| {
-            Preparation::start(&env, options.plan(current.header.sequence + 1, env.random_u64()))
+            let plan = options.plan(current.header.sequence + 1, env.random_u64());
+            Preparation::start(&env, plan, &retirement)
         });
         let smallest = options.segment_bytes.min(current.header.segment_bytes);
         let unit =
@@ -186,6 +219,13 @@ impl<E: Env> Wal<E> {
             current,
             position: resumed.position,
             next,
+            older: resumed.older,
+            retirement,
+            span: resumed.span,
+            next_span: Span::default(),
+            pending_span: Span::default(),
+            order: resumed.order,
+            batch_bytes: resumed.batch_bytes,
             pending: Vec::new(),
             pending_max,
             pending_hard_state: None,
@@ -195,10 +235,16 @@ impl<E: Env> Wal<E> {
             in_flight: false,
         };
         wal.reset_pending();
+        if resumed.recovery.segments > 0 {
+            let written = wal.submit_batch().await?;
+            wal.written(written);
+        }
         Ok((wal, resumed.recovery))
     }
 
-    /// Adds a record to the pending batch. It must fit: see [`Wal::room`].
+    /// Adds a record to the pending batch. It must fit (see [`Wal::room`]) and come in an order that
+    /// [`Wal::open`] accepts. The first entry of a log may have any index: that of a member that begins
+    /// with a snapshot follows a hard state with the snapshot's index as its commit.
     pub fn append(&mut self, record: Record<'_>) {
         assert!(
             record.encoded_bytes() <= self.room(),
@@ -209,6 +255,8 @@ impl<E: Env> Wal<E> {
         if let Record::HardState { term, vote, commit } = record {
             self.pending_hard_state = Some(Record::HardState { term, vote, commit });
         }
+        let ordered = self.order.take(&record, &mut self.pending_span);
+        assert!(ordered.is_ok(), "the log would not open again: {ordered:?}");
         format::encode_record(record, &mut self.pending);
     }
 
@@ -257,12 +305,49 @@ impl<E: Env> Wal<E> {
                 "segments follow each other"
             );
             let plan = self.options.plan(segment.header.sequence + 1, self.env.random_u64());
+            let SegmentHeader { sequence, segment_bytes: bytes, .. } = self.current.header;
+            self.older.push_back(Kept { sequence, bytes, span: self.span });
+            self.span = std::mem::take(&mut self.next_span);
             self.current = segment;
-            self.next = Preparation::start(&self.env, plan);
+            self.next = Preparation::start(&self.env, plan, &self.retirement);
             self.position = u64::from(self.current.header.unit);
         }
         assert!(written.end > self.position && written.end <= self.current.header.segment_bytes);
         self.position = written.end;
+        self.batch_bytes += written.bytes as u64;
+    }
+
+    /// Lets go of the segments that hold no entry from `keep_from` on: a snapshot covers everything
+    /// below it, durably, and those entries are committed. Whole segments go, from the front, and never
+    /// the current one. Returns at once; in the background the files become the next segments, or their
+    /// space is given back slowly. A crash may bring back what was cut, from some segment on.
+    pub fn cut(&mut self, keep_from: LogIndex) {
+        let released = extent::release(&mut self.older, keep_from);
+        self.retirement.release(released);
+    }
+
+    /// The lowest index from which on the log holds every entry; `None` if it holds none.
+    pub fn first_index(&self) -> Option<LogIndex> {
+        let submitted = self.older.iter().map(|kept| &kept.span).chain([&self.span, &self.next_span]);
+        extent::first_index(submitted.chain([&self.pending_span]))
+    }
+
+    /// Segments that a restart would read.
+    pub fn segments(&self) -> usize {
+        self.older.len() + 1
+    }
+
+    /// Space the log takes on disk: the segments, the one prepared, the spare ones and those that are
+    /// being removed.
+    pub fn bytes(&self) -> u64 {
+        let older: u64 = self.older.iter().map(|kept| kept.bytes).sum();
+        older + self.current.header.segment_bytes + self.next.bytes() + self.retirement.bytes()
+    }
+
+    /// Bytes durably appended, padding included; only ever grows. It begins with what the log held when
+    /// it was opened. The difference to an earlier value is what was appended since.
+    pub fn appended_bytes(&self) -> u64 {
+        self.batch_bytes
     }
 
     /// Writes what is pending and closes the files. No write may be in flight.
@@ -274,6 +359,7 @@ impl<E: Env> Wal<E> {
         let written = self.submit_batch().await?;
         self.written(written);
         self.next.stop().await?;
+        self.retirement.stop().await;
         segment::close(self.current).await
     }
 
@@ -325,13 +411,16 @@ impl<E: Env> Wal<E> {
     fn target(&mut self, batch: u64) -> Target<E> {
         let header = &self.current.header;
         let bytes = align_up(self.pending.len() as u64, u64::from(header.unit));
+        let span = std::mem::take(&mut self.pending_span);
         let target = if self.position + bytes <= header.segment_bytes {
+            self.span.extend(span);
             let segment = Rc::clone(&self.current);
             self.seal(batch, segment.header.epoch);
             let buffer = segment.file.buffer(&self.pending, bytes as usize);
             Target::Current { segment, offset: self.position, buffer }
         } else {
             self.repeat_hard_state();
+            self.next_span = span;
             self.seal(batch, self.next.epoch());
             let content = std::mem::take(&mut self.pending);
             Target::Next { preparation: Rc::clone(&self.next), content }

@@ -1,7 +1,9 @@
 //! The next segment, made ready in the background while the current one fills.
 //!
 //! Owned by the log and by one task. It goes slowly, so that the log does not feel it, until the log has
-//! to wait for it. A full disk shows here first: it is tried again for as long as the log can do without.
+//! to wait for it. A segment that left the log is used again if there is one: that is one small write
+//! instead of a file full of zeros, and needs no space. A full disk shows here first: it is tried again
+//! for as long as the log can do without.
 
 use std::{
     cell::{Cell, RefCell},
@@ -13,6 +15,7 @@ use std::{
 
 use super::{
     WalError,
+    retirement::Retirement,
     segment::{self, FileOf, Pace, Plan, Segment},
 };
 use crate::env::Env;
@@ -23,6 +26,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// The next segment while it is being made ready. Shared by the log and the background task.
 pub struct Preparation<E: Env> {
     epoch: u64,
+    bytes: u64,
     pace: Pace,
     state: RefCell<State<E>>,
 }
@@ -36,27 +40,29 @@ enum State<E: Env> {
 impl<E: Env> Preparation<E> {
     /// A segment that is ready already.
     pub fn done(segment: Segment<FileOf<E>>) -> Rc<Self> {
-        let epoch = segment.header.epoch;
-        Rc::new(Self { epoch, pace: Pace::default(), state: RefCell::new(State::Ready(Rc::new(segment))) })
+        let (epoch, bytes) = (segment.header.epoch, segment.header.segment_bytes);
+        let state = RefCell::new(State::Ready(Rc::new(segment)));
+        Rc::new(Self { epoch, bytes, pace: Pace::default(), state })
     }
 
     /// Starts the background task. It holds no borrow of the log and ends by itself.
-    pub fn start(env: &E, plan: Plan) -> Rc<Self> {
+    pub fn start(env: &E, plan: Plan, retirement: &Rc<Retirement<E>>) -> Rc<Self> {
         let preparation = Rc::new(Preparation {
             epoch: plan.epoch,
+            bytes: plan.segment_bytes,
             pace: Pace { slow: Cell::new(true), stopped: Cell::new(false) },
             state: RefCell::new(State::Working { waker: None }),
         });
         let task = Rc::clone(&preparation);
-        let env_of_task = env.clone();
-        env.spawn(async move { task.run(&env_of_task, &plan).await });
+        let (env_of_task, retirement) = (env.clone(), Rc::clone(retirement));
+        env.spawn(async move { task.run(&env_of_task, &plan, &retirement).await });
         preparation
     }
 
-    async fn run(&self, env: &E, plan: &Plan) {
+    async fn run(&self, env: &E, plan: &Plan, retirement: &Rc<Retirement<E>>) {
         let mut warned = false;
         let outcome = loop {
-            match segment::fill_and_name(env, plan, &self.pace).await {
+            match self.make(env, plan, retirement).await {
                 // Nobody waits yet: what is wrong (a full disk) may pass before it matters.
                 Err(error) if self.pace.slow.get() && !self.pace.stopped.get() => {
                     if !warned {
@@ -75,6 +81,29 @@ impl<E: Env> Preparation<E> {
         if let State::Working { waker: Some(waker) } = self.state.replace(state) {
             waker.wake();
         }
+    }
+
+    async fn make(
+        &self,
+        env: &E,
+        plan: &Plan,
+        retirement: &Rc<Retirement<E>>,
+    ) -> Result<Segment<FileOf<E>>, WalError> {
+        if let Some(spare) = retirement.take_spare() {
+            match segment::recycle(env, plan, &spare.path).await {
+                Ok(segment) => return Ok(segment),
+                Err(error) => {
+                    tracing::warn!(%error, "an old log segment cannot be used again, making a new one");
+                    retirement.discard(spare);
+                }
+            }
+        }
+        segment::fill_and_name(env, plan, &self.pace).await
+    }
+
+    /// Size of the segment.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Epoch of the segment, known before the segment is there.

@@ -2,10 +2,11 @@
 //!
 //! Runs once per shard before it serves. Memory is bounded by one batch and one chunk.
 
-use std::rc::Rc;
+use std::{collections::VecDeque, rc::Rc};
 
 use super::{
     WalError, WalOptions,
+    extent::{Kept, Order, Span},
     format::{Record, SegmentHeader, align_up, batch_bytes_max},
     preparation::Preparation,
     scan::{End, Scan, Step},
@@ -29,6 +30,13 @@ pub struct Resumed<E: Env> {
     pub position: u64,
     pub next_batch: u64,
     pub hard_state: Option<Record<'static>>,
+    /// The segments before it, the oldest first.
+    pub older: VecDeque<Kept>,
+    /// Entries of the current segment.
+    pub span: Span,
+    pub order: Order,
+    /// Bytes of all batches, padding included.
+    pub batch_bytes: u64,
     /// The segment after it, if it was ready before the restart.
     pub prepared: Option<Rc<Preparation<E>>>,
     pub recovery: Recovery,
@@ -45,7 +53,18 @@ pub async fn recover<E: Env>(
     let Some((&first, &last)) = sequences.first().zip(sequences.last()) else {
         let current = Rc::new(segment::create(env, &options.plan(1, env.random_u64())).await?);
         let position = u64::from(current.header.unit);
-        return Ok(Resumed { current, position, next_batch: 1, hard_state, prepared: None, recovery });
+        return Ok(Resumed {
+            current,
+            position,
+            next_batch: 1,
+            hard_state,
+            older: VecDeque::new(),
+            span: Span::default(),
+            order: Order::default(),
+            batch_bytes: 0,
+            prepared: None,
+            recovery,
+        });
     };
     if let Some((_, missing)) = sequences.iter().zip(first..=last).find(|(have, want)| **have != *want) {
         return Err(WalError::Corrupt {
@@ -55,7 +74,9 @@ pub async fn recover<E: Env>(
         });
     }
 
+    let (mut older, mut order, mut batch_bytes) = (VecDeque::new(), Order::default(), 0);
     let mut tail: Option<(Segment<FileOf<E>>, End)> = None;
+    let mut tail_span = Span::default();
     let mut empty: Option<(Segment<FileOf<E>>, End)> = None;
     for sequence in sequences {
         let segment = segment::open(env, &options.dir, options.shard, sequence, options.data_sync).await?;
@@ -64,7 +85,9 @@ pub async fn recover<E: Env>(
             None => (sequence == 1).then_some(1),
         };
         let mut scan = Scan::new(segment.header, next_batch, batch_bytes_max(segment.header.segment_bytes));
+        let mut span = Span::default();
         let end = run(&segment, &mut scan, &mut recovery, |record| {
+            order.take(&record, &mut span)?;
             if let Record::HardState { term, vote, commit } = record {
                 hard_state = Some(Record::HardState { term, vote, commit });
             }
@@ -73,6 +96,7 @@ pub async fn recover<E: Env>(
         .await?;
         recovery.segments += 1;
         recovery.batches += end.batches;
+        batch_bytes += end.tail - u64::from(segment.header.unit);
         if let Some((unused, _)) = &empty {
             // A segment is prepared only after the one before it has a durable batch.
             return Err(corrupt_batch(unused, u64::from(unused.header.unit)));
@@ -94,7 +118,10 @@ pub async fn recover<E: Env>(
         if end.evidence.is_some() || end.next_batch == 0 {
             return Err(corrupt_batch(&segment, end.tail));
         }
+        let span_before = std::mem::replace(&mut tail_span, span);
         if let Some((previous, _)) = tail.replace((segment, end)) {
+            let SegmentHeader { sequence, segment_bytes: bytes, .. } = previous.header;
+            older.push_back(Kept { sequence, bytes, span: span_before });
             let path = previous.path;
             previous.file.close().await.map_err(|e| WalError::from_io("close", &path, e))?;
         }
@@ -102,15 +129,26 @@ pub async fn recover<E: Env>(
 
     let (current, end) = tail.expect("there is at least one segment");
     recovery.torn_tail = end.torn || empty.as_ref().is_some_and(|(_, end)| end.torn);
-    erase(env, &current, &end).await?;
     let prepared = match empty {
         None => None,
-        Some((segment, end)) => Some(Preparation::done(reuse(env, options, segment, &end).await?)),
+        Some((segment, _)) => Some(Preparation::done(reuse(env, options, segment).await?)),
     };
     // The disk under the data may have changed to one with larger sectors: go on in a new segment.
     let position = if usable_unit(&current) { end.tail } else { current.header.segment_bytes };
     let current = Rc::new(current);
-    Ok(Resumed { current, position, next_batch: end.next_batch, hard_state, prepared, recovery })
+    let (next_batch, span) = (end.next_batch, tail_span);
+    Ok(Resumed {
+        current,
+        position,
+        next_batch,
+        hard_state,
+        older,
+        span,
+        order,
+        batch_bytes,
+        prepared,
+        recovery,
+    })
 }
 
 async fn run<F: File>(
@@ -154,23 +192,13 @@ async fn read<F: File>(segment: &Segment<F>, offset: u64, bytes: usize) -> Resul
     Ok(read)
 }
 
-/// Overwrites what a torn write left, so that no later restart finds a piece of it.
-async fn erase<E: Env>(env: &E, segment: &Segment<FileOf<E>>, end: &End) -> Result<(), WalError> {
-    if !usable_unit(segment) {
-        return Ok(());
-    }
-    segment::zero_now(env, segment, end.tail, end.dirty_end).await
-}
-
 /// Keeps a prepared segment if it still fits the options, else makes it again.
 async fn reuse<E: Env>(
     env: &E,
     options: &WalOptions,
     segment: Segment<FileOf<E>>,
-    end: &End,
 ) -> Result<Segment<FileOf<E>>, WalError> {
     if usable_unit(&segment) && segment.header.segment_bytes >= options.segment_bytes {
-        erase(env, &segment, end).await?;
         return Ok(segment);
     }
     let Segment { file, path, header: SegmentHeader { sequence, .. } } = segment;

@@ -40,8 +40,6 @@ pub struct End {
     pub evidence: Option<u64>,
     /// A batch was begun at `tail` but is not whole.
     pub torn: bool,
-    /// End of the non-zero bytes a torn write can have left after `tail`.
-    pub dirty_end: u64,
 }
 
 #[derive(Debug)]
@@ -71,7 +69,6 @@ impl Scan {
                 batches: 0,
                 evidence: None,
                 torn: false,
-                dirty_end: first,
             },
             after_tail: false,
             window: Vec::new(),
@@ -93,7 +90,6 @@ impl Scan {
         if !self.after_tail {
             if self.position + unit > self.header.segment_bytes {
                 self.end.tail = self.position;
-                self.end.dirty_end = self.position;
                 return Ok(Step::End(self.end));
             }
             if let Some(read) = self.missing(unit) {
@@ -117,7 +113,6 @@ impl Scan {
             }
             self.after_tail = true;
             self.end.tail = self.position;
-            self.end.dirty_end = self.position;
         }
         while self.position < self.header.segment_bytes {
             if let Some(read) = self.missing(unit) {
@@ -140,16 +135,11 @@ impl Scan {
 
     fn look_for_evidence(&mut self, unit: u64) {
         let here = &self.window()[..unit as usize];
-        let reach = self.end.tail + self.batch_bytes_max;
-        let dirty = self.position < reach && here.iter().any(|&byte| byte != 0);
         if let Some(batch) = BatchHeader::decode(here, self.header.epoch)
             && batch.durable >= self.end.next_batch
             && self.end.evidence.is_none()
         {
             self.end.evidence = Some(self.position);
-        }
-        if dirty {
-            self.end.dirty_end = self.position + unit;
         }
     }
 

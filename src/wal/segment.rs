@@ -1,7 +1,7 @@
 //! Segment files: their names, making one ready, opening one.
 //!
-//! A segment gets its final name only after it is filled with zeros to its full size and its header is
-//! durable. So a file with such a name and a bad header is corrupt, never unfinished; and the log
+//! A segment gets its final name only after it is written to its full size (zeros, or what it held in
+//! an earlier use) and its header is durable. So a file with such a name and a bad header is corrupt, never unfinished; and the log
 //! itself never extends a file, which would cost a journal commit per write.
 
 use std::{
@@ -56,8 +56,13 @@ pub fn path(dir: &Path, sequence: u64) -> PathBuf {
     dir.join(format!("{sequence:016x}{SUFFIX}"))
 }
 
-/// Sequence numbers of the segments in a directory, ascending. Files of unfinished preparations are
-/// removed; any other name is refused, because it may be a segment someone renamed.
+/// Name of a file that is not yet, or no longer, the segment of this path.
+pub fn unfinished(path: &Path) -> PathBuf {
+    path.with_extension(&UNFINISHED_SUFFIX[1..])
+}
+
+/// Sequence numbers of the segments in a directory, ascending. Files of unfinished preparations and
+/// those that left the log are removed; any other name is refused, because it may be a segment someone renamed.
 pub async fn list<E: Env>(env: &E, dir: &Path) -> Result<Vec<u64>, WalError> {
     let names = env.disk().list(dir).await.map_err(|e| WalError::from_io("list", dir, e))?;
     let mut sequences = Vec::with_capacity(names.len());
@@ -136,18 +141,10 @@ pub async fn fill_and_name<E: Env>(
     plan: &Plan,
     pace: &Pace,
 ) -> Result<Segment<FileOf<E>>, WalError> {
-    let path = path(&plan.dir, plan.sequence);
-    let unfinished = path.with_extension(&UNFINISHED_SUFFIX[1..]);
+    let unfinished = unfinished(&path(&plan.dir, plan.sequence));
     // Without O_DSYNC: a sync per chunk of a growing file would flood the journal. One at the end.
     let file = open_file(env, &unfinished, OpenOptions { create: true, data_sync: false }).await?;
     let unit = unit_for(plan.sector_bytes, file.unit())?;
-    let header = SegmentHeader {
-        shard: plan.shard,
-        sequence: plan.sequence,
-        epoch: plan.epoch,
-        unit: u32::try_from(unit).expect("a unit is at most 64 KiB"),
-        segment_bytes: plan.segment_bytes,
-    };
     match file.allocate(plan.segment_bytes).await {
         Ok(()) => {}
         // Zeros allocate too, in more pieces.
@@ -155,23 +152,41 @@ pub async fn fill_and_name<E: Env>(
         Err(e) => return Err(WalError::from_io("allocate space for", &unfinished, e)),
     }
     zero(env, &file, &unfinished, unit as u64, plan.segment_bytes, pace).await?;
-    write(env, &file, &unfinished, &header.encode(), unit, 0).await?;
-    file.sync().await.map_err(|e| WalError::from_io("sync", &unfinished, e))?;
-    file.close().await.map_err(|e| WalError::from_io("close", &unfinished, e))?;
-    let disk = env.disk();
-    disk.rename(&unfinished, &path).await.map_err(|e| WalError::from_io("rename", &unfinished, e))?;
-    disk.sync_dir(&plan.dir).await.map_err(|e| WalError::from_io("sync", &plan.dir, e))?;
-    open(env, &plan.dir, plan.shard, plan.sequence, plan.data_sync).await
+    begin_and_name(env, plan, file, &unfinished, unit).await
 }
 
-/// Overwrites a range with zeros, at full speed.
-pub async fn zero_now<E: Env>(
+/// Makes a segment of a file that left the log and is fully written. What it holds belongs to another
+/// epoch, which is as good as zeros.
+pub async fn recycle<E: Env>(env: &E, plan: &Plan, spare: &Path) -> Result<Segment<FileOf<E>>, WalError> {
+    let file = open_file(env, spare, OpenOptions { create: false, data_sync: false }).await?;
+    let size = file.size().await.map_err(|e| WalError::from_io("stat", spare, e))?;
+    assert_eq!(size, plan.segment_bytes, "a spare has the size of a segment");
+    let unit = unit_for(plan.sector_bytes, file.unit())?;
+    begin_and_name(env, plan, file, spare, unit).await
+}
+
+/// Header, then name, each durable before the next.
+async fn begin_and_name<E: Env>(
     env: &E,
-    segment: &Segment<FileOf<E>>,
-    from: u64,
-    to: u64,
-) -> Result<(), WalError> {
-    zero(env, &segment.file, &segment.path, from, to, &Pace::default()).await
+    plan: &Plan,
+    file: FileOf<E>,
+    unfinished: &Path,
+    unit: usize,
+) -> Result<Segment<FileOf<E>>, WalError> {
+    let header = SegmentHeader {
+        shard: plan.shard,
+        sequence: plan.sequence,
+        epoch: plan.epoch,
+        unit: u32::try_from(unit).expect("a unit is at most 64 KiB"),
+        segment_bytes: plan.segment_bytes,
+    };
+    write(env, &file, unfinished, &header.encode(), unit, 0).await?;
+    file.sync().await.map_err(|e| WalError::from_io("sync", unfinished, e))?;
+    file.close().await.map_err(|e| WalError::from_io("close", unfinished, e))?;
+    let (disk, path) = (env.disk(), path(&plan.dir, plan.sequence));
+    disk.rename(unfinished, &path).await.map_err(|e| WalError::from_io("rename", unfinished, e))?;
+    disk.sync_dir(&plan.dir).await.map_err(|e| WalError::from_io("sync", &plan.dir, e))?;
+    open(env, &plan.dir, plan.shard, plan.sequence, plan.data_sync).await
 }
 
 async fn zero<E: Env>(

@@ -2,6 +2,7 @@
 
 mod codec;
 mod crash;
+mod cut;
 mod faults;
 mod real;
 mod scan;

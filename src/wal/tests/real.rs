@@ -72,6 +72,45 @@ fn entries_survive_restarts_and_rotation_on_a_real_disk() {
 }
 
 #[test]
+fn segments_are_cut_and_used_again_on_a_real_disk() {
+    use std::os::unix::fs::MetadataExt;
+    let dir = scratch();
+    let path = dir.path().to_path_buf();
+    on_glommio(async move |env| {
+        let (mut wal, _, _) = open(&env, &path).await;
+        let mut inodes = std::collections::BTreeSet::new();
+        let (mut expected, mut files_max) = (Vec::new(), 0);
+        for index in 1..=600u64 {
+            let data = vec![index as u8; 60_000];
+            wal.append(Record::Entry { term: Term(1), index: LogIndex(index), kind: 0, data: &data });
+            wal.append(Record::HardState { term: Term(1), vote: MemberId(7), commit: LogIndex(index - 1) });
+            expected.push((1, index, data));
+            let written = wal.submit().expect("something is pending").await.expect("the disk works");
+            wal.written(written);
+            if index % 10 == 0 {
+                wal.cut(LogIndex(index.saturating_sub(20)));
+            }
+            env.sleep(Duration::from_millis(1)).await;
+            let files: Vec<_> = std::fs::read_dir(&path).expect("listed").flatten().collect();
+            files_max = files_max.max(files.len());
+            inodes.extend(files.iter().filter_map(|file| file.metadata().ok()).map(|stat| stat.ino()));
+        }
+        assert!(wal.current.header.sequence > 30, "segment {}", wal.current.header.sequence);
+        assert!(files_max < 15 && inodes.len() < 20, "{files_max} files at a time, {} in all", inodes.len());
+        let first = wal.first_index().expect("there are entries").0;
+        assert!(first <= 580 && first > 500, "{first}");
+        wal.close().await.expect("the log closes");
+
+        let (wal, seen, recovery) = open(&env, &path).await;
+        assert!(!recovery.torn_tail && recovery.segments < 10, "{recovery:?}");
+        let start = seen.first().expect("there are entries").1;
+        assert!(start <= first, "what was not retired yet is still there");
+        assert_eq!(seen, expected[start as usize - 1..]);
+        wal.close().await.expect("the log closes");
+    });
+}
+
+#[test]
 fn a_data_directory_is_used_by_one_process_at_a_time() {
     let dir = scratch();
     let path = dir.path().join("default.etcd");

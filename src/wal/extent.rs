@@ -1,0 +1,98 @@
+//! Which entries a log holds: the order they must keep and what each segment carries.
+//!
+//! Owned by the log and, while it is opened, by recovery. It counts indices and looks at nothing else.
+
+use std::collections::VecDeque;
+
+use super::{Record, WalError};
+use crate::types::LogIndex;
+
+/// The entries of one segment, those replaced later among them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    lowest: Option<LogIndex>,
+    highest: Option<LogIndex>,
+    /// The entries before `lowest` were given up: it follows a commit beyond all of them.
+    jumped: bool,
+}
+
+impl Span {
+    fn add(&mut self, index: LogIndex, jumped: bool) {
+        if jumped {
+            self.jumped = true;
+            self.lowest = None;
+        }
+        self.lowest = Some(self.lowest.map_or(index, |lowest| lowest.min(index)));
+        self.highest = self.highest.max(Some(index));
+    }
+
+    /// Adds what was appended after it.
+    pub fn extend(&mut self, later: Span) {
+        if later.jumped {
+            self.jumped = true;
+            self.lowest = None;
+        }
+        self.lowest = [self.lowest, later.lowest].into_iter().flatten().min();
+        self.highest = self.highest.max(later.highest);
+    }
+
+    /// Whether no entry has this index or a higher one.
+    pub fn is_below(&self, index: LogIndex) -> bool {
+        self.highest.is_none_or(|highest| highest < index)
+    }
+
+    pub fn lowest(&self) -> Option<LogIndex> {
+        self.lowest
+    }
+}
+
+/// A full segment that is still part of the log.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept {
+    pub sequence: u64,
+    pub bytes: u64,
+    pub span: Span,
+}
+
+/// Takes records in the order of the log.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Order {
+    last: Option<LogIndex>,
+    commit: LogIndex,
+}
+
+impl Order {
+    /// Notes a record, and in `span` its index. Refused is an entry that leaves a gap: it follows
+    /// neither the entry before it nor the last commit.
+    pub fn take(&mut self, record: &Record<'_>, span: &mut Span) -> Result<(), WalError> {
+        match *record {
+            Record::HardState { commit, .. } => self.commit = commit,
+            Record::Entry { index, .. } => {
+                let gap = self.last.is_some_and(|last| index.0 > last.0 + 1);
+                if gap && index.0 != self.commit.0 + 1 {
+                    let last = self.last.expect("a gap is after an entry").0;
+                    return Err(WalError::Replay(format!("entry {} follows entry {last}", index.0)));
+                }
+                span.add(index, gap);
+                self.last = Some(index);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The lowest index from which on every entry is there; `None` without entries.
+pub fn first_index<'a>(spans: impl Iterator<Item = &'a Span>) -> Option<LogIndex> {
+    let mut all = Span::default();
+    spans.for_each(|span| all.extend(*span));
+    all.lowest()
+}
+
+/// Takes the segments from the front whose entries are all below `keep_from`.
+///
+/// Only a run from the front: a later segment may replace entries of an earlier one, which would come
+/// back without it.
+pub fn release(kept: &mut VecDeque<Kept>, keep_from: LogIndex) -> Vec<Kept> {
+    let count = kept.iter().take_while(|segment| segment.span.is_below(keep_from)).count();
+    kept.drain(..count).collect()
+}

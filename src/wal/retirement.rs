@@ -1,0 +1,215 @@
+//! Segments that left the log: the next ones are made of them, or their space is given back.
+//!
+//! Owned by the log and by one background task, which ends when there is nothing left to do. Nothing
+//! waits for it but the closing of the log.
+//!
+//! Invariants:
+//! - segments lose their names from the oldest on, each durably before the next: what a crash leaves is
+//!   always a contiguous run
+//! - a file is written or truncated only after it durably lost its name as a segment, so that no crash
+//!   leaves a segment with other content
+//! - at most [`limits::WAL_SPARE_SEGMENTS`] are kept; a restart removes them with all unfinished files
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    future::poll_fn,
+    path::{Path, PathBuf},
+    rc::Rc,
+    task::{Poll, Waker},
+    time::Duration,
+};
+
+use super::{WalError, extent::Kept, segment};
+use crate::{
+    env::{Disk, Env, File, OpenOptions},
+    limits,
+};
+
+/// Space given back at a time. A GiB at once holds up the log's writes for tens of milliseconds.
+const TRUNCATE_STEP_BYTES: u64 = 4 * 1024 * 1024;
+/// Pause between two steps.
+const TRUNCATE_PAUSE: Duration = Duration::from_millis(10);
+/// Time until something that failed is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+/// A file under an unfinished name, fully written and no longer part of the log.
+#[derive(Debug)]
+pub struct Spare {
+    pub path: PathBuf,
+    bytes: u64,
+}
+
+enum Leaving {
+    /// Still has its name.
+    Segment { sequence: u64, bytes: u64 },
+    /// Lost it already and is of no further use.
+    Unused(Spare),
+}
+
+pub struct Retirement<E: Env> {
+    env: E,
+    dir: PathBuf,
+    /// Size of the segments that are still made.
+    segment_bytes: u64,
+    leaving: RefCell<VecDeque<Leaving>>,
+    spares: RefCell<Vec<Spare>>,
+    /// Of all files in here.
+    bytes: Cell<u64>,
+    working: Cell<bool>,
+    stopped: Cell<bool>,
+    waiting: RefCell<Option<Waker>>,
+}
+
+impl<E: Env> Retirement<E> {
+    pub fn new(env: &E, dir: &Path, segment_bytes: u64) -> Rc<Self> {
+        Rc::new(Self {
+            env: env.clone(),
+            dir: dir.to_path_buf(),
+            segment_bytes,
+            leaving: RefCell::default(),
+            spares: RefCell::default(),
+            bytes: Cell::new(0),
+            working: Cell::new(false),
+            stopped: Cell::new(false),
+            waiting: RefCell::default(),
+        })
+    }
+
+    /// Takes segments out of the log, the oldest first. Returns at once.
+    pub fn release(self: &Rc<Self>, segments: Vec<Kept>) {
+        for Kept { sequence, bytes, .. } in segments {
+            self.bytes.update(|sum| sum + bytes);
+            self.leaving.borrow_mut().push_back(Leaving::Segment { sequence, bytes });
+        }
+        self.work();
+    }
+
+    /// A file the next segment can be made of.
+    pub fn take_spare(&self) -> Option<Spare> {
+        let spare = self.spares.borrow_mut().pop()?;
+        self.bytes.update(|sum| sum - spare.bytes);
+        Some(spare)
+    }
+
+    /// Takes back a spare no segment could be made of.
+    pub fn discard(self: &Rc<Self>, spare: Spare) {
+        self.bytes.update(|sum| sum + spare.bytes);
+        self.leaving.borrow_mut().push_back(Leaving::Unused(spare));
+        self.work();
+    }
+
+    /// Bytes of the files that left the log and still take space.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+
+    /// Ends the background task early and waits until it has let go of its files. What it did not get
+    /// to is still part of the log, or is removed by the next start.
+    pub async fn stop(&self) {
+        self.stopped.set(true);
+        poll_fn(|context| {
+            *self.waiting.borrow_mut() = Some(context.waker().clone());
+            if self.working.get() { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
+    }
+
+    fn work(self: &Rc<Self>) {
+        if self.working.get() || self.stopped.get() || self.leaving.borrow().is_empty() {
+            return;
+        }
+        self.working.set(true);
+        let task = Rc::clone(self);
+        self.env.spawn(async move {
+            while let Some(next) = task.next() {
+                task.retire(next).await;
+            }
+            task.working.set(false);
+            if let Some(waiting) = task.waiting.take() {
+                waiting.wake();
+            }
+        });
+    }
+
+    fn next(&self) -> Option<Leaving> {
+        if self.stopped.get() { None } else { self.leaving.borrow_mut().pop_front() }
+    }
+
+    async fn retire(&self, leaving: Leaving) {
+        let unused = match leaving {
+            Leaving::Unused(spare) => spare,
+            Leaving::Segment { sequence, bytes } => {
+                let path = segment::path(&self.dir, sequence);
+                let spare = Spare { path: segment::unfinished(&path), bytes };
+                let disk = self.env.disk();
+                let renamed = self
+                    .insist(async || {
+                        let renamed = disk.rename(&path, &spare.path).await;
+                        renamed.map_err(|e| WalError::from_io("rename", &path, e))
+                    })
+                    .await;
+                let synced = renamed
+                    && self
+                        .insist(async || {
+                            let synced = disk.sync_dir(&self.dir).await;
+                            synced.map_err(|e| WalError::from_io("sync", &self.dir, e))
+                        })
+                        .await;
+                if !synced {
+                    return;
+                }
+                let mut spares = self.spares.borrow_mut();
+                if bytes == self.segment_bytes && spares.len() < limits::WAL_SPARE_SEGMENTS {
+                    spares.push(spare);
+                    return;
+                }
+                spare
+            }
+        };
+        let mut left = unused.bytes;
+        self.insist(async || self.remove(&unused.path, &mut left).await).await;
+        self.bytes.update(|sum| sum - left);
+    }
+
+    /// Gives the space of a file back in steps, then removes it. `left` is what it still takes.
+    async fn remove(&self, path: &Path, left: &mut u64) -> Result<(), WalError> {
+        let disk = self.env.disk();
+        let file = match disk.open(path, OpenOptions { create: false, data_sync: false }).await {
+            Ok(file) => file,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(WalError::from_io("open", path, e)),
+        };
+        let mut size = file.size().await.map_err(|e| WalError::from_io("stat", path, e))?;
+        while size > 0 && !self.stopped.get() {
+            size = size.saturating_sub(TRUNCATE_STEP_BYTES);
+            file.truncate(size).await.map_err(|e| WalError::from_io("truncate", path, e))?;
+            self.bytes.update(|sum| sum - left.saturating_sub(size));
+            *left = (*left).min(size);
+            self.env.sleep(TRUNCATE_PAUSE).await;
+        }
+        file.close().await.map_err(|e| WalError::from_io("close", path, e))?;
+        if self.stopped.get() {
+            return Ok(());
+        }
+        // Not synced: if the removal is lost, the next start repeats it.
+        disk.remove(path).await.map_err(|e| WalError::from_io("remove", path, e))
+    }
+
+    /// Repeats a step until it succeeds: the log does not depend on it, and the reason may pass. False
+    /// if it was told to stop first.
+    async fn insist(&self, mut step: impl AsyncFnMut() -> Result<(), WalError>) -> bool {
+        let mut warned = false;
+        loop {
+            let Err(error) = step().await else { return true };
+            if self.stopped.get() {
+                return false;
+            }
+            if !warned {
+                tracing::warn!(%error, "a log segment that is not needed any more stays for now, trying on");
+                warned = true;
+            }
+            self.env.sleep(RETRY_PAUSE).await;
+        }
+    }
+}
