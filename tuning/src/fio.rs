@@ -16,6 +16,7 @@ use serde_json::Value;
 use crate::{
     disk::{
         device,
+        processors::{BUSY, Watch},
         ring::{self, AtEnd, Durable, Job, Stop},
         scratch::{Blocks, Pool, Scratch, Target},
     },
@@ -70,6 +71,8 @@ pub struct Comparison {
     pub seconds: f64,
     pub tolerance: f64,
     pub agrees: bool,
+    /// By programs that are neither we nor fio.
+    pub processors_busy_elsewhere: f64,
     pub rows: Vec<Row>,
 }
 
@@ -82,6 +85,7 @@ pub fn compare(options: &Options, stop: &Stop) -> Result<Comparison, Error> {
     let mut figures = vec![(Vec::new(), Vec::new()); options.cases.len()];
     let style = ProgressStyle::with_template("{msg:34} [{bar:40}] {percent:>3}%  {eta} left")
         .map_err(|error| Error::io("progress bar")(std::io::Error::other(error)))?;
+    let watch = Watch::start()?;
     let turns = u64::from(options.rounds) * options.cases.len() as u64 * 2;
     let bar = ProgressBar::new(turns).with_style(style);
     for round in 0..options.rounds {
@@ -101,11 +105,12 @@ pub fn compare(options: &Options, stop: &Stop) -> Result<Comparison, Error> {
     }
     stop.check()?;
     bar.finish_and_clear();
+    let processors_busy_elsewhere = watch.others()?;
     let rows = options.cases.iter().zip(&figures);
     let rows: Vec<Row> = rows.map(|(&case, (ours, fio))| row(case, ours, fio)).collect();
     let agrees = rows.iter().all(|row| within(row, options.tolerance));
     let Options { rounds, seconds, tolerance, .. } = *options;
-    Ok(Comparison { fio_version, rounds, seconds, tolerance, agrees, rows })
+    Ok(Comparison { fio_version, rounds, seconds, tolerance, agrees, processors_busy_elsewhere, rows })
 }
 
 fn row((bytes, in_flight): (u32, u32), ours: &[Figures], fio: &[Figures]) -> Row {
@@ -240,6 +245,15 @@ impl Comparison {
             .expect("a string takes everything");
         }
         let verdict = if self.agrees { "agree" } else { "DO NOT agree" };
+        if self.processors_busy_elsewhere >= BUSY {
+            writeln!(
+                text,
+                "\nWARNING: other programs kept {:.1} processors busy, which decides more than the disk: repeat it on \
+                 an idle machine.",
+                self.processors_busy_elsewhere
+            )
+            .expect("a string takes everything");
+        }
         writeln!(text, "\nThe figures {verdict} within {:.0}%.", self.tolerance * 100.0)
             .expect("a string takes everything");
         text

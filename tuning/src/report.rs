@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     advice::{Advice, Holds},
-    disk::device::Device,
+    disk::{device::Device, processors::BUSY},
     latency::Percentiles,
 };
 
@@ -80,9 +80,6 @@ pub struct Beside {
 
 /// The size most of the page speaks of, unless the disk asks for more.
 pub const USUAL_BYTES: u32 = 4096;
-
-/// From here on other programs show in the latencies.
-const BUSY: f64 = 0.3;
 
 impl Report {
     pub fn text(&self) -> String {

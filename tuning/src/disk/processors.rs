@@ -15,7 +15,7 @@ pub struct Watch {
 
 impl Watch {
     pub fn start() -> Result<Self, Error> {
-        Ok(Self { busy_ticks: busy_ticks()?, own_us: ring::cpu_us()?, since: Instant::now() })
+        Ok(Self { busy_ticks: busy_ticks()?, own_us: own_us()?, since: Instant::now() })
     }
 
     /// Processors that other programs kept busy on average since the start.
@@ -23,9 +23,17 @@ impl Watch {
         // SAFETY: the call takes no pointers.
         let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1) as f64;
         let all = (busy_ticks()?.saturating_sub(self.busy_ticks)) as f64 / per_second;
-        let own = (ring::cpu_us()? - self.own_us) / 1e6;
+        let own = (own_us()? - self.own_us) / 1e6;
         Ok(((all - own) / self.since.elapsed().as_secs_f64().max(0.001)).max(0.0))
     }
+}
+
+/// From here on other programs show in the latencies.
+pub const BUSY: f64 = 0.3;
+
+/// Ours and of the programs we ran.
+fn own_us() -> Result<f64, Error> {
+    Ok(ring::cpu_us()? + ring::children_cpu_us()?)
 }
 
 fn busy_ticks() -> Result<u64, Error> {

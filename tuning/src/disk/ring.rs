@@ -199,10 +199,19 @@ pub fn wrong(result: i32, asked: u32) -> Error {
 
 /// User and system time of this process so far.
 pub fn cpu_us() -> Result<f64, Error> {
+    usage_us(libc::RUSAGE_SELF)
+}
+
+/// Of the programs it ran, as far as they have ended.
+pub fn children_cpu_us() -> Result<f64, Error> {
+    usage_us(libc::RUSAGE_CHILDREN)
+}
+
+fn usage_us(whose: i32) -> Result<f64, Error> {
     // SAFETY: an all-zero rusage is a valid value of that plain struct.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     // SAFETY: `usage` lives through the call.
-    if unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut usage) } != 0 {
+    if unsafe { libc::getrusage(whose, &mut usage) } != 0 {
         return Err(Error::io("getrusage")(io::Error::last_os_error()));
     }
     let micros = |time: libc::timeval| time.tv_sec as f64 * 1e6 + time.tv_usec as f64;
