@@ -4,6 +4,7 @@
 //! <data-dir>/member/lock            held (flock) for as long as the process uses the directory
 //! <data-dir>/member/version         format of everything below, written before anything else
 //! <data-dir>/member/shard-0/wal/    segments of shard 0, unless --wal-dir is given
+//! <data-dir>/member/shard-0/snap/   its snapshot
 //! <wal-dir>/lock, <wal-dir>/shard-0/
 //! ```
 //!
@@ -51,6 +52,11 @@ impl<E: Env> DataDir<E> {
             Some(dir) => dir.join(name),
             None => self.member.join(name).join("wal"),
         }
+    }
+
+    /// The directory of a shard's snapshot, which the snapshot creates.
+    pub fn snapshot(&self, shard: ShardId) -> PathBuf {
+        self.member.join(format!("shard-{shard}")).join("snap")
     }
 }
 

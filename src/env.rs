@@ -4,7 +4,9 @@
 //! members. Nothing else in the server touches the kernel. Everything here belongs to one core:
 //! futures are neither `Send` nor shared.
 
-use std::{future::Future, io, path::Path, time::Duration};
+use std::{future::Future, io, ops::Range, path::Path, time::Duration};
+
+use bytes::Bytes;
 
 use crate::types::MemberId;
 
@@ -43,10 +45,12 @@ pub trait Network: Clone + 'static {
 
 /// A file system. Paths are absolute or relative to the working directory.
 ///
-/// [`Disk::rename`], [`Disk::remove`], [`Disk::sync_dir`] and [`Disk::open`] may be awaited while
-/// the core serves, and so may everything of a [`File`]; the rest belongs to start-up and may block it.
+/// [`Disk::rename`], [`Disk::remove`], [`Disk::sync_dir`], [`Disk::open`], [`Disk::map`] and
+/// [`Disk::prefetch`] may be awaited while the core serves, and so may everything of a [`File`]; the rest
+/// belongs to start-up and may block it.
 pub trait Disk: Clone + 'static {
     type File: File;
+    type Mapping: Mapping;
     /// Held for as long as the data directory is in use; dropping it releases the lock.
     type Lock: 'static;
 
@@ -65,10 +69,28 @@ pub trait Disk: Clone + 'static {
     fn read_small(&self, path: &Path) -> impl Future<Output = io::Result<Vec<u8>>>;
     /// Replaces a small file atomically and durably.
     fn write_small(&self, path: &Path, content: &[u8]) -> impl Future<Output = io::Result<()>>;
+    /// Maps a whole file, to be read where it lies; `NotFound` if there is none. Until the last of
+    /// its bytes is dropped, nobody may write to the file or truncate it; removing its name is fine.
+    fn map(&self, path: &Path) -> impl Future<Output = io::Result<Self::Mapping>>;
+    /// Brings a range of a file into the page cache, so that a first look at it in a mapping does
+    /// not wait for the disk. What is past the end of the file is ignored.
+    fn prefetch(&self, path: &Path, offset: u64, len: u64) -> impl Future<Output = io::Result<()>>;
     /// Takes an exclusive lock without waiting; `WouldBlock` if another process holds it.
     fn lock(&self, path: &Path) -> impl Future<Output = io::Result<Self::Lock>>;
     /// Name of the file system that holds `path`, for messages: "ext4".
     fn file_system(&self, path: &Path) -> String;
+}
+
+/// A file in memory that never changes.
+pub trait Mapping: 'static {
+    fn bytes(&self) -> &[u8];
+    /// A part that keeps the mapping alive.
+    fn slice(&self, range: Range<usize>) -> Bytes;
+    /// Nobody holds a slice of it any more.
+    fn is_unique(&self) -> bool;
+    /// Takes its pages out of this process's resident set; they come back from the page cache or
+    /// the disk when they are looked at again.
+    fn release(&self) -> io::Result<()>;
 }
 
 #[derive(Clone, Copy, Debug)]

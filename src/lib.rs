@@ -23,6 +23,7 @@
 //! | ctl     | `pinion` as `etcdutl`                                               | backup, bbolt, config, types              |
 //! | metrics | etcd's metric names and our stage histograms                        |                                           |
 //! | wal     | segment and record format, group commit, recovery, cutting the front | env, limits, types                        |
+//! | snapshot | the state on disk: manifest, segments, checkpoints, merges      | env, limits, types                        |
 //! | data_dir | the data directory: lock, version, a folder per shard              | env, types, wal                           |
 //! | mvcc    | key index, revisions, compaction                                    | types                                     |
 //! | apply   | validation and deterministic evaluation of requests                 | mvcc, pb, types                           |
@@ -51,5 +52,6 @@ pub mod pb;
 pub mod raft;
 pub mod server;
 pub mod shard;
+pub mod snapshot;
 pub mod types;
 pub mod wal;

@@ -38,6 +38,23 @@ pub const WAL_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 pub const WAL_SEGMENT_BYTES_MIN: u64 = 16 * 1024 * 1024;
 /// Segments kept for the log to go on in once it needs them; more are removed.
 pub const WAL_SPARE_SEGMENTS: usize = 2;
+/// Size a snapshot segment is closed at; a longer body has one of its own.
+pub const SNAPSHOT_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+/// Bytes of snapshot files above twice the live ones before segments are merged.
+pub const SNAPSHOT_SLACK_BYTES: u64 = 32 * 1024 * 1024;
+/// Segments smaller than half of a full one; more are merged, the smallest first.
+pub const SNAPSHOT_SMALL_SEGMENTS_MAX: usize = 64;
+/// Bytes carried by one such merge, unless it takes more to keep to the number.
+pub const SNAPSHOT_CARRY_BYTES: u64 = 128 * 1024 * 1024;
+/// One direct write of a checkpoint; larger ones hold up the log's.
+pub const SNAPSHOT_PIECE_BYTES: usize = 256 * 1024;
+/// Bytes of a checkpoint written before they are made durable.
+pub const SNAPSHOT_SYNC_BYTES: u64 = 4 * 1024 * 1024;
+/// Bytes read into the page cache at a time.
+pub const SNAPSHOT_PREFETCH_BYTES: u64 = 1024 * 1024;
+/// Bytes freed at a time when a snapshot file is removed, and the pause after it.
+pub const SNAPSHOT_TRUNCATE_BYTES: u64 = 8 * 1024 * 1024;
+pub const SNAPSHOT_TRUNCATE_PAUSE: Duration = Duration::from_millis(2);
 /// Bytes a keyspace may occupy unless `--quota-backend-bytes` says otherwise (etcd's default).
 pub const QUOTA_BYTES: i64 = 2 * 1024 * 1024 * 1024;
 /// A larger quota is taken with a warning (etcd's `MaxQuotaBytes`).

@@ -1,7 +1,7 @@
 //! Files through the executor's ring, past the page cache.
 //!
 //! Opening, renaming, removing and syncing go through glommio (ring or its helper thread), so the
-//! log can prepare segments while the core serves. Listing, locking, creating directories and small
+//! log can prepare segments while the core serves. Mapping and prefetching run on glommio's helper thread. Listing, locking, creating directories and small
 //! whole files are plain blocking calls: start-up only.
 //!
 //! tmpfs has no direct I/O; glommio then goes through the page cache, which is where such files live
@@ -11,25 +11,29 @@ use std::{
     fs,
     future::Future,
     io::{self, Read, Write},
+    ops::Range,
     os::{
         fd::BorrowedFd,
-        unix::fs::{DirBuilderExt, OpenOptionsExt},
+        unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     },
     path::Path,
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use glommio::{
     GlommioError,
     io::{CloseResult, Directory, DmaBuffer, DmaFile},
 };
+use memmap2::{Advice, Mmap, UncheckedAdvice};
 use rustix::{
     fs::{AtFlags, FlockOperation, StatxFlags},
     io::Errno,
 };
 
-use crate::env::{Disk, File, OpenOptions};
+use crate::env::{Disk, File, Mapping, OpenOptions};
 
 /// Largest file [`Disk::read_small`] takes.
 const SMALL_FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -41,6 +45,9 @@ const UNIT_DEFAULT: usize = 4096;
 /// How long a killed process's writes may take to end, and how often to look.
 const DEAD_PATIENCE: Duration = Duration::from_secs(30);
 const DEAD_PAUSE: Duration = Duration::from_millis(5);
+
+/// Read into the page cache at a time, on the helper thread.
+const PREFETCH_BYTES: u64 = 256 * 1024;
 
 /// This machine's file systems.
 #[derive(Clone, Copy, Debug, Default)]
@@ -54,6 +61,7 @@ pub struct RealLock {
 
 impl Disk for RealDisk {
     type File = RealFile;
+    type Mapping = RealMapping;
     type Lock = RealLock;
 
     async fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -137,6 +145,16 @@ impl Disk for RealDisk {
         sync_dir_blocking(parent(path))
     }
 
+    async fn map(&self, path: &Path) -> io::Result<RealMapping> {
+        let path = path.to_path_buf();
+        glommio::executor().spawn_blocking(move || map_blocking(&path)).await
+    }
+
+    async fn prefetch(&self, path: &Path, offset: u64, len: u64) -> io::Result<()> {
+        let path = path.to_path_buf();
+        glommio::executor().spawn_blocking(move || prefetch_blocking(&path, offset, len)).await
+    }
+
     async fn lock(&self, path: &Path) -> io::Result<RealLock> {
         let file = fs::OpenOptions::new()
             .read(true)
@@ -155,6 +173,77 @@ impl Disk for RealDisk {
             Err(errno) => format!("unknown file system ({errno})"),
         }
     }
+}
+
+/// A mapped file; only [`RealDisk::map`] makes one.
+#[derive(Debug)]
+pub struct RealMapping {
+    /// The kernel maps no empty file. Counted here because `Bytes` of an owner does not tell whether it is the last.
+    map: Option<Arc<Mmap>>,
+}
+
+/// What a slice holds of its mapping.
+struct MappingRef(Arc<Mmap>);
+
+impl AsRef<[u8]> for MappingRef {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Mapping for RealMapping {
+    fn bytes(&self) -> &[u8] {
+        self.map.as_deref().map_or(&[], |map| &map[..])
+    }
+
+    fn slice(&self, range: Range<usize>) -> Bytes {
+        match &self.map {
+            Some(map) => Bytes::from_owner(MappingRef(Arc::clone(map))).slice(range),
+            None => Bytes::new().slice(range),
+        }
+    }
+
+    fn is_unique(&self) -> bool {
+        self.map.as_ref().is_none_or(|map| Arc::strong_count(map) == 1)
+    }
+
+    fn release(&self) -> io::Result<()> {
+        let Some(map) = &self.map else { return Ok(()) };
+        // SAFETY: the mapping is of a file and read-only; its pages are read from the file again when they are
+        // looked at.
+        unsafe { map.unchecked_advise(UncheckedAdvice::DontNeed) }
+    }
+}
+
+fn map_blocking(path: &Path) -> io::Result<RealMapping> {
+    let file = fs::File::open(path)?;
+    if file.metadata()?.len() == 0 {
+        return Ok(RealMapping { map: None });
+    }
+    // SAFETY: who maps a file promises that nobody writes to it or truncates it while the mapping lives; see
+    // `Disk::map`. The data directory is locked against other servers.
+    let mapping = unsafe { Mmap::map(&file)? };
+    mapping.advise(Advice::WillNeed)?;
+    Ok(RealMapping { map: Some(Arc::new(mapping)) })
+}
+
+/// Reads and forgets: unlike an advice, it returns when the pages are there.
+fn prefetch_blocking(path: &Path, offset: u64, len: u64) -> io::Result<()> {
+    let file = fs::File::open(path)?;
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random)?;
+    let mut scratch = vec![0; PREFETCH_BYTES.min(len) as usize];
+    let end = offset.saturating_add(len);
+    let mut at = offset;
+    while at < end {
+        let bytes = PREFETCH_BYTES.min(end - at) as usize;
+        match file.read_at(&mut scratch[..bytes], at) {
+            Ok(0) => break,
+            Ok(read) => at += read as u64,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// A file opened with O_DIRECT.

@@ -15,14 +15,17 @@ use std::{
     cell::RefCell,
     future::Future,
     io,
+    ops::Range,
     path::{Path, PathBuf},
     rc::Rc,
     time::Duration,
 };
 
+use bytes::Bytes;
+
 use self::media::Media;
 use super::Sim;
-use crate::env::{Disk, File, OpenOptions};
+use crate::env::{Disk, File, Mapping, OpenOptions};
 
 /// How long an operation takes: usually 50 to 250 microseconds, sometimes up to 20 ms.
 const LATENCY_MIN_US: u64 = 50;
@@ -110,6 +113,7 @@ async fn pause(sim: &Sim) {
 
 impl Disk for SimDisk {
     type File = SimFile;
+    type Mapping = SimMapping;
     type Lock = SimLock;
 
     async fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -165,6 +169,18 @@ impl Disk for SimDisk {
         self.media.borrow_mut().replace(path, content)
     }
 
+    async fn map(&self, path: &Path) -> io::Result<SimMapping> {
+        self.pause().await;
+        let media = self.media.borrow();
+        let inode = media.lookup(path)?;
+        Ok(SimMapping { content: Bytes::from(media.read(inode, 0, usize::MAX)) })
+    }
+
+    async fn prefetch(&self, path: &Path, _offset: u64, _len: u64) -> io::Result<()> {
+        self.pause().await;
+        self.media.borrow().lookup(path).map(drop)
+    }
+
     async fn lock(&self, path: &Path) -> io::Result<SimLock> {
         self.pause().await;
         let mut media = self.media.borrow_mut();
@@ -175,6 +191,29 @@ impl Disk for SimDisk {
 
     fn file_system(&self, _path: &Path) -> String {
         "simfs".into()
+    }
+}
+
+/// The content a file had when it was mapped.
+pub struct SimMapping {
+    content: Bytes,
+}
+
+impl Mapping for SimMapping {
+    fn bytes(&self) -> &[u8] {
+        &self.content
+    }
+
+    fn slice(&self, range: Range<usize>) -> Bytes {
+        self.content.slice(range)
+    }
+
+    fn is_unique(&self) -> bool {
+        self.content.is_empty() || self.content.is_unique()
+    }
+
+    fn release(&self) -> io::Result<()> {
+        Ok(())
     }
 }
 
