@@ -7,7 +7,8 @@
 //!  client --TCP--> [net] --bytes--> [api] --request--> [shard] --proposal batch--> [raft] --Ready--> [wal]
 //!                                                       ^  |                                          | O_DIRECT write
 //!                                                       |  +<------------ durable acknowledgement ----+
-//!  client <-- bytes -- [net] <-- response -- [api] <----+ [apply -> mvcc]
+//!  client <-- bytes -- [net] <-- response -- [api] <----+ [apply -> mvcc] --changes--> [snapshot] in the background,
+//!                                                                                      then the log is cut
 //! ```
 //!
 //! | folder  | what lives there                                                    | may use                                   |
@@ -23,15 +24,15 @@
 //! | ctl     | `pinion` as `etcdutl`                                               | backup, bbolt, config, types              |
 //! | metrics | etcd's metric names and our stage histograms                        |                                           |
 //! | wal     | segment and record format, group commit, recovery, cutting the front | env, limits, types                        |
-//! | snapshot | the state on disk: manifest, segments, checkpoints, merges      | env, limits, types                        |
+//! | snapshot | the state on disk: manifest, segments, checkpoints, merges          | env, limits, types                        |
 //! | data_dir | the data directory: lock, version, a folder per shard              | env, types, wal                           |
 //! | mvcc    | key index, revisions, compaction                                    | types                                     |
 //! | apply   | validation and deterministic evaluation of requests                 | mvcc, pb, types                           |
 //! | raft    | pipeline around raft-rs: log window, proposals, read index          | types                                     |
-//! | shard   | the loop: admission, pending replies, one turn after another        | apply, env, limits, metrics, pb, raft, types, wal |
+//! | shard   | the loop: admission, pending replies, one turn after another        | apply, env, limits, metrics, mvcc, pb, raft, snapshot, types, wal |
 //! | api     | etcd's services as plain handlers, and the error table              | apply, limits, metrics, pb, shard, types  |
 //! | net     | listeners, HTTP and gRPC: adapters between the wire and `api`       | api, limits, metrics, pb                  |
-//! | server  | a member from all parts: start, readiness, stop                     | api, config, data_dir, env, limits, logging, metrics, net, raft, shard, types, wal |
+//! | server  | a member from all parts: start, readiness, stop                     | api, config, data_dir, env, limits, logging, metrics, net, raft, shard, snapshot, types, wal |
 //!
 //! `main.rs` parses and runs.
 

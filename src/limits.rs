@@ -26,6 +26,16 @@ pub const CATCHUP_ENTRIES: usize = 5_000;
 pub const CATCHUP_BYTES: usize = 16 * 1024 * 1024;
 /// Keys of one slice of physical compaction between two turns of the loop.
 pub const COMPACTION_SLICE_KEYS: usize = 256;
+/// Bytes of versions in the log only that make a checkpoint due: what a restart replays.
+pub const CHECKPOINT_BYTES: usize = 16 * 1024 * 1024;
+/// Bytes of the log behind the last checkpoint that make one due.
+pub const CHECKPOINT_LOG_BYTES: u64 = 64 * 1024 * 1024;
+/// Changed chunks that make a checkpoint due: taking them is one step of the loop.
+pub const CHECKPOINT_CHUNKS: usize = 4_096;
+/// Chunks whose memory is given up for the mapped image in one turn of the loop.
+pub const CHECKPOINT_SLICE_CHUNKS: usize = 16;
+/// Applied entries that make a checkpoint due unless `--snapshot-count` says otherwise (etcd's default).
+pub const SNAPSHOT_COUNT: u64 = 10_000;
 /// Payload of one Raft entry: a batch is closed when the next request would pass it.
 pub const ENTRY_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Requests in one Raft entry.

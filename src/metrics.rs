@@ -37,6 +37,8 @@ pub struct Metrics {
     pub wal_write_seconds: Histogram,
     /// `etcd_disk_wal_write_bytes_total` (a gauge, as in etcd).
     pub wal_write_bytes: IntGauge,
+    /// One durable step of a checkpoint.
+    pub backend_commit_seconds: Histogram,
 
     /// `pinion_stage_duration_seconds{stage="queued"}`: from arrival until the entry is proposed.
     pub stage_queued: Histogram,
@@ -118,6 +120,10 @@ impl Metrics {
                 "Seconds taken to hand a write to the log over to the system.",
             )?,
             wal_write_bytes: to.gauge("etcd_disk_wal_write_bytes_total", "Bytes written to the log.")?,
+            backend_commit_seconds: to.disk(
+                "etcd_disk_backend_commit_duration_seconds",
+                "Seconds until one step of a snapshot was on stable storage.",
+            )?,
             stage_queued: stage("queued")?,
             stage_log_write: stage("log_write")?,
             stage_commit: stage("commit")?,

@@ -32,7 +32,7 @@ pub use index::{Hit, Hits};
 pub use log::{Block, Change, Pos};
 pub use record::Record;
 pub use span::Span;
-pub use store::{Error, Pin, Saved, Snapshot, Store, Write};
+pub use store::{Error, Mark, Pin, Snapshot, Store, Write};
 
 #[cfg(test)]
 mod tests;

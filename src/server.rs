@@ -28,6 +28,7 @@ use crate::{
     net::{self, Listener, NetConfig, Offer},
     raft::Member,
     shard::{self, Quota, Shard},
+    snapshot::{SnapshotMetrics, SnapshotOptions},
     types::ShardId,
     wal::{WalError, WalMetrics, WalOptions, format::batch_bytes_max},
 };
@@ -120,7 +121,8 @@ async fn serve(
         server_version: api::SERVER_VERSION.to_string(),
     })?);
     let wal = wal_options(&config, &data_dir, &metrics)?;
-    let options = shard_options(&config, identity, wal);
+    let snapshot = snapshot_options(&config, &data_dir, &metrics);
+    let options = shard_options(&config, identity, wal, snapshot);
     let shard::Started { shard, run, .. } = shard::start(env.clone(), options, metrics.clone()).await?;
 
     // Whatever ends first: a loop that fails takes the connections down with it, unanswered. It is a
@@ -191,7 +193,21 @@ fn wal_options(
     })
 }
 
-fn shard_options(config: &Config, identity: Bootstrap, wal: WalOptions) -> shard::Options {
+fn snapshot_options(config: &Config, data_dir: &DataDir<RealEnv>, metrics: &Metrics) -> SnapshotOptions {
+    let shard = ShardId(0);
+    SnapshotOptions {
+        write_bytes_per_second: config.snapshot_write_mbps.saturating_mul(1_000_000),
+        metrics: SnapshotMetrics { commit_seconds: metrics.backend_commit_seconds.clone() },
+        ..SnapshotOptions::new(data_dir.snapshot(shard), shard)
+    }
+}
+
+fn shard_options(
+    config: &Config,
+    identity: Bootstrap,
+    wal: WalOptions,
+    snapshot: SnapshotOptions,
+) -> shard::Options {
     let texts = |urls: &[config::Url]| urls.iter().map(ToString::to_string).collect::<Vec<_>>();
     let client_urls = texts(&config.advertise_client_urls);
     let founder = Member {
@@ -209,6 +225,12 @@ fn shard_options(config: &Config, identity: Bootstrap, wal: WalOptions) -> shard
         name: config.name.clone(),
         client_urls,
         wal,
+        snapshot,
+        checkpoint: shard::Due {
+            entries: config.snapshot_count,
+            bytes: limits::CHECKPOINT_BYTES,
+            log_bytes: limits::CHECKPOINT_LOG_BYTES,
+        },
         heartbeat: config.heartbeat,
         election: config.election,
         pre_vote: config.pre_vote,

@@ -10,18 +10,21 @@
 
 mod backlog;
 mod batch;
+mod checkpoint;
 mod counts;
 mod handle;
 mod inbox;
 mod pending;
 mod quota;
 mod reads;
+mod replay;
 mod reply;
 mod run;
 mod start;
 mod view;
 
 pub use batch::{Batch, BatchError};
+pub use checkpoint::Due;
 pub use handle::{Chunks, Shard, Status};
 pub use quota::Quota;
 pub use run::{Fatal, Loop};

@@ -129,6 +129,8 @@ pub struct SnapshotStore<E: Env> {
     generation: u64,
     manifest_bytes: u64,
     next_sequence: u64,
+    /// The segment whose pages were given back last.
+    last_released: u64,
     /// Files of writes that did not come to their end.
     unfinished: Vec<PathBuf>,
     /// Whether a manifest that names them may have become durable.
@@ -205,6 +207,18 @@ impl<E: Env> SnapshotStore<E> {
             segment.mapping.release().map_err(|e| SnapshotError::from_io("release the pages of", path, e))?;
         }
         Ok(())
+    }
+
+    /// The same for one segment, the next one each time: called regularly, it bounds what reads bring into
+    /// the resident set, which is the page cache's business.
+    pub fn release_next(&mut self) -> Result<(), SnapshotError> {
+        let later = self.segments.range(self.last_released + 1..).next();
+        let Some((sequence, segment)) = later.or_else(|| self.segments.first_key_value()) else {
+            return Ok(());
+        };
+        self.last_released = *sequence;
+        let path = &segment.path;
+        segment.mapping.release().map_err(|e| SnapshotError::from_io("release the pages of", path, e))
     }
 
     async fn discard_unfinished(&mut self) -> Result<(), SnapshotError> {

@@ -1,8 +1,10 @@
 //! The replicated state: applies committed requests in log order, answers reads.
 
+use bytes::Bytes;
+
 use super::{Alarms, Error, Request, Response, cost, range::Evaluation, txn, validate};
 use crate::{
-    mvcc::{Span, Store},
+    mvcc::{Block, Change, Mark, Span, Store},
     pb::etcdserverpb::{self as pb, AlarmType},
     types::{LogIndex, Revision},
 };
@@ -18,6 +20,11 @@ pub struct StateMachine {
 impl StateMachine {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The state a checkpoint was made of: it has everything up to entry `applied`.
+    pub fn load(applied: LogIndex, alarms: Alarms, mark: Mark, blocks: Vec<Block>) -> Self {
+        Self { store: Store::load(mark, blocks), alarms, applied }
     }
 
     /// Applies the request of log entry `index`; an entry may carry several. An error changes nothing but
@@ -59,11 +66,6 @@ impl StateMachine {
 
     pub fn alarms(&self) -> &Alarms {
         &self.alarms
-    }
-
-    /// Puts alarms in place that were stored beside the rest of the state.
-    pub fn restore_alarms(&mut self, alarms: Alarms) {
-        self.alarms = alarms;
     }
 
     /// An entry without requests was applied.
@@ -116,6 +118,41 @@ impl StateMachine {
     /// now. Has no influence on any response.
     pub fn compact_step(&mut self, budget_keys: usize) -> bool {
         self.store.compact_step(budget_keys)
+    }
+
+    /// What a checkpoint of this moment needs besides [`StateMachine::changes`].
+    pub fn mark(&self) -> Mark {
+        self.store.mark()
+    }
+
+    /// Bytes of versions no checkpoint has yet.
+    pub fn unsaved_bytes(&self) -> usize {
+        self.store.unsaved_bytes()
+    }
+
+    /// Upper bound of the number of changes a checkpoint would have now.
+    pub fn unsaved_chunks(&self) -> usize {
+        self.store.unsaved_chunks()
+    }
+
+    /// See [`Store::changes`].
+    pub fn changes(&mut self) -> Vec<Change> {
+        self.store.changes()
+    }
+
+    /// The last changes are durable.
+    pub fn saved(&mut self) {
+        self.store.saved();
+    }
+
+    /// The last changes did not become durable.
+    pub fn not_saved(&mut self) {
+        self.store.not_saved();
+    }
+
+    /// See [`Store::place`].
+    pub fn place(&mut self, chunk: u64, mapped: Bytes) {
+        self.store.place(chunk, mapped);
     }
 
     /// Whether a range over this request's keys can be long.

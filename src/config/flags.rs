@@ -43,7 +43,6 @@ const fn f(name: &'static str, kind: Kind, default: &'static str, state: State, 
 const TLS: State = roadmap("TLS");
 const CLUSTER: State = roadmap("clusters of several members");
 const DISCOVERY: State = roadmap("discovery");
-const STATE_ON_DISK: State = roadmap("state on disk");
 const AUTH: State = roadmap("authentication");
 const TRACING: State = roadmap("distributed tracing");
 const V2: State = roadmap("the v2 API");
@@ -68,7 +67,7 @@ const MEMBER: &[Flag] = &[
     f("name", Text, "default", Built, "Name of this member, for people."),
     f("data-dir", Text, "", Built, "Data directory; empty means NAME.etcd in the working directory."),
     f("wal-dir", Text, "", Built, "Directory for the log alone, for example on its own disk."),
-    f("snapshot-count", Uint, "10000", STATE_ON_DISK, "Applied entries between two snapshots."),
+    f("snapshot-count", Uint, "10000", Built, "Applied entries between two snapshots, at most."),
     f("heartbeat-interval", Uint, "100", Built, "Milliseconds between two heartbeats."),
     f("election-timeout", Uint, "1000", Built, "Milliseconds without a leader before an election."),
     f(
@@ -155,6 +154,13 @@ const PINION: &[Flag] = &[
     f("cores", Set, "", Built, "CPU cores to serve from; empty chooses one."),
     f("wal-sector-size", Uint, "0", Built, "Unit of the log's writes in bytes; 0 asks the device."),
     f("wal-segment-bytes", Uint, "67108864", Built, "Size of one log segment."),
+    f(
+        "snapshot-write-mbps",
+        Uint,
+        "100",
+        Built,
+        "Megabytes per second a snapshot is written with at most; 0 means as fast as the disk takes them.",
+    ),
 ];
 
 const CLUSTERING: &[Flag] = &[

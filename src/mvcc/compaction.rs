@@ -82,6 +82,7 @@ impl Store {
                 return;
             }
         }
+        self.log.seal_sparse();
         self.sweep.stage = Stage::Rewrite { target, slot: 0 };
     }
 

@@ -255,6 +255,15 @@ fn seal(mut body: Vec<u8>) -> Bytes {
 
 /// Replacing sealed chunks that are mostly dead.
 impl Log {
+    /// Seals the open chunk if it is mostly dead, so that it can be replaced like the others.
+    pub fn seal_sparse(&mut self) {
+        if let Some(last) = self.chunks.last_mut()
+            && 2 * last.dead_bytes >= last.len()
+        {
+            last.body.seal();
+        }
+    }
+
     /// The first sealed chunks from slot `at` on that are worth replacing by one: mostly dead ones and small
     /// neighbours. At most half a chunk survives of them: counting from an earlier base makes records longer.
     pub fn sparse_run(&self, mut at: usize) -> Option<Range<usize>> {

@@ -22,18 +22,16 @@ pub enum Error {
     FutureRevision,
 }
 
-/// What a checkpoint has of a store.
-#[derive(Clone, Debug)]
-pub struct Saved {
+/// What a checkpoint has of a store besides chunks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
     pub revision: i64,
     /// [`Store::compacted`].
     pub compacted: i64,
-    /// [`Store::freed`].
+    /// The revision up to which compaction has freed everything it may.
     pub freed: i64,
-    /// [`Store::next_chunk`].
+    /// Id the next chunk of versions will have.
     pub next_chunk: u64,
-    /// Ascending by chunk.
-    pub blocks: Vec<Block>,
 }
 
 /// Every version of every key since the last compaction.
@@ -63,14 +61,14 @@ impl Default for Store {
 }
 
 impl Store {
-    /// The store a checkpoint was made of. Reads every record once.
-    pub fn load(saved: Saved) -> Self {
-        let log = Log::load(saved.blocks, saved.next_chunk);
+    /// The store a checkpoint was made of, from its blocks, ascending by chunk. Reads every record once.
+    pub fn load(mark: Mark, blocks: Vec<Block>) -> Self {
+        let log = Log::load(blocks, mark.next_chunk);
         let index = Index::build(&log, log.live());
         let mut store = Store {
-            sweep: Sweep::from(saved.freed),
-            revision: saved.revision,
-            compacted: saved.compacted,
+            sweep: Sweep::from(mark.freed),
+            revision: mark.revision,
+            compacted: mark.compacted,
             log,
             index,
             ..Store::default()
@@ -79,14 +77,14 @@ impl Store {
         store
     }
 
-    /// The revision up to which compaction has freed everything it may.
-    pub fn freed(&self) -> i64 {
-        self.sweep.done()
-    }
-
-    /// Id the next chunk of versions will have.
-    pub fn next_chunk(&self) -> u64 {
-        self.log.next_chunk()
+    /// What a checkpoint of this moment needs besides [`Store::changes`].
+    pub fn mark(&self) -> Mark {
+        Mark {
+            revision: self.revision,
+            compacted: self.compacted,
+            freed: self.sweep.done(),
+            next_chunk: self.log.next_chunk(),
+        }
     }
 
     /// Bytes of versions no checkpoint has yet.

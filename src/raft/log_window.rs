@@ -27,6 +27,11 @@ impl LogWindow {
         LogWindow { base, entries: VecDeque::new(), bytes: 0, hard_state, conf_state }
     }
 
+    /// Index and term of the entry before the window.
+    pub fn base(&self) -> (u64, u64) {
+        self.base
+    }
+
     pub fn last(&self) -> u64 {
         self.base.0 + self.entries.len() as u64
     }
@@ -34,6 +39,11 @@ impl LogWindow {
     /// The entry at `index`, which the window holds.
     pub fn get(&self, index: u64) -> &Entry {
         &self.entries[self.at(index)]
+    }
+
+    /// Term of the entry at `index`, which the window holds or begins after.
+    pub fn term_of(&self, index: u64) -> u64 {
+        if index == self.base.0 { self.base.1 } else { self.get(index).term }
     }
 
     /// Payload bytes held.

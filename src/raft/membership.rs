@@ -70,6 +70,12 @@ pub struct Membership {
 }
 
 impl Membership {
+    /// The members a snapshot has.
+    pub fn restore(mut members: Vec<Member>) -> Self {
+        members.sort_by_key(|m| m.id);
+        Membership { members }
+    }
+
     pub fn members(&self) -> &[Member] {
         &self.members
     }

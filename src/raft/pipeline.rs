@@ -226,6 +226,11 @@ impl Pipeline {
         self.node.mut_store().trim(index.0, catchup_entries, catchup_bytes);
     }
 
+    /// The oldest entry kept for followers. The log on disk is needed from there on.
+    pub fn first_kept(&self) -> LogIndex {
+        LogIndex(self.node.store().base().0 + 1)
+    }
+
     /// Takes a committed configuration change into account.
     pub fn apply_conf_change(&mut self, change: &ConfChange) -> raft::Result<()> {
         let conf_state = self.node.apply_conf_change(&change.change)?;

@@ -42,7 +42,7 @@ pub struct Status {
     pub revision: Revision,
     pub compact_revision: Revision,
     pub keys: u64,
-    /// Bytes the keyspace occupies, all history included.
+    /// Bytes the keyspace occupies: snapshot files, and versions that are in none yet.
     pub size_bytes: u64,
     /// Bytes still reachable.
     pub size_in_use_bytes: u64,
@@ -130,7 +130,7 @@ impl Shard {
 
     /// Bytes the keyspace occupies, all history included: what the quota is compared with.
     pub fn size_bytes(&self) -> u64 {
-        self.state.borrow().size_bytes()
+        self.view.bytes_on_disk.get() + self.state.borrow().unsaved_bytes() as u64
     }
 
     pub fn alarms(&self) -> Alarms {

@@ -25,6 +25,7 @@ use super::{
     Error,
     backlog::{Backlog, hard_state_record},
     batch::{Batch, BatchError},
+    checkpoint::{self, Checkpoints},
     counts::Counts,
     inbox::{Taker, Waiting, WriteReply},
     pending::Pending,
@@ -40,7 +41,8 @@ use crate::{
         ConfChange, Entry, EntryType, Membership, MembershipError, Message, Pipeline, ProposeError, Ready,
         Role,
     },
-    types::{LogIndex, MemberId},
+    snapshot::SnapshotError,
+    types::{LogIndex, MemberId, Term},
     wal::{Wal, WalError, Written},
 };
 
@@ -49,6 +51,8 @@ use crate::{
 pub enum Fatal {
     #[error(transparent)]
     Wal(#[from] WalError),
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     #[error("entry {index} of the log: {reason}")]
     Entry { index: u64, reason: BatchError },
     #[error(transparent)]
@@ -88,6 +92,7 @@ pub struct Loop<E: Env> {
     pub(super) pipeline: Pipeline,
     pub(super) membership: Membership,
     pub(super) wal: Wal<E>,
+    pub(super) checkpoints: Checkpoints<E>,
     pub(super) turns: Turns<E>,
 }
 
@@ -102,13 +107,16 @@ pub(super) struct Turns<E: Env> {
     backlog: Backlog,
     tick: Option<Pin<Box<dyn Future<Output = ()>>>>,
     ticked: bool,
+    /// Term of the last applied entry.
+    applied_term: Term,
     compacting: bool,
     /// Callers of physical compactions, answered when nothing is left to free.
     compactions: Vec<(WriteReply, Response)>,
 }
 
-impl<E: Env> Default for Turns<E> {
-    fn default() -> Self {
+impl<E: Env> Turns<E> {
+    /// `applied_term`: of the last applied entry.
+    pub(super) fn new(applied_term: Term) -> Self {
         Turns {
             pending: Pending::default(),
             reads: Reads::default(),
@@ -118,6 +126,7 @@ impl<E: Env> Default for Turns<E> {
             backlog: Backlog::default(),
             tick: None,
             ticked: false,
+            applied_term,
             compacting: false,
             compactions: Vec::new(),
         }
@@ -136,9 +145,9 @@ impl<E: Env> Loop<E> {
             }
             let mut yielded = false;
             poll_fn(|cx| match self.wait(cx) {
-                // The next slice of compaction waits only for what else is runnable.
-                Poll::Pending if self.turns.compacting && yielded => Poll::Ready(()),
-                Poll::Pending if self.turns.compacting => {
+                // The next slice of work in the background waits only for what else is runnable.
+                Poll::Pending if self.is_busy() && yielded => Poll::Ready(()),
+                Poll::Pending if self.is_busy() => {
                     yielded = true;
                     cx.waker().wake_by_ref();
                     Poll::Pending
@@ -147,6 +156,11 @@ impl<E: Env> Loop<E> {
             })
             .await;
         }
+    }
+
+    /// Whether there is work in the background for the next turn.
+    fn is_busy(&self) -> bool {
+        self.turns.compacting || self.checkpoints.is_busy()
     }
 
     fn idle(&self) -> bool {
@@ -176,6 +190,7 @@ impl<E: Env> Loop<E> {
             turns.finished = Some(finished);
             woken = true;
         }
+        woken |= self.checkpoints.poll(cx);
         let tick = turns.tick.get_or_insert_with(|| Box::pin(self.env.sleep(self.pace.tick)));
         if tick.as_mut().poll(cx).is_ready() {
             turns.tick = None;
@@ -191,6 +206,7 @@ impl<E: Env> Loop<E> {
         if std::mem::take(&mut self.turns.ticked) {
             self.pipeline.tick(self.env.random_u64());
             self.expire(now);
+            self.checkpoints.tick();
         }
         self.finish_write(now)?;
         loop {
@@ -202,6 +218,7 @@ impl<E: Env> Loop<E> {
             let ready = self.pipeline.ready();
             self.handle(ready)?;
         }
+        self.checkpoint(now);
         self.compact();
         self.publish();
         Ok(())
@@ -362,6 +379,7 @@ impl<E: Env> Loop<E> {
             EntryType::EntryNormal if entry.data.is_empty() => self.state.borrow_mut().mark_applied(index),
             EntryType::EntryNormal => self.apply_batch(entry)?,
         }
+        self.turns.applied_term = Term(entry.term);
         self.pipeline.applied(index);
         Ok(())
     }
@@ -422,8 +440,25 @@ impl<E: Env> Loop<E> {
         }
     }
 
+    /// A slice of the checkpoint under way, or the beginning of one that is due.
+    fn checkpoint(&mut self, now: Instant) {
+        let mut state = self.state.borrow_mut();
+        if let Some(durable) = self.checkpoints.step(&mut state, now) {
+            self.wal.cut(self.pipeline.first_kept().min(LogIndex(durable.0 + 1)));
+        }
+        let log_bytes = self.wal.appended_bytes();
+        if self.checkpoints.is_due(&state, log_bytes, now) {
+            let taken = checkpoint::take(&mut state, self.turns.applied_term, &self.membership);
+            self.checkpoints.begin(taken, log_bytes, now);
+        }
+    }
+
     /// One slice of physical compaction, so that it never shows in the latency of a write.
     fn compact(&mut self) {
+        if self.checkpoints.is_behind(&self.state.borrow()) {
+            self.turns.compacting = false;
+            return;
+        }
         let done = self.state.borrow_mut().compact_step(limits::COMPACTION_SLICE_KEYS);
         self.turns.compacting = !done;
         if done && !self.turns.compactions.is_empty() {
@@ -444,6 +479,7 @@ impl<E: Env> Loop<E> {
         self.view.is_leader.set(self.pipeline.role() == Role::Leader);
         self.view.term.set(self.pipeline.term());
         self.view.committed.set(self.pipeline.committed());
+        self.view.bytes_on_disk.set(self.checkpoints.bytes_on_disk());
         self.view.can_read.set(self.pipeline.committed_in_term());
     }
 }

@@ -1,4 +1,4 @@
-//! From a data directory to a running shard: replay the log, restore the group, make the loop.
+//! From a data directory to a running shard: load the snapshot, replay the log, restore the group, make the loop.
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
@@ -7,22 +7,20 @@ use tracing::info;
 use super::{
     Fatal, Shard,
     backlog::{entry_record, hard_state_record},
-    batch::{Batch, BatchError},
+    checkpoint::{Checkpoints, Due},
     inbox::{Inbox, Taker},
+    replay::Replay,
     run::{Loop, Pace, Turns},
     view::View,
 };
 use crate::{
-    apply::StateMachine,
     env::Env,
     limits,
     metrics::Metrics,
-    raft::{
-        self, ConfChange, ConfState, Entry, EntryType, HardState, LogWindow, Member, Membership,
-        MembershipError, Pipeline,
-    },
-    types::{ClusterId, LogIndex, MemberId},
-    wal::{Record, Wal, WalError, WalOptions},
+    raft::{self, Entry, HardState, Member, Pipeline},
+    snapshot::{SnapshotOptions, SnapshotStore},
+    types::{ClusterId, LogIndex, MemberId, Term},
+    wal::{Wal, WalError, WalOptions},
 };
 
 /// What a shard needs to know at its start.
@@ -35,6 +33,8 @@ pub struct Options {
     pub name: String,
     pub client_urls: Vec<String>,
     pub wal: WalOptions,
+    pub snapshot: SnapshotOptions,
+    pub checkpoint: Due,
     pub heartbeat: Duration,
     pub election: Duration,
     pub pre_vote: bool,
@@ -51,113 +51,37 @@ pub struct Started<E: Env> {
     pub run: Loop<E>,
 }
 
-/// A whole record that makes no sense where it stands.
-#[derive(Debug, thiserror::Error)]
-enum ReplayError {
-    #[error("entry {index} replaces one that was committed (up to {commit})")]
-    BelowCommit { index: u64, commit: u64 },
-    #[error("commit index {commit} is beyond the last entry, {last}")]
-    BeyondLog { commit: u64, last: u64 },
-    #[error("entry {index} follows entry {last}")]
-    Gap { index: u64, last: u64 },
-    #[error("entry {index} is of kind {kind}, which this version does not know")]
-    Kind { index: u64, kind: u8 },
-    #[error("entry {index}: {reason}")]
-    Entry { index: u64, reason: BatchError },
-    #[error(transparent)]
-    Membership(#[from] MembershipError),
-}
-
-/// State rebuilt from the log, entry by entry.
-struct Replay {
-    state: StateMachine,
-    membership: Membership,
-    /// The newest entries, those not known to be committed among them, and the last hard state.
-    window: LogWindow,
-    /// Index of the last applied entry.
-    applied: u64,
-    catchup_entries: usize,
-}
-
-impl Replay {
-    fn take(&mut self, record: Record<'_>) -> Result<(), ReplayError> {
-        match record {
-            Record::Entry { term, index, kind, data } => {
-                let (index, last) = (index.0, self.window.last());
-                if index <= self.applied {
-                    return Err(ReplayError::BelowCommit { index, commit: self.applied });
-                }
-                if index > last + 1 {
-                    return Err(ReplayError::Gap { index, last });
-                }
-                let entry_type = match kind {
-                    0 => EntryType::EntryNormal,
-                    1 => EntryType::EntryConfChange,
-                    2 => EntryType::EntryConfChangeV2,
-                    _ => return Err(ReplayError::Kind { index, kind }),
-                };
-                let data = bytes::Bytes::copy_from_slice(data);
-                self.window.append([Entry { entry_type, term: term.0, index, data, ..Entry::default() }]);
-            }
-            Record::HardState { term, vote, commit } => {
-                let (commit, last) = (commit.0, self.window.last());
-                if commit > last {
-                    return Err(ReplayError::BeyondLog { commit, last });
-                }
-                let hard_state = HardState { term: term.0, vote: vote.0, commit, ..HardState::default() };
-                self.window.set_hard_state(hard_state);
-                while self.applied < commit {
-                    let entry = self.window.get(self.applied + 1).clone();
-                    self.apply(&entry)?;
-                }
-                self.window.trim(self.applied, self.catchup_entries, limits::CATCHUP_BYTES);
-            }
-        }
-        Ok(())
-    }
-
-    fn apply(&mut self, entry: &Entry) -> Result<(), ReplayError> {
-        let index = LogIndex(entry.index);
-        if entry.entry_type != EntryType::EntryNormal {
-            self.membership.apply(&ConfChange::decode(entry)?);
-            self.state.mark_applied(index);
-        } else if entry.data.is_empty() {
-            self.state.mark_applied(index);
-        } else {
-            let failed = |reason| ReplayError::Entry { index: entry.index, reason };
-            for request in Batch::decode(entry.data.clone()).map_err(failed)? {
-                // Its caller had the outcome, error or not, when it was first applied.
-                drop(self.state.apply(index, &request.map_err(failed)?));
-            }
-        }
-        self.applied = entry.index;
-        Ok(())
-    }
-}
-
 /// Opens the shard's log and makes everything ready; nothing runs yet.
 pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<Metrics>) -> Result<Started<E>, Fatal> {
     let began = env.now();
-    let mut replay = Replay {
-        state: StateMachine::new(),
-        membership: Membership::default(),
-        window: LogWindow::new((0, 0), HardState::default(), ConfState::default()),
-        applied: 0,
-        catchup_entries: options.catchup_entries,
-    };
+    let (snapshots, loaded) = SnapshotStore::open(env.clone(), options.snapshot).await?;
+    let mut replay = Replay::new(loaded, options.catchup_entries);
+    snapshots.release_pages()?;
+    let (checkpoint, load_ms) = (LogIndex(replay.applied), env.now().since(began).as_millis() as u64);
     let (mut wal, recovery) = Wal::open(env.clone(), options.wal.clone(), |record| {
         replay.take(record).map_err(|error| WalError::Replay(error.to_string()))
     })
     .await?;
+    replay.finish().map_err(|error| WalError::Replay(error.to_string()))?;
 
-    let is_new = replay.window.last() == 0;
+    let is_new = replay.is_new();
     if is_new {
         found(&mut wal, &mut replay, &options.founders).await?;
     } else {
         let took_ms = env.now().since(began).as_millis() as u64;
         let (applied, revision) = (replay.applied, replay.state.revision().0);
         let (segments, torn_tail) = (recovery.segments, recovery.torn_tail);
-        info!(applied, revision, segments, torn_tail, took_ms, "replayed the log");
+        let snapshot = checkpoint.0;
+        info!(
+            snapshot,
+            applied,
+            revision,
+            segments,
+            torn_tail,
+            load_ms,
+            took_ms,
+            "loaded the snapshot and replayed the log"
+        );
     }
     let member_id = options.member_id;
     replay.membership.publish(member_id, &options.name, &options.client_urls);
@@ -180,6 +104,7 @@ pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<Metrics>) -> Re
         catchup_entries: options.catchup_entries,
         catchup_bytes: limits::CATCHUP_BYTES,
     };
+    let applied_term = Term(window.term_of(replay.applied));
     let pipeline = Pipeline::new(raft, window, LogIndex(replay.applied), env.random_u64())?;
     let inbox = Rc::new(Inbox::new(env.random_u64(), entry_bytes_max(&wal)));
     let state = Rc::new(RefCell::new(replay.state));
@@ -198,8 +123,9 @@ pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<Metrics>) -> Re
         member_id,
     };
     let membership = replay.membership;
-    let (inbox, turns) = (Taker(inbox), Turns::default());
-    let run = Loop { env, pace, inbox, state, view, metrics, pipeline, membership, wal, turns };
+    let (inbox, turns) = (Taker(inbox), Turns::new(applied_term));
+    let checkpoints = Checkpoints::new(snapshots, options.checkpoint, checkpoint);
+    let run = Loop { env, pace, inbox, state, view, metrics, pipeline, membership, wal, checkpoints, turns };
     Ok(Started { shard, is_new, run })
 }
 

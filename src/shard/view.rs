@@ -16,6 +16,8 @@ pub struct View {
     pub can_read: Cell<bool>,
     pub term: Cell<Term>,
     pub committed: Cell<LogIndex>,
+    /// Bytes of the snapshot's files.
+    pub bytes_on_disk: Cell<u64>,
     members: RefCell<Vec<pb::Member>>,
 }
 

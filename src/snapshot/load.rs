@@ -34,6 +34,7 @@ pub async fn open<E: Env>(
         generation: 0,
         manifest_bytes: 0,
         next_sequence: 1,
+        last_released: 0,
         unfinished: Vec::new(),
         in_doubt: false,
         options,

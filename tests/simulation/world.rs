@@ -15,7 +15,8 @@ use pinion::{
     metrics::{self, Metrics},
     pb::etcdserverpb as pb,
     raft::Member,
-    shard::{self, Shard},
+    shard::{self, Due, Shard},
+    snapshot::SnapshotOptions,
     types::{ClusterId, MemberId, ShardId},
     wal::WalOptions,
 };
@@ -35,7 +36,13 @@ pub struct Node {
 pub struct World {
     pub sim: Sim,
     pub nodes: Vec<Node>,
+    /// When members make checkpoints.
+    pub checkpoint: Due,
+    pub catchup_entries: usize,
 }
+
+/// Checkpoints so rare that the log has everything.
+const NEVER: Due = Due { entries: u64::MAX, bytes: usize::MAX, log_bytes: u64::MAX };
 
 impl World {
     pub fn new(seed: u64, members: u64) -> Self {
@@ -46,7 +53,8 @@ impl World {
             shard: Rc::default(),
             ended: Rc::default(),
         };
-        World { nodes: (1..=members).map(node).collect(), sim }
+        let nodes = (1..=members).map(node).collect();
+        World { nodes, sim, checkpoint: NEVER, catchup_entries: 1_000_000 }
     }
 
     fn founders(&self) -> Vec<Member> {
@@ -67,10 +75,12 @@ impl World {
             client_urls: Vec::new(),
             // The directory is known once it is open.
             wal: WalOptions { segment_bytes: 1 << 20, ..WalOptions::new(PathBuf::new(), ShardId(0)) },
+            snapshot: SnapshotOptions::new(PathBuf::new(), ShardId(0)),
+            checkpoint: self.checkpoint,
             heartbeat: Duration::from_millis(10),
             election: Duration::from_millis(100),
             pre_vote: true,
-            catchup_entries: 1_000_000,
+            catchup_entries: self.catchup_entries,
             slow_apply: Duration::from_secs(1),
         };
         let metrics = Rc::new(Metrics::new(&metrics::Options::default()).expect("metrics are made"));
@@ -80,7 +90,8 @@ impl World {
             let started = async {
                 let dir = DataDir::open(&env, Path::new("/data"), None).await?;
                 let wal = WalOptions { dir: dir.wal(ShardId(0)), ..options.wal };
-                let started = shard::start(env, shard::Options { wal, ..options }, metrics).await?;
+                let snapshot = SnapshotOptions { dir: dir.snapshot(ShardId(0)), ..options.snapshot };
+                let started = shard::start(env, shard::Options { wal, snapshot, ..options }, metrics).await?;
                 Ok::<_, shard::Fatal>((started, dir))
             };
             let result = match started.await {

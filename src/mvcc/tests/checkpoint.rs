@@ -6,18 +6,18 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::{Step, listed, step};
-use crate::mvcc::{Block, Change, Saved, Span, Store};
+use crate::mvcc::{Block, Change, Mark, Span, Store};
 
 /// Chunks as files would have them.
 #[derive(Clone, Default)]
 struct Disk {
     blocks: BTreeMap<u64, Block>,
-    facts: Option<(i64, i64, i64, u64)>,
+    mark: Option<Mark>,
 }
 
 impl Disk {
-    fn take(&mut self, facts: (i64, i64, i64, u64), changes: Vec<Change>) {
-        self.facts = Some(facts);
+    fn take(&mut self, mark: Mark, changes: Vec<Change>) {
+        self.mark = Some(mark);
         for change in changes {
             match change {
                 Change::Write { chunk, base, body, dead } => {
@@ -32,18 +32,16 @@ impl Disk {
     }
 
     fn load(&self) -> Store {
-        let Some((revision, compacted, freed, next_chunk)) = self.facts else { return Store::default() };
-        let blocks = self.blocks.values().cloned().collect();
-        Store::load(Saved { revision, compacted, freed, next_chunk, blocks })
+        let Some(mark) = self.mark else { return Store::default() };
+        Store::load(mark, self.blocks.values().cloned().collect())
     }
 }
 
-fn facts(store: &Store) -> (i64, i64, i64, u64) {
-    (store.revision().0, store.compacted().0, store.freed(), store.next_chunk())
-}
+/// Key, value and revision.
+type Listed = (Vec<u8>, Vec<u8>, i64);
 
 /// Everything a client could read.
-fn readable(store: &Store) -> Vec<(i64, Vec<(Vec<u8>, Vec<u8>, i64)>)> {
+fn readable(store: &Store) -> Vec<(i64, Vec<Listed>)> {
     let owned = |(key, value, main): (&[u8], &[u8], i64)| (key.to_vec(), value.to_vec(), main);
     (store.compacted().0.max(1)..=store.revision().0)
         .map(|revision| {
@@ -106,13 +104,13 @@ proptest! {
             match event {
                 Event::Step(step) => run(&mut store, step),
                 Event::Checkpoint(well) => match under_way.take() {
-                    None => under_way = Some((facts(&store), store.changes(), readable(&store))),
-                    Some((facts, changes, then)) if *well => {
+                    None => under_way = Some((store.mark(), store.changes(), readable(&store))),
+                    Some((mark, changes, then)) if *well => {
                         let placed: Vec<_> = changes.iter().filter_map(|change| match change {
                             Change::Write { chunk, body, .. } => Some((*chunk, Bytes::copy_from_slice(body))),
                             _ => None,
                         }).collect();
-                        disk.take(facts, changes);
+                        disk.take(mark, changes);
                         store.saved();
                         placed.into_iter().for_each(|(chunk, mapped)| store.place(chunk, mapped));
                         last = then;
@@ -125,7 +123,7 @@ proptest! {
                         store.not_saved();
                     }
                     last = readable(&store);
-                    disk.take(facts(&store), store.changes());
+                    disk.take(store.mark(), store.changes());
                     let loaded = disk.load();
                     prop_assert_eq!(readable(&loaded), last.clone());
                     prop_assert_eq!(loaded.live_keys(), store.live_keys());

@@ -1,0 +1,257 @@
+//! Checkpoints: the state on disk, brought up to date in the background, so that the log can be cut.
+//!
+//! Owned by the loop, which polls the write under way and gives each step a slice of a turn: taking the changes,
+//! giving up the heap's copies for the mapped ones, removing old files. A checkpoint that fails leaves the one
+//! before it whole; it is tried again, and the log grows until then.
+
+use std::{future::Future, pin::Pin, task::Context, task::Poll, time::Duration};
+
+use bytes::Bytes;
+use tracing::{info, warn};
+
+use crate::{
+    apply::{Alarms, StateMachine},
+    env::{Env, Instant},
+    limits, mvcc,
+    pb::etcdserverpb::{self as pb, AlarmType},
+    raft::Membership,
+    snapshot::{
+        AlarmFact, Block, Change, Checkpoint, Conf, Facts, MemberFact, Saved, SnapshotError, SnapshotStore,
+    },
+    types::{LogIndex, Term},
+};
+
+/// Pause after a checkpoint that failed.
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
+
+/// When a checkpoint is due: whatever comes first since the last one.
+#[derive(Clone, Copy, Debug)]
+pub struct Due {
+    /// Applied entries (`--snapshot-count`).
+    pub entries: u64,
+    /// Bytes of versions that are in the log only: they would have to be replayed.
+    pub bytes: usize,
+    /// Bytes of the log.
+    pub log_bytes: u64,
+}
+
+/// The state as it is to be on disk.
+struct Taken {
+    applied: LogIndex,
+    began: Instant,
+}
+
+type Background<E> = Pin<Box<dyn Future<Output = (SnapshotStore<E>, Outcome)>>>;
+
+enum Outcome {
+    Written(Result<Saved, SnapshotError>),
+    Swept(Result<(), SnapshotError>),
+}
+
+/// A shard's checkpoints.
+pub struct Checkpoints<E: Env> {
+    due: Due,
+    /// Away while a task works with it.
+    store: Option<SnapshotStore<E>>,
+    task: Option<Background<E>>,
+    finished: Option<(SnapshotStore<E>, Outcome)>,
+    taken: Option<Taken>,
+    /// Chunks whose image on disk is still to take the place of the heap's.
+    placing: std::vec::IntoIter<(u64, Bytes)>,
+    /// Files may have become superfluous.
+    to_sweep: bool,
+    /// Applied index of the newest checkpoint.
+    newest: LogIndex,
+    bytes_on_disk: u64,
+    /// Bytes the log had taken when the last checkpoint began.
+    log_mark: u64,
+    retry_at: Option<Instant>,
+    /// Rewrite everything that has a dead part: asked for, and being done.
+    whole: bool,
+}
+
+impl<E: Env> Checkpoints<E> {
+    /// `newest`: applied index of the checkpoint the store was opened with.
+    pub fn new(store: SnapshotStore<E>, due: Due, newest: LogIndex) -> Self {
+        Checkpoints {
+            due,
+            bytes_on_disk: store.bytes_on_disk(),
+            store: Some(store),
+            task: None,
+            finished: None,
+            taken: None,
+            placing: Vec::new().into_iter(),
+            to_sweep: false,
+            newest,
+            log_mark: 0,
+            retry_at: None,
+            whole: false,
+        }
+    }
+
+    pub fn bytes_on_disk(&self) -> u64 {
+        self.bytes_on_disk
+    }
+
+    /// Whether there is work for the next turn even if nothing arrives.
+    pub fn is_busy(&self) -> bool {
+        self.placing.len() > 0
+    }
+
+    /// Whether physical compaction should wait: the disk has to catch up with what it rewrote.
+    pub fn is_behind(&self, state: &StateMachine) -> bool {
+        self.task.is_some() && state.unsaved_bytes() > 2 * self.due.bytes
+    }
+
+    /// Drives the task under way. True when it has ended.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(task) = &mut self.task else { return false };
+        let Poll::Ready(finished) = task.as_mut().poll(cx) else { return false };
+        self.task = None;
+        self.finished = Some(finished);
+        true
+    }
+
+    /// A slice of work. The applied index of a checkpoint that just became durable: the log is not needed
+    /// up to there.
+    pub fn step(&mut self, state: &mut StateMachine, now: Instant) -> Option<LogIndex> {
+        let durable = self.finish(state, now);
+        for (chunk, mapped) in self.placing.by_ref().take(limits::CHECKPOINT_SLICE_CHUNKS) {
+            state.place(chunk, mapped);
+        }
+        if self.to_sweep && self.placing.len() == 0 && self.task.is_none() {
+            self.to_sweep = false;
+            self.sweep();
+        }
+        durable
+    }
+
+    fn finish(&mut self, state: &mut StateMachine, now: Instant) -> Option<LogIndex> {
+        let (store, outcome) = self.finished.take()?;
+        self.store = Some(store);
+        match outcome {
+            Outcome::Written(Ok(saved)) => {
+                let taken = self.taken.take().expect("a checkpoint was under way");
+                state.saved();
+                self.newest = taken.applied;
+                self.bytes_on_disk = saved.bytes_on_disk;
+                self.placing = saved.placed.into_iter();
+                self.to_sweep = true;
+                info!(
+                    "snapshot-index" = taken.applied.0,
+                    "bytes-written" = saved.written_bytes,
+                    "bytes-merged" = saved.carried_bytes,
+                    "bytes-on-disk" = saved.bytes_on_disk,
+                    took = ?now.since(taken.began),
+                    "saved snapshot"
+                );
+                Some(taken.applied)
+            }
+            Outcome::Written(Err(error)) => {
+                self.taken = None;
+                state.not_saved();
+                self.retry_at = Some(Instant(now.0 + RETRY_PAUSE.as_nanos() as u64));
+                warn!(%error, "failed to save a snapshot; trying again, the log grows until then");
+                None
+            }
+            Outcome::Swept(result) => {
+                self.bytes_on_disk = self.store.as_ref().expect("just put back").bytes_on_disk();
+                if let Err(error) = result {
+                    warn!(%error, "failed to remove old snapshot files; trying again after the next snapshot");
+                }
+                None
+            }
+        }
+    }
+
+    /// Called with every tick of the clock.
+    pub fn tick(&mut self) {
+        if let Some(Err(error)) = self.store.as_mut().map(SnapshotStore::release_next) {
+            warn!(%error, "failed to give back mapped pages");
+        }
+    }
+
+    /// Whether a checkpoint should begin now; `log_bytes` is what the log has taken since it was opened.
+    pub fn is_due(&self, state: &StateMachine, log_bytes: u64, now: Instant) -> bool {
+        if self.store.is_none() || self.placing.len() > 0 || self.to_sweep {
+            return false;
+        }
+        if self.retry_at.is_some_and(|at| now < at) {
+            return false;
+        }
+        let Due { entries, bytes, log_bytes: log_bytes_max } = self.due;
+        self.whole
+            || state.applied().0 - self.newest.0 >= entries
+            || state.unsaved_bytes() >= bytes
+            || state.unsaved_chunks() >= limits::CHECKPOINT_CHUNKS
+            || log_bytes - self.log_mark >= log_bytes_max
+    }
+
+    /// Begins to write a checkpoint that was just taken.
+    pub fn begin(&mut self, checkpoint: Checkpoint, log_bytes: u64, now: Instant) {
+        let mut store = self.store.take().expect("one checkpoint at a time");
+        self.taken = Some(Taken { applied: checkpoint.facts.applied, began: now });
+        self.log_mark = log_bytes;
+        self.retry_at = None;
+        let whole = std::mem::take(&mut self.whole);
+        self.task = Some(Box::pin(async move {
+            let written = store.write(checkpoint, whole).await;
+            (store, Outcome::Written(written))
+        }));
+    }
+
+    fn sweep(&mut self) {
+        let mut store = self.store.take().expect("no task is under way");
+        self.task = Some(Box::pin(async move {
+            let swept = store.sweep().await;
+            (store, Outcome::Swept(swept))
+        }));
+    }
+}
+
+/// A checkpoint of the state: everything that changed since the last one.
+pub(super) fn take(state: &mut StateMachine, term: Term, membership: &Membership) -> Checkpoint {
+    let mvcc::Mark { revision, compacted, freed, next_chunk } = state.mark();
+    let conf = membership.conf_state();
+    let alarms = state.alarms().list(AlarmType::None as i32);
+    let facts = Facts {
+        applied: state.applied(),
+        term,
+        revision,
+        compacted,
+        freed,
+        next_chunk,
+        members: membership
+            .members()
+            .iter()
+            .map(|member| MemberFact {
+                id: member.id,
+                name: member.name.clone(),
+                peer_urls: member.peer_urls.clone(),
+                client_urls: member.client_urls.clone(),
+                is_learner: member.is_learner,
+            })
+            .collect(),
+        conf: Conf { voters: conf.voters, learners: conf.learners, ..Conf::default() },
+        alarms: alarms
+            .iter()
+            .map(|alarm| AlarmFact { member: alarm.member_id, alarm: alarm.alarm })
+            .collect(),
+    };
+    let change = |change| match change {
+        mvcc::Change::Write { chunk, base, body, dead } => Change::Write { chunk, base, body, dead },
+        mvcc::Change::Dead { chunk, dead } => Change::Dead { chunk, dead },
+        mvcc::Change::Drop { chunk } => Change::Drop { chunk },
+    };
+    Checkpoint { facts, changes: state.changes().into_iter().map(change).collect() }
+}
+
+/// The state a checkpoint was taken of.
+pub(super) fn restore(facts: Facts, blocks: Vec<Block>) -> StateMachine {
+    let Facts { applied, revision, compacted, freed, next_chunk, alarms, .. } = facts;
+    let alarm = |fact: &AlarmFact| pb::AlarmMember { member_id: fact.member, alarm: fact.alarm };
+    let alarms: Vec<_> = alarms.iter().map(alarm).collect();
+    let block = |Block { chunk, base, body, dead }| mvcc::Block { chunk, base, body, dead };
+    let mark = mvcc::Mark { revision, compacted, freed, next_chunk };
+    StateMachine::load(applied, Alarms::restore(&alarms), mark, blocks.into_iter().map(block).collect())
+}

@@ -1,0 +1,193 @@
+//! The state of a shard from its newest checkpoint and the log behind it.
+//!
+//! The log begins at or before the entry after the checkpoint, because it is cut only behind a durable one. What it
+//! has of the time before is not applied again; it fills the window that followers catch up from.
+
+use crate::{
+    apply::StateMachine,
+    limits,
+    raft::{
+        ConfChange, ConfState, Entry, EntryType, HardState, LogWindow, Member, Membership, MembershipError,
+    },
+    snapshot::{Facts, Loaded},
+    types::LogIndex,
+    wal::Record,
+};
+
+use super::batch::{Batch, BatchError};
+
+/// A whole record that makes no sense where it stands.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReplayError {
+    #[error("entry {index} replaces one that was committed (up to {commit})")]
+    BelowCommit { index: u64, commit: u64 },
+    #[error("commit index {commit} is beyond the last entry, {last}")]
+    BeyondLog { commit: u64, last: u64 },
+    #[error("entry {index} follows entry {last}")]
+    Gap { index: u64, last: u64 },
+    #[error("entry {index} is of kind {kind}, which this version does not know")]
+    Kind { index: u64, kind: u8 },
+    #[error("entry {index}: {reason}")]
+    Entry { index: u64, reason: BatchError },
+    #[error(transparent)]
+    Membership(#[from] MembershipError),
+    #[error(
+        "the snapshot holds the state at entry {applied}, and there is no log. Was it removed, or --wal-dir \
+         changed? Put it back: without it this member may have forgotten its vote"
+    )]
+    NoLog { applied: u64 },
+    #[error("the snapshot holds the state at entry {applied}, and the log ends at entry {last}")]
+    Behind { applied: u64, last: u64 },
+}
+
+/// Takes the log's records one by one.
+pub(super) struct Replay {
+    pub state: StateMachine,
+    pub membership: Membership,
+    /// The newest entries, those not known to be committed among them, and the last hard state.
+    pub window: LogWindow,
+    /// Index of the last applied entry.
+    pub applied: u64,
+    /// Index and term the checkpoint ends with; 0 and 0 if there is none.
+    checkpoint: (u64, u64),
+    /// The newest commit index the log tells of.
+    committed: u64,
+    has_entries: bool,
+    has_hard_state: bool,
+    catchup_entries: usize,
+}
+
+impl Replay {
+    /// Starts from a checkpoint, or from nothing.
+    pub fn new(loaded: Option<Loaded>, catchup_entries: usize) -> Self {
+        let mut membership = Membership::default();
+        let mut state = StateMachine::new();
+        let mut checkpoint = (0, 0);
+        if let Some(Loaded { facts, blocks }) = loaded {
+            checkpoint = (facts.applied.0, facts.term.0);
+            membership = members(&facts);
+            state = super::checkpoint::restore(facts, blocks);
+        }
+        Replay {
+            state,
+            membership,
+            window: LogWindow::new(checkpoint, HardState::default(), ConfState::default()),
+            applied: checkpoint.0,
+            checkpoint,
+            committed: 0,
+            has_entries: false,
+            has_hard_state: false,
+            catchup_entries,
+        }
+    }
+
+    /// Whether there was neither a checkpoint nor a log.
+    pub fn is_new(&self) -> bool {
+        self.applied == 0 && !self.has_entries && !self.has_hard_state
+    }
+
+    pub fn take(&mut self, record: Record<'_>) -> Result<(), ReplayError> {
+        match record {
+            Record::Entry { term, index, kind, data } => {
+                let entry_type = match kind {
+                    0 => EntryType::EntryNormal,
+                    1 => EntryType::EntryConfChange,
+                    2 => EntryType::EntryConfChangeV2,
+                    _ => return Err(ReplayError::Kind { index: index.0, kind }),
+                };
+                let data = bytes::Bytes::copy_from_slice(data);
+                let entry = Entry { entry_type, term: term.0, index: index.0, data, ..Entry::default() };
+                self.append(entry)
+            }
+            Record::HardState { term, vote, commit } => {
+                let hard_state =
+                    HardState { term: term.0, vote: vote.0, commit: commit.0, ..HardState::default() };
+                self.commit(hard_state)
+            }
+        }
+    }
+
+    fn append(&mut self, entry: Entry) -> Result<(), ReplayError> {
+        let (index, last) = (entry.index, self.window.last());
+        if index <= self.committed {
+            return Err(ReplayError::BelowCommit { index, commit: self.committed });
+        }
+        if index > last + 1 {
+            return Err(ReplayError::Gap { index, last });
+        }
+        // The log has older entries than the checkpoint: the window begins after the first of them.
+        let begins = !self.has_entries && index <= self.checkpoint.0;
+        if begins || index <= self.window.base().0 {
+            let hard_state = self.window.hard_state().clone();
+            self.window = LogWindow::new((index, entry.term), hard_state, ConfState::default());
+        } else {
+            self.window.append([entry]);
+        }
+        self.has_entries = true;
+        Ok(())
+    }
+
+    fn commit(&mut self, hard_state: HardState) -> Result<(), ReplayError> {
+        let (commit, last) = (hard_state.commit, self.window.last().max(self.checkpoint.0));
+        if commit > last {
+            return Err(ReplayError::BeyondLog { commit, last });
+        }
+        self.has_hard_state = true;
+        self.committed = self.committed.max(commit);
+        self.window.set_hard_state(hard_state);
+        while self.applied < commit {
+            let entry = self.window.get(self.applied + 1).clone();
+            self.apply(&entry)?;
+        }
+        self.window.trim(self.applied, self.catchup_entries, limits::CATCHUP_BYTES);
+        Ok(())
+    }
+
+    fn apply(&mut self, entry: &Entry) -> Result<(), ReplayError> {
+        let index = LogIndex(entry.index);
+        if entry.entry_type != EntryType::EntryNormal {
+            self.membership.apply(&ConfChange::decode(entry)?);
+            self.state.mark_applied(index);
+        } else if entry.data.is_empty() {
+            self.state.mark_applied(index);
+        } else {
+            let failed = |reason| ReplayError::Entry { index: entry.index, reason };
+            for request in Batch::decode(entry.data.clone()).map_err(failed)? {
+                // Its caller had the outcome, error or not, when it was first applied.
+                drop(self.state.apply(index, &request.map_err(failed)?));
+            }
+        }
+        self.applied = entry.index;
+        Ok(())
+    }
+
+    /// Checks that checkpoint and log belong together, after the last record.
+    pub fn finish(&mut self) -> Result<(), ReplayError> {
+        let (applied, last) = (self.checkpoint.0, self.window.last());
+        if applied == 0 {
+            return Ok(());
+        }
+        if !self.has_hard_state {
+            return Err(ReplayError::NoLog { applied });
+        }
+        if last < applied {
+            return Err(ReplayError::Behind { applied, last });
+        }
+        // The checkpoint knows of commits the log was not told of before the end.
+        let mut hard_state = self.window.hard_state().clone();
+        hard_state.commit = hard_state.commit.max(applied);
+        self.window.set_hard_state(hard_state);
+        Ok(())
+    }
+}
+
+fn members(facts: &Facts) -> Membership {
+    let member = |fact: &crate::snapshot::MemberFact| Member {
+        id: fact.id,
+        name: fact.name.clone(),
+        peer_urls: fact.peer_urls.clone(),
+        client_urls: fact.client_urls.clone(),
+        is_learner: fact.is_learner,
+    };
+    Membership::restore(facts.members.iter().map(member).collect())
+}
