@@ -1,6 +1,6 @@
 //! Reads the snapshot when it is opened: verifies everything, removes what no manifest names.
 //!
-//! Runs once per shard before it serves. One segment at a time is resident.
+//! Runs once per shard before it serves. Two segments at most are resident at a time.
 
 use std::{collections::BTreeMap, io, path::Path};
 
@@ -56,8 +56,17 @@ pub async fn open<E: Env>(
     let manifest = Manifest::decode(mapping.bytes(), shard).map_err(|fault| refuse(&path, fault, shard))?;
     store.manifest_bytes = mapping.bytes().len() as u64;
     store.generation = manifest.generation;
-    for reference in &manifest.segments {
-        load_segment(&mut store, reference).await?;
+    let mut ahead = None;
+    for (at, reference) in manifest.segments.iter().enumerate() {
+        let segment = match ahead.take() {
+            Some(segment) => segment,
+            None => map_segment(&store, reference).await?,
+        };
+        // The kernel reads a file from when it is mapped: the next one while this one is verified.
+        if let Some(next) = manifest.segments.get(at + 1) {
+            ahead = Some(map_segment(&store, next).await?);
+        }
+        load_segment(&mut store, segment)?;
     }
     let whole = store.catalog.count() == manifest.chunks
         && store.catalog.body_bytes() == manifest.body_bytes
@@ -102,21 +111,25 @@ async fn map<E: Env>(env: &E, path: &Path) -> Result<Option<MappingOf<E>>, Snaps
     }
 }
 
-async fn load_segment<E: Env>(
-    store: &mut SnapshotStore<E>,
+async fn map_segment<E: Env>(
+    store: &SnapshotStore<E>,
     reference: &SegmentRef,
-) -> Result<(), SnapshotError> {
+) -> Result<Segment<E>, SnapshotError> {
     let path = files::segment_path(&store.options.dir, reference.sequence);
-    let mapping =
-        map(&store.env, &path).await?.ok_or_else(|| SnapshotError::Missing { path: path.clone() })?;
-    let segment = Segment { reference: *reference, path, mapping };
+    match map(&store.env, &path).await? {
+        Some(mapping) => Ok(Segment { reference: *reference, path, mapping }),
+        None => Err(SnapshotError::Missing { path }),
+    }
+}
+
+fn load_segment<E: Env>(store: &mut SnapshotStore<E>, segment: Segment<E>) -> Result<(), SnapshotError> {
     let table = store.table(&segment)?;
     verify(&segment, table)?;
-    store.catalog.add(reference, table);
+    store.catalog.add(&segment.reference, table);
     let released = segment.mapping.release();
     released.map_err(|e| SnapshotError::from_io("release the pages of", &segment.path, e))?;
-    store.next_sequence = reference.sequence + 1;
-    store.segments.insert(reference.sequence, segment);
+    store.next_sequence = segment.reference.sequence + 1;
+    store.segments.insert(segment.reference.sequence, segment);
     Ok(())
 }
 
