@@ -1,8 +1,8 @@
 //! Keys in order, each with the positions of its versions.
 //!
 //! Keys themselves stay in the log. The index is a [`directory`] of short separators ("fences") over leaves of
-//! neighbouring keys. A leaf keeps four discriminating bytes per key, so a search looks at one or two records, and a scan or a count
-//! at none.
+//! neighbouring keys. A leaf keeps eight discriminating bytes per key, so a search looks at one record, rarely two, and
+//! a scan or a count at none.
 //!
 //! Invariants: the first fence is empty; a leaf's keys lie from its fence up to the next one; its `skip` is not longer
 //! than what the two fences share, so every key that is searched there has those bytes.

@@ -239,9 +239,15 @@ impl Log {
         if self.ids.get(guess) == Some(&id) {
             return guess;
         }
-        self.ids[..guess.min(self.ids.len())]
-            .binary_search(&id)
-            .expect("the index names only chunks that exist")
+        // Few gaps are the rule: look near the guess first.
+        let (mut high, mut step) = (guess.min(self.ids.len()), 1);
+        while high > step && self.ids[high - step] > id {
+            high -= step;
+            step *= 2;
+        }
+        let low = high.saturating_sub(step);
+        let at = self.ids[low..high].binary_search(&id).expect("the index names only chunks that exist");
+        low + at
     }
 }
 

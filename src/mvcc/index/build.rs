@@ -59,14 +59,14 @@ impl Head {
         Self((before | self.0 >> (8 * bytes.len())) & !0xff | len as u128)
     }
 
-    /// The four bytes at `at`; only where [`Head::has`] them.
-    fn four(self, at: usize) -> u32 {
-        (self.0 >> (96 - 8 * at)) as u32
+    /// The eight bytes at `at`; only where [`Head::has`] them.
+    fn eight(self, at: usize) -> u64 {
+        (self.0 >> (64 - 8 * at)) as u64
     }
 
-    /// Whether the head tells what the four bytes at `at` are.
+    /// Whether the head tells what the eight bytes at `at` are.
     fn has(self, at: usize) -> bool {
-        at + 4 <= HEAD_BYTES
+        at + 8 <= HEAD_BYTES
     }
 }
 
@@ -208,7 +208,7 @@ fn lay_out(log: &Log, mut items: &[Item], histories: Histories) -> Index {
         let mut leaf = Leaf::new(skip);
         for item in those {
             let head = match usize::from(skip).checked_sub(item.skip as usize) {
-                Some(at) if item.head.has(at) => item.head.four(at),
+                Some(at) if item.head.has(at) => item.head.eight(at),
                 _ => leaf::head(key(item), skip),
             };
             leaf.push(head, item.entry);

@@ -1,26 +1,31 @@
-//! A run of neighbouring keys: per key four bytes to search by and its entry.
+//! A run of neighbouring keys: per key eight bytes to search by and its entry.
 
 use super::histories::Entry;
 
-/// Keys of a full leaf; with it a leaf takes 768 bytes, twelve cache lines.
+/// Keys of a full leaf; with it a leaf takes a kibibyte, sixteen cache lines.
 pub const LEAF_KEYS: usize = 63;
 
+/// Heads of one cache line, and such lines.
+const LINE: usize = 8;
+const LINES: usize = (LEAF_KEYS + 1) / LINE;
+
 /// All keys of a leaf, and all keys that could be inserted into it, share their first `skip` bytes; a key's head is
-/// the four bytes after them, filled up with zeros. Heads order like keys as far as they differ.
+/// the eight bytes after them, filled up with zeros. Heads order like keys as far as they differ.
+#[repr(C, align(64))]
 pub struct Leaf {
+    /// The greatest possible where there is no key; the last place never has one.
+    heads: [u64; LINE * LINES],
+    entries: [Entry; LEAF_KEYS],
     len: u16,
     skip: u16,
-    /// The greatest possible where there is no key, so that all are looked at without a branch.
-    heads: [u32; LEAF_KEYS],
-    entries: [Entry; LEAF_KEYS],
 }
 
-const _: () = assert!(size_of::<Leaf>() <= 768);
-const NO_HEAD: u32 = u32::MAX;
+const _: () = assert!(size_of::<Leaf>() == 1024 && LEAF_KEYS + 1 == LINE * LINES);
+const NO_HEAD: u64 = u64::MAX;
 
 impl Leaf {
     pub fn new(skip: u16) -> Self {
-        Self { len: 0, skip, heads: [NO_HEAD; LEAF_KEYS], entries: [Entry::NONE; LEAF_KEYS] }
+        Self { heads: [NO_HEAD; LINE * LINES], entries: [Entry::NONE; LEAF_KEYS], len: 0, skip }
     }
 
     pub fn len(&self) -> usize {
@@ -45,22 +50,22 @@ impl Leaf {
     #[inline]
     pub fn search(&self, key: &[u8], order: impl Fn(Entry) -> std::cmp::Ordering) -> Result<usize, usize> {
         let head = head(key, self.skip);
-        // All of them at once: no step waits for the one before, in the processor or for memory.
-        let (mut from, mut equal) = (0u32, 0u32);
-        for other in self.heads {
-            from += u32::from(other < head);
-            equal += u32::from(other == head);
-        }
-        let from = from as usize;
-        let to = (from + equal as usize).min(self.len());
+        // One look at each line, then all of one: no look waits in memory for the one before.
+        let line: usize = (0..LINES).map(|line| usize::from(self.heads[line * LINE + LINE - 1] < head)).sum();
+        let first = line.min(LINES - 1) * LINE;
+        let within: usize =
+            self.heads[first..first + LINE].iter().map(|other| usize::from(*other < head)).sum();
+        let from = (first + within).min(self.len());
+        let equal = self.heads[from..self.len()].iter().take_while(|other| **other == head).count();
+        let to = from + equal;
         self.entries[from..to]
             .binary_search_by(|entry| order(*entry))
             .map(|at| from + at)
             .map_err(|at| from + at)
     }
 
-    /// Adds a key after all others; `head` is its four bytes after the leaf's skip.
-    pub fn push(&mut self, head: u32, entry: Entry) {
+    /// Adds a key after all others; `head` is its eight bytes after the leaf's skip.
+    pub fn push(&mut self, head: u64, entry: Entry) {
         let len = self.len();
         self.heads[len] = head;
         self.entries[len] = entry;
@@ -121,12 +126,14 @@ impl Leaf {
     }
 }
 
-/// The four bytes after `skip`, filled up with zeros.
+/// The eight bytes after `skip`, filled up with zeros.
 #[inline]
-pub fn head(key: &[u8], skip: u16) -> u32 {
+pub fn head(key: &[u8], skip: u16) -> u64 {
     let rest = &key[usize::from(skip)..];
-    if let Some(head) = rest.first_chunk::<4>() {
-        return u32::from_be_bytes(*head);
+    if let Some(head) = rest.first_chunk::<8>() {
+        return u64::from_be_bytes(*head);
     }
-    rest.iter().zip([24, 16, 8]).fold(0, |head, (byte, shift)| head | u32::from(*byte) << shift)
+    rest.iter()
+        .zip((0..8).map(|at| 56 - 8 * at))
+        .fold(0, |head, (byte, shift)| head | u64::from(*byte) << shift)
 }

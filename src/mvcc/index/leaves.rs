@@ -6,7 +6,7 @@
 use super::leaf::Leaf;
 
 /// Leaves of one slab: half a mebibyte.
-const SLAB_LEAVES: usize = 682;
+const SLAB_LEAVES: usize = 512;
 
 #[derive(Default)]
 pub struct Leaves {
