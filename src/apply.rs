@@ -18,6 +18,7 @@ mod stream;
 mod txn;
 pub mod validate;
 
+pub use crate::mvcc::{HashCursor, HashKv};
 pub use alarm::Alarms;
 pub use codec::DecodeError;
 pub use cursor::RangeCursor;

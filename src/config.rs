@@ -68,6 +68,12 @@ pub struct Config {
     pub max_txn_ops: usize,
     /// As given: 0 for the default, negative for none.
     pub quota_bytes: i64,
+    /// `None` for no automatic compaction.
+    pub auto_compaction: Option<Retention>,
+    /// Hash everything once before serving.
+    pub initial_corrupt_check: bool,
+    /// Time between two checks for corruption, zero for none.
+    pub corrupt_check_interval: Duration,
     pub max_request_bytes: usize,
     pub max_concurrent_streams: u32,
     pub keep_alive: KeepAlive,
@@ -76,6 +82,13 @@ pub struct Config {
     /// Also the histograms of gRPC calls.
     pub metrics_extensive: bool,
     pub log: Log,
+}
+
+/// What automatic compaction keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retention {
+    Time(Duration),
+    Revisions(i64),
 }
 
 /// gRPC keep-alive of client connections.

@@ -36,6 +36,10 @@ pub const CHECKPOINT_CHUNKS: usize = 4_096;
 pub const CHECKPOINT_SLICE_CHUNKS: usize = 16;
 /// Applied entries that make a checkpoint due unless `--snapshot-count` says otherwise (etcd's default).
 pub const SNAPSHOT_COUNT: u64 = 10_000;
+/// Bytes hashed before the loop goes on (`HashKV`, corruption checks).
+pub const HASH_SLICE_BYTES: usize = 256 * 1024;
+/// Defragmentations that wait for their end; all of them are served by the same one.
+pub const DEFRAGMENTS_MAX: usize = 256;
 /// Payload of one Raft entry: a batch is closed when the next request would pass it.
 pub const ENTRY_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Requests in one Raft entry.

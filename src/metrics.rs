@@ -12,6 +12,8 @@ mod process;
 #[cfg(test)]
 mod tests;
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounter, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
     core::Collector, exponential_buckets,
@@ -79,6 +81,18 @@ pub struct Metrics {
     pub db_total_size_in_use: IntGauge,
     pub current_revision: IntGauge,
     pub compact_revision: IntGauge,
+    /// One slice of physical compaction, in milliseconds.
+    pub compaction_pause: Histogram,
+    /// From the first slice to the last, in milliseconds.
+    pub compaction_total: Histogram,
+    /// Versions freed.
+    pub compaction_keys: IntCounter,
+    compaction_last: IntGauge,
+    pub hash_seconds: Histogram,
+    pub hash_rev_seconds: Histogram,
+    pub defrag_seconds: Histogram,
+    pub defrag_inflight: IntGauge,
+    pub snapshot_seconds: Histogram,
 
     pub grpc_sent_bytes: IntCounter,
     pub grpc_received_bytes: IntCounter,
@@ -181,6 +195,44 @@ impl Metrics {
                 "etcd_debugging_mvcc_compact_revision",
                 "Revision of the last compaction, -1 before the first.",
             )?,
+            compaction_pause: to.histogram(
+                "etcd_debugging_mvcc_db_compaction_pause_duration_milliseconds",
+                "Milliseconds of one slice of physical compaction.",
+                (1.0, 13),
+            )?,
+            compaction_total: to.histogram(
+                "etcd_debugging_mvcc_db_compaction_total_duration_milliseconds",
+                "Milliseconds of a physical compaction.",
+                (100.0, 14),
+            )?,
+            compaction_keys: to
+                .counter("etcd_debugging_mvcc_db_compaction_keys_total", "Versions freed by compaction.")?,
+            compaction_last: to.gauge(
+                "etcd_debugging_mvcc_db_compaction_last",
+                "Unix time of the end of the last physical compaction, 0 before the first.",
+            )?,
+            hash_seconds: to.histogram(
+                "etcd_mvcc_hash_duration_seconds",
+                "Seconds taken to hash the whole state.",
+                (0.01, 15),
+            )?,
+            hash_rev_seconds: to.histogram(
+                "etcd_mvcc_hash_rev_duration_seconds",
+                "Seconds taken to hash the versions up to a revision.",
+                (0.01, 15),
+            )?,
+            defrag_seconds: to.histogram(
+                "etcd_disk_backend_defrag_duration_seconds",
+                "Seconds taken by a defragmentation.",
+                (0.1, 13),
+            )?,
+            defrag_inflight: to
+                .gauge("etcd_disk_defrag_inflight", "1 while a defragmentation is under way, else 0.")?,
+            snapshot_seconds: to.histogram(
+                "etcd_disk_backend_snapshot_duration_seconds",
+                "Seconds taken by a snapshot for a client.",
+                (0.01, 17),
+            )?,
             grpc_sent_bytes: to.counter(
                 "etcd_network_client_grpc_sent_bytes_total",
                 "Bytes of encoded messages sent to gRPC clients.",
@@ -233,6 +285,12 @@ impl Metrics {
         }
     }
 
+    /// A physical compaction ended now.
+    pub fn compaction_ended(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        self.compaction_last.set(now as i64);
+    }
+
     /// Counts one run of a check behind `/livez` or `/readyz`.
     pub fn health_check(&self, kind: &str, name: &str, passed: bool) {
         let status = if passed { "success" } else { "error" };
@@ -272,6 +330,17 @@ impl Register {
     /// etcd's bounds for the disk: 1 ms doubled up to 8.192 s.
     fn disk(&self, name: &str, help: &str) -> Result<Histogram, prometheus::Error> {
         let buckets = exponential_buckets(0.001, 2.0, 14)?;
+        self.register(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?)
+    }
+
+    /// `count` bounds, doubling from the first.
+    fn histogram(
+        &self,
+        name: &str,
+        help: &str,
+        (first, count): (f64, usize),
+    ) -> Result<Histogram, prometheus::Error> {
+        let buckets = exponential_buckets(first, 2.0, count)?;
         self.register(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?)
     }
 

@@ -22,12 +22,14 @@
 //! Not here: validation, limits, sorting and wire messages' evaluation (see `apply`).
 
 mod compaction;
+mod hash;
 mod index;
 mod log;
 mod record;
 mod span;
 mod store;
 
+pub use hash::{HashCursor, HashKv};
 pub use index::{Hit, Hits};
 pub use log::{Block, Change, Pos};
 pub use record::Record;

@@ -20,14 +20,14 @@ use tracing::{error, info, warn};
 
 use crate::{
     api::{self, Api},
-    config::{self, Bootstrap, Config},
+    config::{self, Bootstrap, Config, Retention},
     data_dir::DataDir,
     env::{Env, real::RealEnv},
     limits, logging,
     metrics::{self, Metrics},
     net::{self, Listener, NetConfig, Offer},
     raft::Member,
-    shard::{self, Quota, Shard},
+    shard::{self, AutoCompaction, CorruptionChecks, Quota, Shard},
     snapshot::{SnapshotMetrics, SnapshotOptions},
     types::ShardId,
     wal::{WalError, WalMetrics, WalOptions, format::batch_bytes_max},
@@ -123,7 +123,12 @@ async fn serve(
     let wal = wal_options(&config, &data_dir, &metrics)?;
     let snapshot = snapshot_options(&config, &data_dir, &metrics);
     let options = shard_options(&config, identity, wal, snapshot);
-    let shard::Started { shard, run, .. } = shard::start(env.clone(), options, metrics.clone()).await?;
+    let shard::Started { shard, run, is_new } = shard::start(env.clone(), options, metrics.clone()).await?;
+    let checks = CorruptionChecks {
+        initial: config.initial_corrupt_check && !is_new,
+        interval: config.corrupt_check_interval,
+    };
+    checks.begin(&shard).await;
 
     // Whatever ends first: a loop that fails takes the connections down with it, unanswered. It is a
     // task of its own, so that its turns wake nothing else.
@@ -131,6 +136,7 @@ async fn serve(
         .expect("the executor's own queue exists")
         .detach();
     let looping = async { looping.await.expect("nobody cancels the loop").map_err(StartError::from) };
+    maintain(&env, &config, &shard, checks);
     let handle = shard.clone();
     let serving = async {
         or(ready(&env, &handle), async {
@@ -154,6 +160,18 @@ async fn serve(
     drop(data_dir);
     say_stop("closed etcd server", &config);
     Ok(stop.requested().await)
+}
+
+/// What happens beside serving, until the shard stops.
+fn maintain(env: &RealEnv, config: &Config, shard: &Shard, checks: CorruptionChecks) {
+    let compaction = config.auto_compaction.map(|keep| match keep {
+        Retention::Time(period) => AutoCompaction::Periodic(period),
+        Retention::Revisions(count) => AutoCompaction::Revisions(count),
+    });
+    if let Some(compaction) = compaction {
+        env.spawn(compaction.run(env.clone(), shard.clone()));
+    }
+    env.spawn(checks.run(env.clone(), shard.clone()));
 }
 
 /// Until the shard serves linearizable reads, or stops.

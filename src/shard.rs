@@ -8,9 +8,11 @@
 //! core are proposed in the order they were admitted; a failed log write ends the loop before
 //! anything depends on it.
 
+mod autocompact;
 mod backlog;
 mod batch;
 mod checkpoint;
+mod corruption;
 mod counts;
 mod handle;
 mod inbox;
@@ -21,10 +23,13 @@ mod replay;
 mod reply;
 mod run;
 mod start;
+mod sweeping;
 mod view;
 
+pub use autocompact::AutoCompaction;
 pub use batch::{Batch, BatchError};
 pub use checkpoint::Due;
+pub use corruption::CorruptionChecks;
 pub use handle::{Chunks, Shard, Status};
 pub use quota::Quota;
 pub use run::{Fatal, Loop};

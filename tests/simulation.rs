@@ -9,6 +9,8 @@ mod checkpoint;
 mod crash;
 #[path = "simulation/disk.rs"]
 mod disk;
+#[path = "simulation/maintenance.rs"]
+mod maintenance;
 #[path = "simulation/members.rs"]
 mod members;
 #[path = "simulation/world.rs"]

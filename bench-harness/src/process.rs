@@ -314,7 +314,7 @@ impl Server {
                 let (program, log) = (self.launch.program.clone(), self.launch.log.clone());
                 return Err(Error::Exited { program, status, log, tail: self.log_tail()? });
             }
-            let last = match http::get(self.addr(), "/health", PROBE_TIMEOUT) {
+            let last = match http::get(self.addr(), "/health?exclude=NOSPACE", PROBE_TIMEOUT) {
                 Ok(answer) if answer.status == 200 && contains(&answer.body, br#""health":"true""#) => {
                     return Ok(());
                 }

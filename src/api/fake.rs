@@ -8,7 +8,7 @@ use std::{
 
 use super::{Chunks, Keyspace};
 use crate::{
-    apply::{self, Alarms, Request, Response},
+    apply::{self, Alarms, HashKv, Request, Response},
     pb::{etcdserverpb as pb, mvccpb::KeyValue},
     shard::{Error, Status},
     types::{ClusterId, LogIndex, MemberId, Revision, Term},
@@ -187,6 +187,16 @@ impl Keyspace for Fake {
         self.gate().await?;
         self.0.linearized.set(self.0.linearized.get() + 1);
         Ok(())
+    }
+
+    async fn defragment(&self) -> Result<(), Error> {
+        self.gate().await
+    }
+
+    async fn hash_kv(&self, revision: i64) -> Result<(HashKv, Revision), Error> {
+        self.gate().await?;
+        let hash = HashKv { hash: 0xdead_beef, compacted: Revision(-1), revision: Revision(revision) };
+        Ok((hash, self.revision()))
     }
 
     fn status(&self) -> Status {

@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use crate::{
-    apply::{self, Alarms},
+    apply::{self, Alarms, HashKv},
     pb::etcdserverpb as pb,
     shard::{self, Error, Shard, Status},
     types::{ClusterId, MemberId, Revision, Term},
@@ -29,6 +29,10 @@ pub trait Keyspace: Clone + 'static {
     fn read_txn(&self, request: pb::TxnRequest) -> impl Future<Output = Result<pb::TxnResponse, Error>>;
     /// Returns once everything committed before the call is applied here.
     fn linearize(&self) -> impl Future<Output = Result<(), Error>>;
+    /// Frees everything that may be freed.
+    fn defragment(&self) -> impl Future<Output = Result<(), Error>>;
+    /// The hash of all versions up to a revision (0: the newest), and the newest revision.
+    fn hash_kv(&self, revision: i64) -> impl Future<Output = Result<(HashKv, Revision), Error>>;
     fn status(&self) -> Status;
 
     // Asked for on every request, so not taken from `status`.
@@ -81,6 +85,14 @@ impl Keyspace for Shard {
 
     fn linearize(&self) -> impl Future<Output = Result<(), Error>> {
         Shard::linearize(self)
+    }
+
+    fn defragment(&self) -> impl Future<Output = Result<(), Error>> {
+        Shard::defragment(self)
+    }
+
+    fn hash_kv(&self, revision: i64) -> impl Future<Output = Result<(HashKv, Revision), Error>> {
+        Shard::hash_kv(self, revision)
     }
 
     fn status(&self) -> Status {

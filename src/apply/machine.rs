@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{Alarms, Error, Request, Response, cost, range::Evaluation, txn, validate};
 use crate::{
-    mvcc::{Block, Change, Mark, Span, Store},
+    mvcc::{Block, Change, HashCursor, HashKv, Mark, Span, Store},
     pb::etcdserverpb::{self as pb, AlarmType},
     types::{LogIndex, Revision},
 };
@@ -153,6 +153,31 @@ impl StateMachine {
     /// See [`Store::place`].
     pub fn place(&mut self, chunk: u64, mapped: Bytes) {
         self.store.place(chunk, mapped);
+    }
+
+    /// Has the next steps of physical compaction leave nothing that can be freed.
+    pub fn defragment(&mut self) {
+        self.store.defragment();
+    }
+
+    /// Whether [`StateMachine::compact_step`] has something to do now.
+    pub fn compaction_is_due(&self) -> bool {
+        self.store.compaction_is_due()
+    }
+
+    /// Versions that physical compaction has freed so far.
+    pub fn freed_versions(&self) -> u64 {
+        self.store.freed_versions()
+    }
+
+    /// Begins a hash of all versions up to a revision, 0 for the newest.
+    pub fn hash_kv(&self, revision: i64) -> Result<HashCursor, Error> {
+        Ok(HashCursor::new(&self.store, revision)?)
+    }
+
+    /// Goes on with it by about `budget` bytes.
+    pub fn hash_step(&self, cursor: &mut HashCursor, budget: usize) -> Option<HashKv> {
+        cursor.step(&self.store, budget)
     }
 
     /// Whether a range over this request's keys can be long.

@@ -3,12 +3,12 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{
-    Config, Error, KeepAlive, Log, LogFormat, LogLevel, LogOutput, Notice,
+    Config, Error, KeepAlive, Log, LogFormat, LogLevel, LogOutput, Notice, Retention,
     flags::{self, Flag, State},
     gates,
     settings::{Settings, positive},
     url::{Scheme, Url},
-    value::Value,
+    value::{Value, parse_duration},
 };
 use crate::limits;
 
@@ -19,6 +19,8 @@ const REQUEST_BYTES_RECOMMENDED: u64 = 10 * 1024 * 1024;
 /// Lengths on the wire and in the log are 32 bits wide, with room for framing.
 const REQUEST_BYTES_MAX: u64 = 1 << 30;
 const SEGMENT_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+/// Ten times in a period the revision is looked at.
+const RETENTION_NANOS_MIN: u64 = 100_000_000;
 const SECTOR_BYTES: std::ops::RangeInclusive<u64> = 512..=65_536;
 
 type Check = Result<(), Error>;
@@ -116,6 +118,7 @@ pub fn config(
     tls_versions(settings)?;
     unbuilt(settings, notices)?;
     schemes(settings)?;
+    let auto_compaction = retention(settings)?;
     let max_request_bytes = request_bytes(settings, notices)?;
     let (wal_sector_bytes, wal_segment_bytes) = wal(settings)?;
 
@@ -166,6 +169,9 @@ pub fn config(
         socket_reuse_address: settings.bool("socket-reuse-address"),
         max_txn_ops: usize::try_from(settings.uint("max-txn-ops")).unwrap_or(usize::MAX),
         quota_bytes: settings.int("quota-backend-bytes"),
+        auto_compaction,
+        initial_corrupt_check: gates::is_enabled(settings.gates(), "InitialCorruptCheck"),
+        corrupt_check_interval: positive(settings, "corrupt-check-time")?,
         max_request_bytes,
         max_concurrent_streams: u32::try_from(settings.uint("max-concurrent-streams")).unwrap_or(u32::MAX),
         keep_alive: KeepAlive {
@@ -263,6 +269,42 @@ fn modes(settings: &Settings) -> Check {
         return refused(format!("--compact-hash-check-time must be >0 (set to {interval})"));
     }
     Ok(())
+}
+
+/// etcd's `parseCompactionRetention`: a bare number counts hours or revisions, anything else is a duration, of which
+/// the revision mode takes the nanoseconds.
+fn retention(settings: &Settings) -> Result<Option<Retention>, Error> {
+    const HOUR_NANOS: i64 = 3_600_000_000_000;
+    let text = match settings.text("auto-compaction-retention") {
+        "" => "0",
+        text => text,
+    };
+    let by_revision = settings.text("auto-compaction-mode") == "revision";
+    let count = match text.parse::<i64>() {
+        Ok(count) if count >= 0 && by_revision => Some(count),
+        Ok(count) if count >= 0 => count.checked_mul(HOUR_NANOS),
+        _ => match parse_duration(text) {
+            Some(nanos) => Some(nanos),
+            None => {
+                return refused(format!(
+                    "error parsing CompactionRetention: time: invalid duration {text:?}"
+                ));
+            }
+        },
+    };
+    let Some(count) = count else {
+        return refused(format!("--auto-compaction-retention {text} is too long"));
+    };
+    match u64::try_from(count) {
+        Err(_) => refused(format!("--auto-compaction-retention must not be negative (set to {text})")),
+        Ok(0) => Ok(None),
+        Ok(_) if by_revision => Ok(Some(Retention::Revisions(count))),
+        Ok(nanos) if nanos < RETENTION_NANOS_MIN => refused(format!(
+            "--auto-compaction-retention must be 0 or at least {} (set to {text})",
+            super::value::format_duration(RETENTION_NANOS_MIN as i64)
+        )),
+        Ok(nanos) => Ok(Some(Retention::Time(Duration::from_nanos(nanos)))),
+    }
 }
 
 fn name(settings: &Settings, notices: &mut Vec<Notice>) {

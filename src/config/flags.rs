@@ -217,14 +217,14 @@ const CLUSTERING: &[Flag] = &[
         "auto-compaction-retention",
         Text,
         "0",
-        off("automatic compaction", &["", "0s", "0m", "0h"]),
+        Built,
         "History that automatic compaction keeps; 0 means no compaction.",
     ),
     f(
         "auto-compaction-mode",
         Text,
         "periodic",
-        Accepted("automatic compaction is on the roadmap"),
+        Built,
         "Unit of auto-compaction-retention: periodic or revision.",
     ),
     f("enable-v2", Bool, "false", V2, "Serve the v2 API."),
@@ -316,18 +316,12 @@ const DISTRIBUTED_TRACING: &[Flag] = &[
 ];
 
 const FEATURES: &[Flag] = &[
-    f(
-        "corrupt-check-time",
-        Duration,
-        "0s",
-        roadmap("corruption checks"),
-        "Time between comparisons of members.",
-    ),
+    f("corrupt-check-time", Duration, "0s", Built, "Time between checks for corruption; 0 means none."),
     f(
         "compact-hash-check-time",
         Duration,
         "1m",
-        Accepted("corruption checks are on the roadmap"),
+        Accepted("a single member has no other to compare with"),
         "Time between comparisons of compaction hashes.",
     ),
     f("compaction-batch-limit", Int, "0", OWN_COMPACTION, "Revisions deleted in one step of a compaction."),
@@ -338,7 +332,7 @@ const FEATURES: &[Flag] = &[
         "bootstrap-defrag-threshold-megabytes",
         Uint,
         "0",
-        roadmap("defragmentation"),
+        Accepted("compaction gives space back as it goes here"),
         "Space to gain before a start defragments.",
     ),
     f("max-learners", Int, "1", CLUSTER, "Learners a cluster may have."),

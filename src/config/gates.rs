@@ -1,16 +1,18 @@
 //! etcd's feature gates and what turning each of them means here.
 
 /// Gate, etcd's default, and why another value than the default cannot be had yet; `None` where both
-/// values behave the same here.
+/// values can be had.
 const GATES: [(&str, bool, Option<&str>); 9] = [
-    ("CompactHashCheck", false, Some("corruption checks")),
+    // Compares members only: a single one has none to compare with.
+    ("CompactHashCheck", false, None),
     ("FastLeaseKeepAlive", true, Some("leases")),
-    ("InitialCorruptCheck", false, Some("corruption checks")),
+    ("InitialCorruptCheck", false, None),
     ("LeaseCheckpoint", false, Some("leases")),
     ("LeaseCheckpointPersist", false, Some("leases")),
     ("PriorityRequest", false, Some("leases")),
     ("SetMemberLocalAddr", false, Some("clusters of several members")),
-    ("StopGRPCServiceOnDefrag", false, Some("defragmentation")),
+    // A defragmentation never stops the service here, so there is nothing to take clients away from.
+    ("StopGRPCServiceOnDefrag", false, None),
     // A property of etcd's own storage engine: clients cannot tell the difference.
     ("TxnModeWriteWithSharedBuffer", true, None),
 ];

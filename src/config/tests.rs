@@ -87,11 +87,9 @@ fn refusals_in_etcds_words() {
 fn what_is_not_built_is_refused_unless_it_means_off() {
     for args in [
         &["--cert-file=a"][..],
-        &["--auto-compaction-retention=1h"],
         &["--auth-token=jwt,pub-key=a"],
-        &["--corrupt-check-time=1h"],
         &["--enable-v2"],
-        &["--feature-gates=InitialCorruptCheck=true"],
+        &["--feature-gates=LeaseCheckpoint=true"],
         &["--listen-client-urls=https://127.0.0.1:1", "--advertise-client-urls=http://127.0.0.1:1"],
     ] {
         let message = refusal(args);
@@ -99,13 +97,10 @@ fn what_is_not_built_is_refused_unless_it_means_off() {
     }
     config(&[
         "--cert-file=",
-        "--auto-compaction-retention=0",
-        "--auto-compaction-mode=revision",
         "--auth-token=simple",
-        "--corrupt-check-time=0s",
         "--enable-v2=false",
         "--snapshot-count=10000",
-        "--feature-gates=InitialCorruptCheck=false,TxnModeWriteWithSharedBuffer=false",
+        "--feature-gates=LeaseCheckpoint=false,TxnModeWriteWithSharedBuffer=false",
         "--cors=*",
     ]);
 }
@@ -115,6 +110,47 @@ fn what_has_no_effect_is_said() {
     let loaded = load_args(&["--max-wals=9", "--max-snapshots=5"], &[]);
     let told: Vec<_> = loaded.notices.iter().filter_map(|notice| notice.fields.get("flag-name")).collect();
     assert_eq!(told, ["max-wals"]);
+}
+
+#[test]
+fn retention_as_etcd_reads_it() {
+    let retention = |mode: &str, text: &str| {
+        let args = [format!("--auto-compaction-mode={mode}"), format!("--auto-compaction-retention={text}")];
+        config(&[&args[0], &args[1]]).auto_compaction
+    };
+    let minutes = |count: u64| Some(Retention::Time(Duration::from_secs(60 * count)));
+    for (text, expected) in [
+        ("0", None),
+        ("", None),
+        ("0s", None),
+        ("1", minutes(60)),
+        ("10m", minutes(10)),
+        ("1h30m", minutes(90)),
+    ] {
+        assert_eq!(retention("periodic", text), expected, "{text}");
+    }
+    assert_eq!(retention("revision", "1000"), Some(Retention::Revisions(1000)));
+    assert_eq!(retention("revision", "1us"), Some(Retention::Revisions(1000)));
+    assert_eq!(retention("revision", "0"), None);
+    assert_eq!(
+        refusal(&["--auto-compaction-retention=soon"]),
+        "error parsing CompactionRetention: time: invalid duration \"soon\""
+    );
+    for bad in ["-1h", "-1", "1ns", "9223372036854775807"] {
+        refusal(&[&format!("--auto-compaction-retention={bad}")]);
+    }
+}
+
+#[test]
+fn checks_for_corruption_are_off_until_asked_for() {
+    let off = config(&[]);
+    assert_eq!((off.initial_corrupt_check, off.corrupt_check_interval), (false, Duration::ZERO));
+    let on = config(&[
+        "--corrupt-check-time=1h",
+        "--feature-gates=InitialCorruptCheck=true,CompactHashCheck=true",
+    ]);
+    assert_eq!((on.initial_corrupt_check, on.corrupt_check_interval), (true, Duration::from_secs(3600)));
+    assert_eq!(config(&["--quota-backend-bytes=-1"]).quota_bytes, -1);
 }
 
 #[test]

@@ -16,12 +16,14 @@ pub struct Sweep {
     /// Everything below this revision has been freed.
     done: i64,
     stage: Stage,
+    /// Rewrite every chunk that has anything to free.
+    thorough: bool,
 }
 
 impl Sweep {
     /// Goes on after everything below `done` was freed.
     pub(super) fn from(done: i64) -> Self {
-        Sweep { done, stage: Stage::Idle }
+        Sweep { done, ..Sweep::default() }
     }
 
     pub(super) fn done(&self) -> i64 {
@@ -49,6 +51,7 @@ impl Store {
                 Stage::Idle => {
                     let target = self.floor();
                     if target <= self.sweep.done {
+                        self.sweep.thorough = false;
                         return true;
                     }
                     // Revision `done` is walked again: its tombstones are due now.
@@ -62,6 +65,27 @@ impl Store {
                 return false;
             }
         }
+    }
+
+    /// Has the next steps leave nothing that can be freed, however much is to be rewritten for it.
+    pub fn defragment(&mut self) {
+        self.log.seal_sparse(true);
+        self.sweep.thorough = true;
+        match self.sweep.stage {
+            Stage::Idle => self.sweep.stage = Stage::Rewrite { target: self.sweep.done, slot: 0 },
+            Stage::Forget { .. } => {}
+            Stage::Rewrite { target, .. } => self.sweep.stage = Stage::Rewrite { target, slot: 0 },
+        }
+    }
+
+    /// Whether [`Store::compact_step`] has something to do now.
+    pub fn compaction_is_due(&self) -> bool {
+        !matches!(self.sweep.stage, Stage::Idle) || self.floor() > self.sweep.done
+    }
+
+    /// Versions freed so far.
+    pub fn freed_versions(&self) -> u64 {
+        self.log.killed()
     }
 
     fn forget(&mut self, target: i64, mut at: Pos, left: &mut usize) {
@@ -82,12 +106,12 @@ impl Store {
                 return;
             }
         }
-        self.log.seal_sparse();
+        self.log.seal_sparse(self.sweep.thorough);
         self.sweep.stage = Stage::Rewrite { target, slot: 0 };
     }
 
     fn rewrite(&mut self, target: i64, slot: usize, left: &mut usize) {
-        let Some(run) = self.log.sparse_run(slot) else {
+        let Some(run) = self.log.sparse_run(slot, self.sweep.thorough) else {
             self.log.purge();
             self.sweep.done = target;
             self.sweep.stage = Stage::Idle;

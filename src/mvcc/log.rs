@@ -104,6 +104,7 @@ pub struct Log {
     next_id: u64,
     bytes: usize,
     dead: usize,
+    killed: u64,
     unsaved: Unsaveds,
 }
 
@@ -193,6 +194,34 @@ impl Log {
         Pos::new(self.ids[last] + 1, 0, false)
     }
 
+    /// Where to go on from for the first record of this revision or a later one.
+    pub fn seek(&self, main: i64, sub: i64) -> Pos {
+        let first = |chunk: &Chunk| {
+            let bytes = chunk.body.bytes();
+            let record = (!bytes.is_empty()).then(|| Record::decode(bytes, chunk.base).0)?;
+            Some((record.main, record.sub))
+        };
+        let begins_before = |chunk: &Chunk| {
+            chunk.base < main || chunk.base == main && first(chunk).is_none_or(|first| first <= (main, sub))
+        };
+        // Empty chunks only tell their base, so a few of those before may begin too late as well.
+        let until = self.chunks.partition_point(begins_before);
+        let at =
+            (0..until).rev().find(|at| first(&self.chunks[*at]).is_some_and(|first| first <= (main, sub)));
+        let Some(at) = at else { return Pos(0) };
+        let chunk = &self.chunks[at];
+        let bytes = chunk.body.bytes();
+        let mut offset = 0;
+        while offset < bytes.len() {
+            let (record, len) = Record::decode(&bytes[offset..], chunk.base);
+            if (record.main, record.sub) >= (main, sub) {
+                return Pos::new(self.ids[at], offset, false);
+            }
+            offset += len;
+        }
+        Pos::new(self.ids[at] + 1, 0, false)
+    }
+
     /// The first record at or after `pos`, with its position and the one to go on from. Dead records included.
     pub fn next(&self, pos: Pos) -> Option<(Pos, Record<'_>, Pos)> {
         let mut at = self.ids.partition_point(|id| *id < pos.chunk());
@@ -213,8 +242,14 @@ impl Log {
         Some((Pos::new(self.ids[at], offset, record.tombstone), record, following))
     }
 
+    /// Records that died so far.
+    pub fn killed(&self) -> u64 {
+        self.killed
+    }
+
     /// The index no longer names the record at `pos`.
     pub fn kill(&mut self, pos: Pos) {
+        self.killed += 1;
         let at = self.slot(pos);
         let chunk = &mut self.chunks[at];
         let bytes = chunk.body.bytes();
@@ -261,18 +296,20 @@ fn seal(mut body: Vec<u8>) -> Bytes {
 
 /// Replacing sealed chunks that are mostly dead.
 impl Log {
-    /// Seals the open chunk if it is mostly dead, so that it can be replaced like the others.
-    pub fn seal_sparse(&mut self) {
+    /// Seals the open chunk if it is mostly dead, so that it can be replaced like the others; if `thorough`, as soon
+    /// as anything in it is dead.
+    pub fn seal_sparse(&mut self, thorough: bool) {
         if let Some(last) = self.chunks.last_mut()
-            && 2 * last.dead_bytes >= last.len()
+            && (2 * last.dead_bytes >= last.len() || thorough && last.dead_bytes > 0)
         {
             last.body.seal();
         }
     }
 
     /// The first sealed chunks from slot `at` on that are worth replacing by one: mostly dead ones and small
-    /// neighbours. At most half a chunk survives of them: counting from an earlier base makes records longer.
-    pub fn sparse_run(&self, mut at: usize) -> Option<Range<usize>> {
+    /// neighbours. At most half a chunk survives of them: counting from an earlier base makes records longer. If
+    /// `thorough`, single chunks with anything dead as well.
+    pub fn sparse_run(&self, mut at: usize, thorough: bool) -> Option<Range<usize>> {
         while at < self.chunks.len() {
             let mut end = at;
             let mut live = 0;
@@ -290,6 +327,10 @@ impl Log {
             }
             if end > at && (dead >= live || end - at > 1) {
                 return Some(at..end);
+            }
+            let sealed = |chunk: &Chunk| matches!(chunk.body, Body::Sealed(_));
+            if thorough && self.chunks[at].dead_bytes > 0 && sealed(&self.chunks[at]) {
+                return Some(at..at + 1);
             }
             at = end.max(at + 1);
         }

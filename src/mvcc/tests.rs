@@ -6,6 +6,8 @@ use proptest::prelude::*;
 
 use super::{Error, Snapshot, Span, Store};
 
+mod hash;
+
 #[derive(Default)]
 struct Model {
     /// Key to its versions.

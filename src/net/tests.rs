@@ -189,8 +189,9 @@ fn what_nobody_has_registered_is_unimplemented() {
         let requests = futures_util::stream::pending::<pb::WatchRequest>();
         let status = WatchClient::new(channel.clone()).watch(requests).await.expect_err("no such service");
         is(&status, Code::Unimplemented, "unknown service etcdserverpb.Watch");
-        let hash = MaintenanceClient::new(channel.clone()).hash(pb::HashRequest {}).await;
-        is(&hash.expect_err("not yet"), Code::Unimplemented, "hashes are not available yet");
+        let request = pb::MoveLeaderRequest { target_id: 1 };
+        let moved = MaintenanceClient::new(channel.clone()).move_leader(request).await;
+        is(&moved.expect_err("not yet"), Code::Unimplemented, "leadership cannot be moved yet");
         for (path, text) in [
             ("/etcdserverpb.KV/Nothing", "unknown method Nothing for service etcdserverpb.KV"),
             ("/a.B/C", "unknown service a.B"),

@@ -9,7 +9,7 @@ use futures_lite::future::yield_now;
 
 use super::{Error, inbox::Inbox, reply, view::View};
 use crate::{
-    apply::{self, Alarms, RangeCursor, RangeStream, StateMachine, StreamStep},
+    apply::{self, Alarms, HashKv, RangeCursor, RangeStream, StateMachine, StreamStep},
     env::Instant,
     limits,
     pb::etcdserverpb as pb,
@@ -126,6 +126,34 @@ impl Shard {
     /// 0 while no leader is known.
     pub fn leader(&self) -> MemberId {
         self.view.leader.get()
+    }
+
+    /// Frees everything that may be freed; returns when that is done.
+    pub async fn defragment(&self) -> Result<(), Error> {
+        let (reply, answer) = reply::channel();
+        self.inbox.push_defragment(reply)?;
+        answer.await.ok_or(Error::Stopped)
+    }
+
+    /// The hash of all versions up to a revision (0: the newest), and the newest revision when it was begun. Of what is
+    /// applied here: nothing is asked of other members.
+    pub async fn hash_kv(&self, revision: i64) -> Result<(HashKv, Revision), Error> {
+        let (current, mut cursor) = {
+            let state = self.state.borrow();
+            (state.revision(), state.hash_kv(revision)?)
+        };
+        loop {
+            let hash = self.state.borrow().hash_step(&mut cursor, limits::HASH_SLICE_BYTES);
+            match hash {
+                Some(hash) => return Ok((hash, current)),
+                None => yield_now().await,
+            }
+        }
+    }
+
+    /// Whether this member leads its group.
+    pub fn is_leader(&self) -> bool {
+        self.view.is_leader.get()
     }
 
     /// Bytes the keyspace occupies, all history included: what the quota is compared with.

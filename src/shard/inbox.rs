@@ -37,6 +37,7 @@ pub struct Inbox {
     batches: RefCell<VecDeque<OpenBatch>>,
     reads: RefCell<Vec<(Instant, Reply<()>)>>,
     messages: RefCell<VecDeque<Message>>,
+    defragments: RefCell<Vec<Reply<()>>>,
     /// Writes admitted and not answered, and their bytes while they wait here.
     pending: Cell<usize>,
     queued_bytes: Cell<usize>,
@@ -57,6 +58,7 @@ impl Inbox {
             batches: RefCell::default(),
             reads: RefCell::default(),
             messages: RefCell::default(),
+            defragments: RefCell::default(),
             pending: Cell::new(0),
             queued_bytes: Cell::new(0),
             batch_bytes: Cell::new(0),
@@ -120,6 +122,25 @@ impl Inbox {
         Ok(())
     }
 
+    /// Registers a caller that waits until nothing is left to free.
+    pub fn push_defragment(&self, reply: Reply<()>) -> Result<(), Error> {
+        if self.stopping.get() {
+            return Err(Error::Stopped);
+        }
+        let mut defragments = self.defragments.borrow_mut();
+        if defragments.len() >= limits::DEFRAGMENTS_MAX {
+            return Err(Error::TooManyRequests);
+        }
+        defragments.push(reply);
+        drop(defragments);
+        self.wake();
+        Ok(())
+    }
+
+    pub fn take_defragments(&self) -> Vec<Reply<()>> {
+        self.defragments.take()
+    }
+
     /// A message from another member; dropped if too many wait, as Raft allows.
     pub fn push_message(&self, message: Message) {
         let mut messages = self.messages.borrow_mut();
@@ -143,6 +164,7 @@ impl Inbox {
         drop(self.batches.take());
         drop(self.reads.take());
         drop(self.messages.take());
+        drop(self.defragments.take());
     }
 
     pub fn stopping(&self) -> bool {

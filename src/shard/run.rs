@@ -30,12 +30,12 @@ use super::{
     inbox::{Taker, Waiting, WriteReply},
     pending::Pending,
     reads::Reads,
+    sweeping::Sweeping,
     view::View,
 };
 use crate::{
     apply::{Request, Response, StateMachine},
     env::{Env, Instant, Network},
-    limits,
     metrics::Metrics,
     raft::{
         ConfChange, Entry, EntryType, Membership, MembershipError, Message, Pipeline, ProposeError, Ready,
@@ -110,6 +110,7 @@ pub(super) struct Turns<E: Env> {
     /// Term of the last applied entry.
     applied_term: Term,
     compacting: bool,
+    sweeping: Sweeping,
     /// Callers of physical compactions, answered when nothing is left to free.
     compactions: Vec<(WriteReply, Response)>,
 }
@@ -128,6 +129,7 @@ impl<E: Env> Turns<E> {
             ticked: false,
             applied_term,
             compacting: false,
+            sweeping: Sweeping::default(),
             compactions: Vec::new(),
         }
     }
@@ -169,6 +171,7 @@ impl<E: Env> Loop<E> {
             && turns.reads.is_empty()
             && turns.in_flight.is_none()
             && turns.compactions.is_empty()
+            && !turns.sweeping.is_awaited()
             && !self.inbox.has_writes()
             && !self.inbox.has_reads()
     }
@@ -459,7 +462,7 @@ impl<E: Env> Loop<E> {
             self.turns.compacting = false;
             return;
         }
-        let done = self.state.borrow_mut().compact_step(limits::COMPACTION_SLICE_KEYS);
+        let done = self.turns.sweeping.step(&self.env, &self.inbox, &self.state, &self.metrics);
         self.turns.compacting = !done;
         if done && !self.turns.compactions.is_empty() {
             self.inbox.answered(self.turns.compactions.len());

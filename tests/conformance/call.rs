@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use bench_harness::pb::{etcdserverpb as pb, etcdserverpb::kv_client::KvClient, mvccpb::KeyValue};
+use bench_harness::pb::{
+    etcdserverpb::{self as pb, kv_client::KvClient, maintenance_client::MaintenanceClient},
+    mvccpb::KeyValue,
+};
 use tonic::{Code, Status, transport::Channel};
 
 /// Debug text of a request or an answer is cut to this many characters: values of a megabyte are generated too.
@@ -18,6 +21,7 @@ pub enum Call {
     DeleteRange(pb::DeleteRangeRequest),
     Txn(pb::TxnRequest),
     Compact(pb::CompactionRequest),
+    HashKv(pb::HashKvRequest),
 }
 
 /// What a server said, without what may differ between two servers (see [`crate::conformance::identity`]).
@@ -30,6 +34,7 @@ pub enum Answer {
     DeleteRange(pb::DeleteRangeResponse),
     Txn(pb::TxnResponse),
     Compact(pb::CompactionResponse),
+    HashKv(pb::HashKvResponse),
     Refused {
         code: Code,
         message: String,
@@ -47,13 +52,14 @@ impl Call {
             Call::DeleteRange(_) => "DeleteRange",
             Call::Txn(_) => "Txn",
             Call::Compact(_) => "Compact",
+            Call::HashKv(_) => "HashKV",
         }
     }
 
     /// A call that cannot change the state: reads between two writes may be sent at the same time.
     pub fn is_read(&self) -> bool {
         match self {
-            Call::Range(_) | Call::RangeStream(_) => true,
+            Call::Range(_) | Call::RangeStream(_) | Call::HashKv(_) => true,
             Call::Put(_) | Call::DeleteRange(_) | Call::Compact(_) => false,
             Call::Txn(txn) => txn
                 .success
@@ -72,6 +78,7 @@ impl Answer {
             Answer::DeleteRange(r) => r.header.as_mut(),
             Answer::Txn(r) => r.header.as_mut(),
             Answer::Compact(r) => r.header.as_mut(),
+            Answer::HashKv(r) => r.header.as_mut(),
             Answer::Refused { .. } | Answer::Malformed(_) => None,
         }
     }
@@ -88,16 +95,20 @@ impl Answer {
 
 /// The client of one server, cheap to clone: calls of clones share one connection.
 #[derive(Clone)]
-pub struct Client(KvClient<Channel>);
+pub struct Client {
+    kv: KvClient<Channel>,
+    maintenance: MaintenanceClient<Channel>,
+}
 
 impl Client {
     pub fn new(channel: Channel) -> Self {
-        let client = KvClient::new(channel);
-        Self(client.max_decoding_message_size(ANSWER_BYTES_MAX).max_encoding_message_size(ANSWER_BYTES_MAX))
+        let kv = KvClient::new(channel.clone());
+        let kv = kv.max_decoding_message_size(ANSWER_BYTES_MAX).max_encoding_message_size(ANSWER_BYTES_MAX);
+        Self { kv, maintenance: MaintenanceClient::new(channel) }
     }
 
     pub async fn send(&self, call: Call) -> Answer {
-        let mut kv = self.0.clone();
+        let Self { mut kv, mut maintenance } = self.clone();
         let outcome = match call {
             Call::Range(r) => kv.range(r).await.map(|r| Answer::Range(r.into_inner())),
             Call::RangeStream(r) => match kv.range_stream(r).await {
@@ -108,6 +119,7 @@ impl Client {
             Call::DeleteRange(r) => kv.delete_range(r).await.map(|r| Answer::DeleteRange(r.into_inner())),
             Call::Txn(r) => kv.txn(r).await.map(|r| Answer::Txn(r.into_inner())),
             Call::Compact(r) => kv.compact(r).await.map(|r| Answer::Compact(r.into_inner())),
+            Call::HashKv(r) => maintenance.hash_kv(r).await.map(|r| Answer::HashKv(r.into_inner())),
         };
         outcome.unwrap_or_else(|status| refused(&status))
     }

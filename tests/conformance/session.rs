@@ -18,6 +18,10 @@ const READS_IN_FLIGHT: usize = 16;
 const DIFFERENCES_MAX: usize = 5;
 /// Old revisions at which the whole state is compared in the end.
 const OLD_REVISIONS: i64 = 30;
+/// Calls between two comparisons of hashes.
+const CALLS_PER_HASHES: usize = 500;
+/// Old revisions whose hashes are compared each time.
+const OLD_HASHES: i64 = 6;
 
 /// Two answers to one call that are not the same, and not known to differ.
 #[derive(Debug)]
@@ -70,6 +74,7 @@ impl<'a> Session<'a> {
 
     pub async fn run(mut self, calls: usize) -> Outcome {
         let mut reads: Vec<Call> = Vec::new();
+        let mut hashes_at = CALLS_PER_HASHES;
         while self.step + reads.len() < calls && !self.finished() {
             let call = self.generator.next_call();
             if call.is_read() {
@@ -80,10 +85,15 @@ impl<'a> Session<'a> {
             } else {
                 self.all_at_once(std::mem::take(&mut reads)).await;
                 self.all_at_once(vec![call]).await;
+                if self.step >= hashes_at {
+                    self.hashes().await;
+                    hashes_at = self.step + CALLS_PER_HASHES;
+                }
             }
         }
         self.all_at_once(reads).await;
         if !self.finished() {
+            self.hashes().await;
             self.whole_state().await;
         }
         if let Err(ended) = self.pair.alive() {
@@ -133,6 +143,17 @@ impl<'a> Session<'a> {
         }
         let (seed, step) = (self.seed, self.step);
         self.outcome.differences.push(Difference { seed, step, call, upstream, tested, detail });
+    }
+
+    /// Hashes of the versions up to the newest revision, old ones and none that exists. Not of revisions that were
+    /// compacted to: of those upstream may remember the hash from before.
+    async fn hashes(&mut self) {
+        let (compacted, last) = (self.generator.compacted(), self.generator.revision());
+        let step = ((last - compacted) / OLD_HASHES).max(1);
+        let old = (compacted + 1..=last).step_by(step as usize);
+        let revisions = old.chain([0, -1, last, last + 1]).filter(|revision| *revision != compacted);
+        let calls = revisions.map(|revision| Call::HashKv(pb::HashKvRequest { revision })).collect();
+        self.all_at_once(calls).await;
     }
 
     /// Everything there is, now and at old revisions.

@@ -41,7 +41,7 @@ const COLUMNS_MASKED: [&str; 7] =
     ["DB SIZE", "IN USE", "PERCENTAGE NOT IN USE", "RAFT TERM", "RAFT INDEX", "RAFT APPLIED INDEX", "TOOK"];
 /// Sizes, their ratio, and Raft's term and indices in the simple form of `endpoint status`.
 const STATUS_MASKED: [usize; 6] = [4, 5, 6, 10, 11, 12];
-const TOOK: &str = "took = ";
+const TOOK: [&str; 2] = ["took = ", "]. took "];
 
 /// Names of one server as they appear in outputs, and what stands for them.
 #[derive(Clone, Debug, Default)]
@@ -103,8 +103,10 @@ pub fn errors(bytes: &[u8], names: &Names) -> String {
 }
 
 fn masked_line(line: &str) -> String {
-    if let Some((head, _)) = line.split_once(TOOK) {
-        return format!("{head}{TOOK}{MASK}");
+    for took in TOOK {
+        if let Some((head, _)) = line.split_once(took) {
+            return format!("{head}{took}{MASK}");
+        }
     }
     match FIELDS_MASKED.iter().find(|name| line.starts_with(&format!("{name} :"))) {
         Some(name) => format!("{name} : {MASK}"),

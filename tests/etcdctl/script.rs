@@ -40,8 +40,12 @@ pub fn steps() -> Vec<Step> {
     steps.extend(puts());
     steps.extend(gets());
     steps.extend(txns());
+    steps.extend(hashes());
     steps.extend(compactions());
+    steps.extend(hashes());
     steps.extend(deletes());
+    steps.extend(hashes());
+    steps.extend(space());
     steps.extend(cluster());
     steps
 }
@@ -210,5 +214,32 @@ fn cluster() -> Vec<Step> {
         steps.push(text(&format!("{line} -w fields")));
         steps.push(step(&format!("{line} -w table"), Shape::Table));
     }
+    steps
+}
+
+/// Hashes of the versions, which must be the same and not only look alike.
+fn hashes() -> Vec<Step> {
+    let line = "endpoint hashkv";
+    vec![
+        text(line),
+        step(&format!("{line} -w json"), Shape::Json),
+        text(&format!("{line} -w fields")),
+        step(&format!("{line} -w table"), Shape::Table),
+        text(&format!("{line} --cluster")),
+        text(&format!("{line} --rev=20")),
+        text(&format!("{line} --rev=14")),
+        text(&format!("{line} --rev=3")),
+        text(&format!("{line} --rev=99999")),
+    ]
+}
+
+fn space() -> Vec<Step> {
+    let mut steps = vec![text("defrag"), text("defrag --cluster"), text("defrag nonsense")];
+    for line in ["alarm list", "alarm disarm"] {
+        steps.push(text(line));
+        steps.push(step(&format!("{line} -w json"), Shape::Json));
+        steps.push(text(&format!("{line} -w fields")));
+    }
+    steps.extend([text("alarm"), text("alarm nonsense"), text("put after defrag"), text("endpoint hashkv")]);
     steps
 }

@@ -1,5 +1,7 @@
 //! `etcdserverpb.Maintenance`.
 
+use tracing::{info, warn};
+
 use crate::{
     api::{Api, Error, Keyspace, SERVER_VERSION, STORAGE_VERSION},
     apply::{Request, Response},
@@ -56,6 +58,49 @@ impl<K: Keyspace> Api<K> {
         response.header.get_or_insert_default().revision = 0;
         self.fill(&mut response.header);
         Ok(response)
+    }
+}
+
+impl<K: Keyspace> Api<K> {
+    pub async fn defragment(&self, _request: pb::DefragmentRequest) -> Result<pb::DefragmentResponse, Error> {
+        info!("starting defragment");
+        if let Err(error) = self.keyspace().defragment().await {
+            warn!(%error, "failed to defragment");
+            return Err(error.into());
+        }
+        info!("finished defragment");
+        Ok(pb::DefragmentResponse { header: None })
+    }
+
+    pub async fn hash_kv(&self, request: pb::HashKvRequest) -> Result<pb::HashKvResponse, Error> {
+        let timer = self.metrics().hash_rev_seconds.start_timer();
+        let (hash, current) = self.keyspace().hash_kv(request.revision).await?;
+        timer.observe_duration();
+        let mut header = Some(pb::ResponseHeader { revision: current.0, ..Default::default() });
+        self.fill(&mut header);
+        Ok(pb::HashKvResponse {
+            header,
+            hash: hash.hash,
+            compact_revision: hash.compacted.0,
+            hash_revision: hash.revision.0,
+        })
+    }
+
+    /// Over the versions, how far they are compacted and the alarms. etcd hashes its database file, so hashes of
+    /// different servers do not compare.
+    pub async fn hash(&self, _request: pb::HashRequest) -> Result<pb::HashResponse, Error> {
+        let timer = self.metrics().hash_seconds.start_timer();
+        let alarms = self.keyspace().alarms().list(AlarmType::None as i32);
+        let (versions, current) = self.keyspace().hash_kv(0).await?;
+        let mut hash = crc32c::crc32c_append(versions.hash, &versions.compacted.0.to_be_bytes());
+        for alarm in alarms {
+            hash = crc32c::crc32c_append(hash, &alarm.alarm.to_be_bytes());
+            hash = crc32c::crc32c_append(hash, &alarm.member_id.to_be_bytes());
+        }
+        timer.observe_duration();
+        let mut header = Some(pb::ResponseHeader { revision: current.0, ..Default::default() });
+        self.fill(&mut header);
+        Ok(pb::HashResponse { header, hash })
     }
 }
 

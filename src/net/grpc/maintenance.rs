@@ -46,16 +46,9 @@ impl<K: Keyspace> Service<K> {
         Some(match method {
             "Alarm" => self.alarm.unary(api, incoming(), Api::alarm),
             "Status" => self.status.unary(api, incoming(), Api::status),
-            "Defragment" => self.defragment.unary(api, incoming(), async |_, _: pb::DefragmentRequest| {
-                let error = Error::Unimplemented("there is nothing to defragment yet");
-                Err::<pb::DefragmentResponse, _>(error)
-            }),
-            "Hash" => self.hash.unary(api, incoming(), async |_, _: pb::HashRequest| {
-                Err::<pb::HashResponse, _>(Error::Unimplemented("hashes are not available yet"))
-            }),
-            "HashKV" => self.hash_kv.unary(api, incoming(), async |_, _: pb::HashKvRequest| {
-                Err::<pb::HashKvResponse, _>(Error::Unimplemented("hashes are not available yet"))
-            }),
+            "Defragment" => self.defragment.unary(api, incoming(), Api::defragment),
+            "Hash" => self.hash.unary(api, incoming(), Api::hash),
+            "HashKV" => self.hash_kv.unary(api, incoming(), Api::hash_kv),
             "Snapshot" => self.snapshot.stream(api, incoming(), |_, _: pb::SnapshotRequest| {
                 let error = Error::Unimplemented("snapshots cannot be taken yet");
                 Err::<Empty<Result<pb::SnapshotResponse, _>>, _>(error)

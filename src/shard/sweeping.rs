@@ -1,0 +1,85 @@
+//! Physical compaction as operators see it: how long it takes, what it freed, who waits for a defragmentation.
+//!
+//! The loop asks for one slice per turn. Owned by the loop.
+
+use std::{cell::RefCell, time::Duration};
+
+use tracing::info;
+
+use super::{inbox::Inbox, quota::readable, reply::Reply};
+use crate::{
+    apply::StateMachine,
+    env::{Env, Instant},
+    limits,
+    metrics::Metrics,
+};
+
+#[derive(Default)]
+pub struct Sweeping {
+    /// Since when there has been something to free, and how many versions had been freed before.
+    began: Option<(Instant, u64)>,
+    /// Callers of defragmentations under way.
+    defragments: Vec<(Instant, Reply<()>)>,
+}
+
+impl Sweeping {
+    /// Somebody waits for the end of a defragmentation.
+    pub fn is_awaited(&self) -> bool {
+        !self.defragments.is_empty()
+    }
+
+    /// One slice, if there is something to do; true when nothing is left that may be freed now.
+    pub fn step(
+        &mut self,
+        env: &impl Env,
+        inbox: &Inbox,
+        state: &RefCell<StateMachine>,
+        metrics: &Metrics,
+    ) -> bool {
+        let mut state = state.borrow_mut();
+        let asked = inbox.take_defragments();
+        if !asked.is_empty() {
+            state.defragment();
+            metrics.defrag_inflight.set(1);
+            let now = env.now();
+            self.defragments.extend(asked.into_iter().map(|reply| (now, reply)));
+        }
+        if !state.compaction_is_due() {
+            return true;
+        }
+        let before = env.now();
+        let freed = state.freed_versions();
+        let (began, freed_before) = *self.began.get_or_insert((before, freed));
+        let done = state.compact_step(limits::COMPACTION_SLICE_KEYS);
+        let after = env.now();
+        metrics.compaction_pause.observe(milliseconds(after.since(before)));
+        metrics.compaction_keys.inc_by(state.freed_versions() - freed);
+        if done {
+            self.began = None;
+            let took = after.since(began);
+            metrics.compaction_total.observe(milliseconds(took));
+            metrics.compaction_ended();
+            for (since, reply) in self.defragments.drain(..) {
+                metrics.defrag_seconds.observe(after.since(since).as_secs_f64());
+                reply.send(());
+            }
+            metrics.defrag_inflight.set(0);
+            info!(
+                "compact-revision" = state.compact_revision().0,
+                ?took,
+                "number-of-keys-compacted" = state.freed_versions() - freed_before,
+                "current-db-size-bytes" = state.size_bytes(),
+                "current-db-size" = readable(state.size_bytes()),
+                "current-db-size-in-use-bytes" = state.size_in_use_bytes(),
+                "current-db-size-in-use" = readable(state.size_in_use_bytes()),
+                "finished scheduled compaction"
+            );
+        }
+        done
+    }
+}
+
+/// etcd counts whole ones.
+fn milliseconds(took: Duration) -> f64 {
+    took.as_millis() as f64
+}
