@@ -202,10 +202,11 @@ impl<K: Keyspace> Driver<K> {
                 break;
             }
         }
-        if let Poll::Ready(Err(error)) = self.wire.poll_send(&mut context) {
-            return Poll::Ready(Err(error.into()));
-        }
-        if !quiet || self.wire.held_back() {
+        let sent = self.wire.poll_send(&mut context)?;
+        // If h2 had to wait for room that this send has made, nobody else wakes it. While the send
+        // itself waits, the socket does.
+        let goes_on = sent.is_ready() && self.wire.full();
+        if !quiet || self.wire.held_back() || goes_on {
             self.bell.yield_turn();
         }
         Poll::Pending

@@ -30,6 +30,8 @@ struct Inner {
     readable: Cell<usize>,
     /// Whether the turn ended with bytes left to read.
     held_back: Cell<bool>,
+    /// Whether h2 waits for room: it must be polled once there is some, even if nobody rings.
+    full: Cell<bool>,
     heard: Cell<Instant>,
 }
 
@@ -46,6 +48,7 @@ impl Wire {
             outgoing: RefCell::default(),
             readable: Cell::new(limits::TURN_READ_BYTES),
             held_back: Cell::new(false),
+            full: Cell::new(false),
             heard: Cell::new(Instant::now()),
         }))
     }
@@ -54,11 +57,26 @@ impl Wire {
     pub(super) fn begin_turn(&self) {
         self.0.readable.set(limits::TURN_READ_BYTES);
         self.0.held_back.set(false);
+        self.0.full.set(false);
     }
 
-    /// Whether the turn ended before everything was read: another should follow.
+    /// Whether the turn ended before everything was read: another must follow.
     pub(super) fn held_back(&self) -> bool {
         self.0.held_back.get()
+    }
+
+    /// Whether h2 was kept from writing in this turn: another must follow once everything is sent.
+    pub(super) fn full(&self) -> bool {
+        self.0.full.get()
+    }
+
+    /// Sends what is in h2's way.
+    fn poll_room(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let sent = self.poll_send(context);
+        if sent.is_pending() {
+            self.0.full.set(true);
+        }
+        sent
     }
 
     /// When the client was last heard of.
@@ -125,7 +143,7 @@ impl AsyncRead for Wire {
 impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.0.outgoing.borrow().bytes.len() == limits::CONNECTION_SEND_BYTES {
-            ready!(self.poll_send(context))?;
+            ready!(self.poll_room(context))?;
         }
         let mut outgoing = self.0.outgoing.borrow_mut();
         let taken = bytes.len().min(limits::CONNECTION_SEND_BYTES - outgoing.bytes.len());
@@ -138,7 +156,7 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_send(context))?;
+        ready!(self.poll_room(context))?;
         self.0.socket.borrow_mut().poll_close(context)
     }
 }
