@@ -89,7 +89,8 @@ pub trait Mapping: 'static {
     /// Nobody holds a slice of it any more.
     fn is_unique(&self) -> bool;
     /// Takes its pages out of this process's resident set; they come back from the page cache or
-    /// the disk when they are looked at again.
+    /// the disk when they are looked at again. Before, it is best read from its start to its end; from
+    /// now on in any order.
     fn release(&self) -> io::Result<()>;
 }
 

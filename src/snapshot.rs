@@ -330,6 +330,8 @@ impl<E: Env> SnapshotStore<E> {
             self.env.disk().map(&path).await.map_err(|e| SnapshotError::from_io("map", &path, e))?;
         let segment = Segment { reference, path, mapping };
         self.table(&segment)?;
+        let released = segment.mapping.release();
+        released.map_err(|e| SnapshotError::from_io("release the pages of", &segment.path, e))?;
         Ok(segment)
     }
 

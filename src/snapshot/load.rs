@@ -1,6 +1,6 @@
 //! Reads the snapshot when it is opened: verifies everything, removes what no manifest names.
 //!
-//! Runs once per shard before it serves. Two segments at most are resident at a time.
+//! Runs once per shard before it serves. One segment at a time is resident.
 
 use std::{collections::BTreeMap, io, path::Path};
 
@@ -56,17 +56,8 @@ pub async fn open<E: Env>(
     let manifest = Manifest::decode(mapping.bytes(), shard).map_err(|fault| refuse(&path, fault, shard))?;
     store.manifest_bytes = mapping.bytes().len() as u64;
     store.generation = manifest.generation;
-    let mut ahead = None;
-    for (at, reference) in manifest.segments.iter().enumerate() {
-        let segment = match ahead.take() {
-            Some(segment) => segment,
-            None => map_segment(&store, reference).await?,
-        };
-        // The kernel reads a file from when it is mapped: the next one while this one is verified.
-        if let Some(next) = manifest.segments.get(at + 1) {
-            ahead = Some(map_segment(&store, next).await?);
-        }
-        load_segment(&mut store, segment)?;
+    for reference in &manifest.segments {
+        load_segment(&mut store, reference).await?;
     }
     let whole = store.catalog.count() == manifest.chunks
         && store.catalog.body_bytes() == manifest.body_bytes
@@ -111,18 +102,14 @@ async fn map<E: Env>(env: &E, path: &Path) -> Result<Option<MappingOf<E>>, Snaps
     }
 }
 
-async fn map_segment<E: Env>(
-    store: &SnapshotStore<E>,
+async fn load_segment<E: Env>(
+    store: &mut SnapshotStore<E>,
     reference: &SegmentRef,
-) -> Result<Segment<E>, SnapshotError> {
+) -> Result<(), SnapshotError> {
     let path = files::segment_path(&store.options.dir, reference.sequence);
-    match map(&store.env, &path).await? {
-        Some(mapping) => Ok(Segment { reference: *reference, path, mapping }),
-        None => Err(SnapshotError::Missing { path }),
-    }
-}
-
-fn load_segment<E: Env>(store: &mut SnapshotStore<E>, segment: Segment<E>) -> Result<(), SnapshotError> {
+    let mapping =
+        map(&store.env, &path).await?.ok_or_else(|| SnapshotError::Missing { path: path.clone() })?;
+    let segment = Segment { reference: *reference, path, mapping };
     let table = store.table(&segment)?;
     verify(&segment, table)?;
     store.catalog.add(&segment.reference, table);
