@@ -44,8 +44,21 @@ pub const DEFRAGMENTS_MAX: usize = 256;
 pub const ENTRY_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Requests in one Raft entry.
 pub const ENTRY_REQUESTS_MAX: usize = 1_024;
-/// Keys a range visits before it lets the loop go on.
-pub const RANGE_SLICE_KEYS: usize = 512;
+/// Pairs a range builds, or sixteen times as many keys it counts, before anything else may run: what is smaller is
+/// answered at once.
+pub const RANGE_AT_ONCE_KEYS: usize = 64;
+/// How long a range may then go on, in steps of so many pairs, each time all other ranges of the core had their turn.
+pub const RANGE_SLICE: Duration = Duration::from_micros(60);
+pub const RANGE_STEP_KEYS: usize = 64;
+/// Steps of a slice, whatever the clock says.
+pub const RANGE_SLICE_STEPS: usize = 16;
+/// Bytes of pairs of a range that are kept: an answer with more is encoded piece by piece, as the client takes it.
+pub const RANGE_KEPT_BYTES: usize = 32 * 1024;
+/// One such piece: its bytes, and the keys looked at for it.
+pub const RANGE_PIECE_BYTES: usize = 64 * 1024;
+pub const RANGE_PIECE_KEYS: usize = 512;
+/// A piece that will be compressed, which takes longer.
+pub const RANGE_ZIPPED_BYTES: usize = 4 * 1024;
 /// Size of a log segment unless `--wal-segment-bytes` says otherwise.
 pub const WAL_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// Smallest segment whose largest batch still takes an entry of [`ENTRY_BYTES_MAX`].
@@ -83,7 +96,7 @@ pub const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 /// Bytes a client may send on one connection before they are read.
 pub const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 /// Bytes of a response buffered for one stream before its producer waits.
-pub const STREAM_SEND_BYTES: usize = 1024 * 1024;
+pub const STREAM_SEND_BYTES: usize = 128 * 1024;
 /// Decoded size of a request's headers: room for large tokens.
 pub const HEADER_LIST_BYTES: u32 = 256 * 1024;
 /// Streams a connection may reset, or have reset, before it counts as an attack.

@@ -24,13 +24,14 @@ mod reply;
 mod run;
 mod start;
 mod sweeping;
+mod turnstile;
 mod view;
 
 pub use autocompact::AutoCompaction;
 pub use batch::{Batch, BatchError};
 pub use checkpoint::Due;
 pub use corruption::CorruptionChecks;
-pub use handle::{Chunks, Shard, Status};
+pub use handle::{Chunks, List, Listed, Shard, Status};
 pub use quota::Quota;
 pub use run::{Fatal, Loop};
 pub use start::{Options, Started, start};

@@ -6,9 +6,13 @@ use std::{
     rc::Rc,
 };
 
-use super::{Chunks, Keyspace};
+use bytes::Bytes;
+use prost::Message;
+
+use super::{Chunks, Keyspace, List, Listed};
 use crate::{
     apply::{self, Alarms, HashKv, Request, Response},
+    limits,
     pb::{etcdserverpb as pb, mvccpb::KeyValue},
     shard::{Error, Status},
     types::{ClusterId, LogIndex, MemberId, Revision, Term},
@@ -114,8 +118,35 @@ impl Chunks for FakeChunks {
     }
 }
 
+/// A pair a piece, the last one first.
+pub(crate) struct FakeList {
+    header: Option<pb::ResponseHeader>,
+    left: Vec<Bytes>,
+}
+
+impl List for FakeList {
+    fn header_mut(&mut self) -> &mut Option<pb::ResponseHeader> {
+        &mut self.header
+    }
+
+    fn encoded_len(&self) -> usize {
+        let head = pb::RangeResponse { header: self.header, ..Default::default() };
+        head.encoded_len() + self.left.iter().map(Bytes::len).sum::<usize>()
+    }
+
+    async fn next(&mut self, _: usize, pieces: &mut Vec<Bytes>) -> bool {
+        if self.header.is_some() {
+            let head = pb::RangeResponse { header: self.header.take(), ..Default::default() };
+            pieces.push(head.encode_to_vec().into());
+        }
+        pieces.extend(self.left.pop());
+        !self.left.is_empty()
+    }
+}
+
 impl Keyspace for Fake {
     type Chunks = FakeChunks;
+    type List = FakeList;
 
     async fn write(&self, request: apply::Request) -> Result<apply::Response, Error> {
         self.gate().await?;
@@ -164,6 +195,19 @@ impl Keyspace for Fake {
         let kvs = if request.count_only { Vec::new() } else { found[..limit].to_vec() };
         let more = !request.count_only && limit < count;
         Ok(pb::RangeResponse { header: self.header(), kvs, more, count: count as i64 })
+    }
+
+    async fn list(&self, request: pb::RangeRequest) -> Result<Listed<FakeList>, Error> {
+        let response = self.range(request).await?;
+        if response.kvs.len() < 2 || response.encoded_len() <= limits::RANGE_KEPT_BYTES {
+            return Ok(Listed::Whole(response));
+        }
+        let pairs =
+            response.kvs.iter().map(|kv| pb::RangeResponse { kvs: vec![kv.clone()], ..Default::default() });
+        let tail = pb::RangeResponse { more: response.more, count: response.count, ..Default::default() };
+        let mut left: Vec<Bytes> = pairs.chain([tail]).map(|part| part.encode_to_vec().into()).collect();
+        left.reverse();
+        Ok(Listed::Long(FakeList { header: response.header, left }))
     }
 
     async fn range_stream(&self, request: pb::RangeRequest, _: usize) -> Result<FakeChunks, Error> {

@@ -2,6 +2,8 @@
 
 use std::future::Future;
 
+use bytes::Bytes;
+
 use crate::{
     apply::{self, Alarms, HashKv},
     pb::etcdserverpb as pb,
@@ -14,11 +16,14 @@ use crate::{
 /// [`Shard`] is the one the server uses; tests of the protocol answer from their own.
 pub trait Keyspace: Clone + 'static {
     type Chunks: Chunks;
+    type List: List;
 
     /// Through the log: answered once durable, committed and applied.
     fn write(&self, request: apply::Request) -> impl Future<Output = Result<apply::Response, Error>>;
     /// Linearizable unless `serializable` is set. The header carries only the revision.
     fn range(&self, request: pb::RangeRequest) -> impl Future<Output = Result<pb::RangeResponse, Error>>;
+    /// The same, without having all of a long answer in memory.
+    fn list(&self, request: pb::RangeRequest) -> impl Future<Output = Result<Listed<Self::List>, Error>>;
     /// A range in chunks that grow towards `chunk_bytes`; only the last one has header, count and more.
     fn range_stream(
         &self,
@@ -54,6 +59,37 @@ pub trait Chunks: 'static {
     fn next(&mut self) -> impl Future<Output = Option<Result<pb::RangeResponse, Error>>>;
 }
 
+/// The answer to a range.
+pub enum Listed<L> {
+    Whole(pb::RangeResponse),
+    /// To be encoded piece by piece, as the client takes it.
+    Long(L),
+}
+
+/// A long answer under way.
+pub trait List: 'static {
+    /// To be completed before the first piece.
+    fn header_mut(&mut self) -> &mut Option<pb::ResponseHeader>;
+    /// Length of the answer: of all pieces together. To be asked before the first piece.
+    fn encoded_len(&self) -> usize;
+    /// Appends what comes next of the encoded answer, about `bytes` of it. False when that was all.
+    fn next(&mut self, bytes: usize, pieces: &mut Vec<Bytes>) -> impl Future<Output = bool>;
+}
+
+impl List for shard::List {
+    fn header_mut(&mut self) -> &mut Option<pb::ResponseHeader> {
+        shard::List::header_mut(self)
+    }
+
+    fn encoded_len(&self) -> usize {
+        shard::List::encoded_len(self)
+    }
+
+    fn next(&mut self, bytes: usize, pieces: &mut Vec<Bytes>) -> impl Future<Output = bool> {
+        shard::List::next(self, bytes, pieces)
+    }
+}
+
 impl Chunks for shard::Chunks {
     fn next(&mut self) -> impl Future<Output = Option<Result<pb::RangeResponse, Error>>> {
         shard::Chunks::next(self)
@@ -62,6 +98,7 @@ impl Chunks for shard::Chunks {
 
 impl Keyspace for Shard {
     type Chunks = shard::Chunks;
+    type List = shard::List;
 
     fn write(&self, request: apply::Request) -> impl Future<Output = Result<apply::Response, Error>> {
         Shard::write(self, request)
@@ -69,6 +106,13 @@ impl Keyspace for Shard {
 
     fn range(&self, request: pb::RangeRequest) -> impl Future<Output = Result<pb::RangeResponse, Error>> {
         Shard::range(self, request)
+    }
+
+    async fn list(&self, request: pb::RangeRequest) -> Result<Listed<Self::List>, Error> {
+        Ok(match Shard::list(self, request).await? {
+            shard::Listed::Whole(response) => Listed::Whole(response),
+            shard::Listed::Long(list) => Listed::Long(list),
+        })
     }
 
     fn range_stream(

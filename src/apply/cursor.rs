@@ -1,12 +1,13 @@
 //! A long range, resumed slice by slice at its fixed revision so that it never holds up writes.
 
-use super::{Error, StateMachine, range::Evaluation};
+use super::{Error, Ranged, StateMachine, range::Evaluation};
 use crate::{mvcc::Pin, pb::etcdserverpb as pb, types::Revision};
 
 /// A range under way. Holds back the freeing of its revision until dropped.
 pub struct RangeCursor {
-    evaluation: Option<Evaluation>,
+    evaluation: Evaluation,
     pin: Pin,
+    finished: bool,
 }
 
 impl RangeCursor {
@@ -25,16 +26,25 @@ impl RangeCursor {
         store.at(request.revision)?;
         let read = if request.revision > 0 { Revision(request.revision) } else { store.revision() };
         let evaluation = Evaluation::new(request, store.revision().0, with_total);
-        Ok(Self { evaluation: Some(evaluation), pin: store.pin(read) })
+        Ok(Self { evaluation, pin: store.pin(read), finished: false })
     }
 
-    /// Goes on by about `budget` pairs; the response when there is nothing left, and only once.
-    pub fn step(&mut self, state: &StateMachine, budget: usize) -> Option<pb::RangeResponse> {
-        let evaluation = self.evaluation.as_mut().expect("a finished range is not stepped");
+    /// With more than `bytes` of pairs, the answer is long and its pairs are only measured.
+    pub fn keep_at_most(self, bytes: usize) -> Self {
+        Self { evaluation: self.evaluation.keep_at_most(bytes), ..self }
+    }
+
+    /// Goes on by about `budget` pairs. True when there is nothing left, and only once.
+    pub fn step(&mut self, state: &StateMachine, budget: usize) -> bool {
+        assert!(!self.finished, "a finished range is not stepped");
         let snapshot = state.store().at_pin(&self.pin);
-        if !evaluation.advance(&snapshot, budget) {
-            return None;
-        }
-        self.evaluation.take().map(Evaluation::finish)
+        self.finished = self.evaluation.advance(&snapshot, budget);
+        self.finished
+    }
+
+    /// The answer, once [`RangeCursor::step`] was true.
+    pub fn finish(self) -> Ranged {
+        assert!(self.finished, "an unfinished range has no answer");
+        self.evaluation.finish_ranged(self.pin)
     }
 }

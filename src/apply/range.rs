@@ -1,11 +1,12 @@
 //! Evaluation of one range request, whole or slice by slice (`executeRange` in etcd's etcdserver/txn/range.go).
 
 use super::{
+    list::{self, List, Measure, Ranged},
     sort,
     validate::{has_revision_filters, in_key_order},
 };
 use crate::{
-    mvcc::{Pos, Snapshot, Span},
+    mvcc::{Pin, Pos, Snapshot, Span},
     pb::{
         etcdserverpb::{self as pb, range_request::SortTarget},
         mvccpb::KeyValue,
@@ -28,6 +29,11 @@ pub struct Evaluation {
     with_total: bool,
     kvs: Vec<KeyValue>,
     total: i64,
+    /// Instead of the pairs, where there would be too many bytes of them.
+    measure: Option<Measure>,
+    /// Bytes of pairs kept so far, and how many are too many; none: however many there are, they are kept.
+    kept: usize,
+    kept_max: Option<usize>,
 }
 
 impl Evaluation {
@@ -58,7 +64,20 @@ impl Evaluation {
             with_total: with_total || request.count_only,
             kvs: Vec::new(),
             total: 0,
+            measure: None,
+            kept: 0,
+            kept_max: None,
         }
+    }
+
+    /// With more than `bytes` of pairs, none are kept and the answer is a [`List`]. Not so where pairs are filtered
+    /// or sorted: those are needed.
+    pub fn keep_at_most(mut self, bytes: usize) -> Self {
+        let request = &self.request;
+        let as_they_come =
+            in_key_order(request) && !has_revision_filters(request) && !sort::is_needed(request);
+        self.kept_max = as_they_come.then_some(bytes);
+        self
     }
 
     /// The whole response at once.
@@ -87,23 +106,59 @@ impl Evaluation {
                 continue;
             }
             let wanted =
-                !self.request.count_only && (self.keep_max <= 0 || (self.kvs.len() as i64) < self.keep_max);
+                !self.request.count_only && (self.keep_max <= 0 || self.wanted_so_far() < self.keep_max);
             if !wanted && self.limit > 0 && !self.with_total {
                 return true;
             }
             self.total += 1;
-            if wanted {
-                left = left.saturating_sub(BUILD_COST - 1);
-                if let Some(kv) = self.build(snapshot, hit.pos) {
-                    self.kvs.push(kv);
+            if !wanted {
+                continue;
+            }
+            left = left.saturating_sub(BUILD_COST - 1);
+            if let Some(kept_max) = self.kept_max {
+                let len = list::field_len(&list::shown(snapshot.record(hit.pos), self.request.keys_only));
+                if let Some(measure) = &mut self.measure {
+                    measure.add(len, self.request.limit);
+                    continue;
                 }
+                self.kept += len;
+                if self.kept > kept_max {
+                    let mut measure = Measure {
+                        pairs: self.kvs.len() as i64,
+                        bytes: self.kept - len,
+                        ..Measure::default()
+                    };
+                    measure.add(len, self.request.limit);
+                    self.measure = Some(measure);
+                    self.kvs = Vec::new();
+                    continue;
+                }
+            }
+            if let Some(kv) = self.build(snapshot, hit.pos) {
+                self.kvs.push(kv);
             }
         }
         true
     }
 
+    fn wanted_so_far(&self) -> i64 {
+        self.measure.map_or(self.kvs.len() as i64, |measure| measure.pairs + i64::from(measure.more))
+    }
+
+    /// The answer, once everything was seen. The pin is of the revision that was read.
+    pub fn finish_ranged(mut self, pin: Pin) -> Ranged {
+        match self.measure.take() {
+            None => Ranged::Whole(self.finish()),
+            Some(measure) => {
+                let measure = Measure { count: self.total, ..measure };
+                Ranged::Long(List::new(&self.request, header(self.header_revision), measure, pin))
+            }
+        }
+    }
+
     pub fn finish(self) -> pb::RangeResponse {
-        let Self { request, header_revision, mut kvs, total, .. } = self;
+        let Self { request, header_revision, mut kvs, total, measure, .. } = self;
+        assert!(measure.is_none(), "the pairs were not kept");
         sort::sort(&mut kvs, &request);
         let more = request.limit > 0 && kvs.len() as i64 > request.limit;
         if more {

@@ -62,18 +62,20 @@ impl RangeStream {
             self.stage = Stage::Chunk(RangeCursor::with_total(state, &self.request, false)?);
         }
         match &mut self.stage {
-            Stage::Chunk(cursor) => match cursor.step(state, budget) {
-                Some(chunk) => self.chunk_built(state, chunk),
-                None => Ok(StreamStep::Pending),
-            },
-            Stage::Remaining { last, cursor } => {
-                let Some(remaining) = cursor.step(state, budget) else { return Ok(StreamStep::Pending) };
-                let mut last = std::mem::take(last);
-                last.count += remaining.count;
-                self.stage = Stage::Done;
-                Ok(StreamStep::Last(last))
+            Stage::Chunk(cursor) | Stage::Remaining { cursor, .. } => {
+                if !cursor.step(state, budget) {
+                    return Ok(StreamStep::Pending);
+                }
             }
             Stage::Begin | Stage::Done => unreachable!("a finished stream is not stepped"),
+        }
+        match std::mem::replace(&mut self.stage, Stage::Done) {
+            Stage::Chunk(cursor) => self.chunk_built(state, cursor.finish().whole()),
+            Stage::Remaining { mut last, cursor } => {
+                last.count += cursor.finish().whole().count;
+                Ok(StreamStep::Last(last))
+            }
+            Stage::Begin | Stage::Done => unreachable!("it was just stepped"),
         }
     }
 

@@ -1,3 +1,4 @@
+mod list;
 mod model;
 mod properties;
 mod quirks;

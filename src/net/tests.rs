@@ -249,6 +249,12 @@ fn compressed_requests_get_compressed_responses() {
         let answer = zipped.range(range.clone()).await.expect("range");
         assert_eq!(answer.metadata().get("grpc-encoding").map(|value| value.as_bytes()), Some(&b"gzip"[..]));
         assert_eq!(answer.into_inner().kvs[0].value.len(), 100_000);
+        zipped.put(put("b", 1000)).await.expect("put");
+        let both = pb::RangeRequest { range_end: "c".into(), ..range.clone() };
+        let answer = zipped.range(both).await.expect("a long answer");
+        assert_eq!(answer.metadata().get("grpc-encoding").map(|value| value.as_bytes()), Some(&b"gzip"[..]));
+        assert_eq!(answer.get_ref().header.map(|header| header.member_id), Some(fake::MEMBER));
+        assert_eq!(answer.into_inner().kvs.iter().map(|kv| kv.value.len()).sum::<usize>(), 101_000);
         let mut plain = kv;
         let answer = plain.range(range).await.expect("range");
         assert!(answer.metadata().get("grpc-encoding").is_none(), "nobody compressed the request");

@@ -5,11 +5,11 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use futures_lite::future::yield_now;
+use bytes::Bytes;
 
-use super::{Error, inbox::Inbox, reply, view::View};
+use super::{Error, inbox::Inbox, reply, turnstile::Turnstile, view::View};
 use crate::{
-    apply::{self, Alarms, HashKv, RangeCursor, RangeStream, StateMachine, StreamStep},
+    apply::{self, Alarms, HashKv, RangeCursor, RangeStream, Ranged, StateMachine, StreamStep},
     env::Instant,
     limits,
     pb::etcdserverpb as pb,
@@ -24,6 +24,7 @@ pub struct Shard {
     pub(super) state: Rc<RefCell<StateMachine>>,
     pub(super) view: Rc<View>,
     pub(super) clock: Rc<dyn Fn() -> Instant>,
+    pub(super) turnstile: Rc<Turnstile>,
     pub(super) cluster_id: ClusterId,
     pub(super) member_id: MemberId,
 }
@@ -73,21 +74,50 @@ impl Shard {
 
     /// Linearizable unless `serializable` is set. The header carries only the revision.
     pub async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Error> {
+        Ok(self.evaluate(&request, None).await?.whole())
+    }
+
+    /// The same, without having all of a long answer in memory.
+    pub async fn list(&self, request: pb::RangeRequest) -> Result<Listed, Error> {
+        Ok(match self.evaluate(&request, Some(limits::RANGE_KEPT_BYTES)).await? {
+            Ranged::Whole(response) => Listed::Whole(response),
+            Ranged::Long(list) => Listed::Long(List { shard: self.clone(), list: Some(list) }),
+        })
+    }
+
+    async fn evaluate(&self, request: &pb::RangeRequest, kept_max: Option<usize>) -> Result<Ranged, Error> {
         if !request.serializable {
             self.linearize().await?;
         }
-        if StateMachine::is_point(&request) {
-            return Ok(self.state.borrow().range(&request)?);
+        if StateMachine::is_point(request) {
+            return Ok(Ranged::Whole(self.state.borrow().range(request)?));
         }
-        let mut cursor = RangeCursor::new(&self.state.borrow(), &request)?;
-        loop {
-            let response = cursor.step(&self.state.borrow(), limits::RANGE_SLICE_KEYS);
-            match response {
-                Some(response) => return Ok(response),
-                // A huge list lets writes through between its slices; its revision is fixed.
-                None => yield_now().await,
+        let mut cursor = RangeCursor::new(&self.state.borrow(), request)?;
+        if let Some(bytes) = kept_max {
+            cursor = cursor.keep_at_most(bytes);
+        }
+        let mut finished = cursor.step(&self.state.borrow(), limits::RANGE_AT_ONCE_KEYS);
+        while !finished {
+            // A huge list lets writes through between its slices; its revision is fixed.
+            let _slice = self.turnstile.pass().await;
+            let state = self.state.borrow();
+            finished = self.slice(|| cursor.step(&state, limits::RANGE_STEP_KEYS));
+        }
+        Ok(cursor.finish())
+    }
+
+    /// Repeats a step for as long as a slice lasts. True once a step says that it was the last.
+    fn slice(&self, mut step: impl FnMut() -> bool) -> bool {
+        let began = (self.clock)();
+        for _ in 0..limits::RANGE_SLICE_STEPS {
+            if step() {
+                return true;
+            }
+            if (self.clock)().since(began) >= limits::RANGE_SLICE {
+                break;
             }
         }
+        false
     }
 
     /// A range in chunks that grow towards `chunk_bytes`; linearizable unless `serializable` is set.
@@ -96,7 +126,7 @@ impl Shard {
             self.linearize().await?;
         }
         let stream = RangeStream::new(&request, chunk_bytes);
-        Ok(Chunks { state: self.state.clone(), stream: Some(stream) })
+        Ok(Chunks { shard: self.clone(), stream: Some(stream) })
     }
 
     /// A transaction without writes, off the log.
@@ -143,10 +173,10 @@ impl Shard {
             (state.revision(), state.hash_kv(revision)?)
         };
         loop {
+            let _slice = self.turnstile.pass().await;
             let hash = self.state.borrow().hash_step(&mut cursor, limits::HASH_SLICE_BYTES);
-            match hash {
-                Some(hash) => return Ok((hash, current)),
-                None => yield_now().await,
+            if let Some(hash) = hash {
+                return Ok((hash, current));
             }
         }
     }
@@ -206,9 +236,44 @@ impl Shard {
     }
 }
 
+/// The answer to a range.
+pub enum Listed {
+    Whole(pb::RangeResponse),
+    Long(List),
+}
+
+/// A long answer under way. Its revision is held until it is dropped.
+pub struct List {
+    shard: Shard,
+    list: Option<apply::List>,
+}
+
+impl List {
+    /// To be completed before the first piece.
+    pub fn header_mut(&mut self) -> &mut Option<pb::ResponseHeader> {
+        self.list.as_mut().expect("nothing was taken yet").header_mut()
+    }
+
+    /// Length of the answer: of all pieces together. To be asked before the first piece.
+    pub fn encoded_len(&self) -> usize {
+        self.list.as_ref().expect("nothing was taken yet").encoded_len()
+    }
+
+    /// Appends what comes next of the encoded answer, about `bytes` of it. False when that was all.
+    pub async fn next(&mut self, bytes: usize, pieces: &mut Vec<Bytes>) -> bool {
+        let Some(list) = &mut self.list else { return false };
+        let _slice = self.shard.turnstile.pass().await;
+        let more = list.step(&self.shard.state.borrow(), limits::RANGE_PIECE_KEYS, bytes, pieces);
+        if !more {
+            self.list = None;
+        }
+        more
+    }
+}
+
 /// A range stream under way.
 pub struct Chunks {
-    state: Rc<RefCell<StateMachine>>,
+    shard: Shard,
     stream: Option<RangeStream>,
 }
 
@@ -217,9 +282,17 @@ impl Chunks {
     pub async fn next(&mut self) -> Option<Result<pb::RangeResponse, Error>> {
         loop {
             let stream = self.stream.as_mut()?;
-            let step = stream.step(&self.state.borrow(), limits::RANGE_SLICE_KEYS);
-            match step {
-                Ok(StreamStep::Pending) => yield_now().await,
+            let mut came = Ok(StreamStep::Pending);
+            {
+                let _slice = self.shard.turnstile.pass().await;
+                let state = self.shard.state.borrow();
+                self.shard.slice(|| {
+                    came = stream.step(&state, limits::RANGE_STEP_KEYS);
+                    !matches!(came, Ok(StreamStep::Pending))
+                });
+            }
+            match came {
+                Ok(StreamStep::Pending) => {}
                 Ok(StreamStep::Chunk(chunk)) => return Some(Ok(chunk)),
                 Ok(StreamStep::Last(chunk)) => {
                     self.stream = None;

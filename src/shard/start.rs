@@ -11,6 +11,7 @@ use super::{
     inbox::{Inbox, Taker},
     replay::Replay,
     run::{Loop, Pace, Turns},
+    turnstile::Turnstile,
     view::View,
 };
 use crate::{
@@ -119,6 +120,7 @@ pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<Metrics>) -> Re
         state: state.clone(),
         view: view.clone(),
         clock,
+        turnstile: Turnstile::new(env.clone()),
         cluster_id: options.cluster_id,
         member_id,
     };

@@ -4,7 +4,7 @@ use futures_util::{Stream, stream};
 use prost::{Message, encoding::encoded_len_varint};
 
 use crate::{
-    api::{Api, Chunks, Error, Keyspace},
+    api::{Api, Chunks, Error, Keyspace, List, Listed},
     apply::{self, Request, Response, validate},
     pb::etcdserverpb::{self as pb, AlarmType, alarm_request::AlarmAction},
 };
@@ -15,12 +15,15 @@ pub trait RangeStream: Stream<Item = Result<pb::RangeStreamResponse, Error>> + '
 impl<S: Stream<Item = Result<pb::RangeStreamResponse, Error>> + 'static> RangeStream for S {}
 
 impl<K: Keyspace> Api<K> {
-    pub async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Error> {
+    pub async fn range(&self, request: pb::RangeRequest) -> Result<Listed<K::List>, Error> {
         validate::range(&request)?;
-        let mut response = self.keyspace().range(request).await?;
+        let mut listed = self.keyspace().list(request).await?;
         self.metrics().range_total.inc();
-        self.fill(&mut response.header);
-        Ok(response)
+        self.fill(match &mut listed {
+            Listed::Whole(response) => &mut response.header,
+            Listed::Long(list) => list.header_mut(),
+        });
+        Ok(listed)
     }
 
     pub async fn put(&self, request: pb::PutRequest) -> Result<pb::PutResponse, Error> {

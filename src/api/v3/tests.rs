@@ -44,7 +44,10 @@ fn headers_are_complete() {
         let api = api(&Fake::new(), Options::default());
         assert_eq!(api.put(put("a", 1)).await.expect("put").header, header(2));
         let range = pb::RangeRequest { key: "a".into(), ..Default::default() };
-        assert_eq!(api.range(range).await.expect("range").header, header(2));
+        let crate::api::Listed::Whole(response) = api.range(range).await.expect("range") else {
+            panic!("a short answer")
+        };
+        assert_eq!(response.header, header(2));
         let delete = pb::DeleteRangeRequest { key: "a".into(), ..Default::default() };
         assert_eq!(api.delete_range(delete).await.expect("delete").header, header(2));
         assert_eq!(api.txn(pb::TxnRequest::default()).await.expect("txn").header, header(2));
@@ -67,7 +70,7 @@ fn what_is_wrong_with_a_request_alone_is_never_proposed() {
         assert_eq!(refused(api.put(put("", 1)).await), apply::Error::EmptyKey);
         let ignore = pb::PutRequest { ignore_value: true, ..put("a", 1) };
         assert_eq!(refused(api.put(ignore).await), apply::Error::ValueProvided);
-        assert_eq!(refused(api.range(pb::RangeRequest::default()).await), apply::Error::EmptyKey);
+        assert_eq!(refused(api.range(pb::RangeRequest::default()).await.map(|_| ())), apply::Error::EmptyKey);
         assert_eq!(
             refused(api.delete_range(pb::DeleteRangeRequest::default()).await),
             apply::Error::EmptyKey

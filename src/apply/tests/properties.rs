@@ -261,11 +261,8 @@ proptest! {
 }
 
 fn finish(state: &StateMachine, mut cursor: RangeCursor, budget: usize) -> pb::RangeResponse {
-    loop {
-        if let Some(response) = cursor.step(state, budget) {
-            return response;
-        }
-    }
+    while !cursor.step(state, budget) {}
+    cursor.finish().whole()
 }
 
 #[test]

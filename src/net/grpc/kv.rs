@@ -37,7 +37,7 @@ impl<K: Keyspace> Service<K> {
     pub(super) fn call(&self, method: &str, incoming: impl FnOnce() -> Incoming) -> Option<Call> {
         let api = &self.api;
         Some(match method {
-            "Range" => self.range.unary(api, incoming(), Api::range),
+            "Range" => self.range.list(api, incoming(), Api::range),
             "Put" => self.put.unary(api, incoming(), Api::put),
             "DeleteRange" => self.delete_range.unary(api, incoming(), Api::delete_range),
             "Txn" => self.txn.unary(api, incoming(), Api::txn),

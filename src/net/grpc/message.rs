@@ -114,18 +114,48 @@ pub(super) fn framed<M: Message>(message: &M, len: usize, gzip: bool) -> Result<
     message.encode(&mut bytes).expect("a vector takes any message");
     assert_eq!(bytes.len(), PREFIX_BYTES + len, "the length was that of another message");
     if gzip {
-        let mut encoder = GzEncoder::new(vec![1, 0, 0, 0, 0], Compression::default());
-        encoder.write_all(&bytes[PREFIX_BYTES..]).expect("a vector takes it all");
-        bytes = encoder.finish().expect("a vector takes it all");
+        let mut zipping = Zipping::new();
+        zipping.add(&bytes[PREFIX_BYTES..]);
+        return zipping.finish();
     }
-    let (sent, max) = (bytes.len() - PREFIX_BYTES, limits::SEND_MESSAGE_BYTES_MAX);
+    bytes[1..PREFIX_BYTES].copy_from_slice(&length(len)?);
+    Ok(bytes.into())
+}
+
+/// What precedes a plain message of `len` bytes.
+pub(super) fn prefix(len: usize) -> Result<Bytes, Status> {
+    let mut bytes = vec![0; PREFIX_BYTES];
+    bytes[1..].copy_from_slice(&length(len)?);
+    Ok(bytes.into())
+}
+
+fn length(sent: usize) -> Result<[u8; 4], Status> {
+    let max = limits::SEND_MESSAGE_BYTES_MAX;
     if sent > max {
         let text = format!("grpc: trying to send message larger than max ({sent} vs. {max})");
         return Err(Status::new(Code::ResourceExhausted, text));
     }
-    let length = u32::try_from(sent).expect("within the bound");
-    bytes[1..PREFIX_BYTES].copy_from_slice(&length.to_be_bytes());
-    Ok(bytes.into())
+    Ok(u32::try_from(sent).expect("within the bound").to_be_bytes())
+}
+
+/// A message that is being compressed, and its prefix.
+pub(super) struct Zipping(GzEncoder<Vec<u8>>);
+
+impl Zipping {
+    pub(super) fn new() -> Self {
+        Self(GzEncoder::new(vec![1, 0, 0, 0, 0], Compression::default()))
+    }
+
+    pub(super) fn add(&mut self, piece: &[u8]) {
+        self.0.write_all(piece).expect("a vector takes it all");
+    }
+
+    pub(super) fn finish(self) -> Result<Bytes, Status> {
+        let mut bytes = self.0.finish().expect("a vector takes it all");
+        let sent = bytes.len() - PREFIX_BYTES;
+        bytes[1..PREFIX_BYTES].copy_from_slice(&length(sent)?);
+        Ok(bytes.into())
+    }
 }
 
 #[cfg(test)]

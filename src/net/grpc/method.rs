@@ -17,12 +17,12 @@ use prost::Message;
 
 use super::{
     asked::Asked,
-    message::{Framing, framed},
+    message::{Framing, Zipping, framed, prefix},
     status::{self, Status},
 };
 use crate::{
-    api::{Api, Code, Error, Keyspace},
-    metrics,
+    api::{Api, Code, Error, Keyspace, List, Listed},
+    limits, metrics,
     net::http2::{Body, Call, Gone, Reply, Sending},
 };
 
@@ -140,43 +140,13 @@ impl Method {
     {
         let (method, api) = (self.clone(), api.clone());
         Box::pin(async move {
-            let Incoming { asked, requests, mut reply } = incoming;
-            let (asked, request) = match requests.only::<Q>(asked).await {
-                Ok(begun) => begun,
-                Err(halt) => return end(reply, halt),
-            };
-            let running = Running::begin(&method.counts);
-            let answer = match asked.check(&api, false) {
-                Err(error) => Err(error),
-                Ok(()) => {
-                    let mut handling = pin!(handler(&api, request));
-                    let mut timer = asked.timeout.map(Timer::new);
-                    let answer = poll_fn(|context| {
-                        if let Poll::Ready(answer) = handling.as_mut().poll(context) {
-                            return Poll::Ready(Ok(answer));
-                        }
-                        if is_over(&mut timer, context) {
-                            return Poll::Ready(Ok(Err(method.late.clone())));
-                        }
-                        reply.poll_gone(context).map(Err)
-                    });
-                    match answer.await {
-                        Ok(answer) => answer,
-                        Err(Gone) => return,
-                    }
-                }
-            };
-            let message = match answer {
-                Ok(answer) => method.framed(&answer, asked.gzip_answers),
-                Err(error) => Err(Status::from(&error)),
-            };
-            match message {
+            let Some(handled) = method.handle(&api, incoming, handler).await else { return };
+            let Handled { running, reply, gzip, answer } = handled;
+            match answer.map_err(|error| Status::from(&error)).and_then(|answer| method.framed(&answer, gzip))
+            {
                 Ok(message) => {
                     running.end(Code::Ok);
-                    said(reply.begin(status::head(asked.gzip_answers)).and_then(|mut sending| {
-                        sending.queue(message, false)?;
-                        sending.trailers(status::success())
-                    }));
+                    said(whole(reply, message, gzip));
                 }
                 Err(status) => {
                     running.end(status.code);
@@ -184,6 +154,90 @@ impl Method {
                 }
             }
         })
+    }
+
+    /// Runs a handler whose answer may be long: such a one is encoded as the client makes room for it.
+    pub(super) fn list<K, Q, L>(
+        self: &Rc<Self>,
+        api: &Api<K>,
+        incoming: Incoming,
+        handler: impl AsyncFnOnce(&Api<K>, Q) -> Result<Listed<L>, Error> + 'static,
+    ) -> Call
+    where
+        K: Keyspace,
+        Q: Message + Default + 'static,
+        L: List,
+    {
+        let (method, api) = (self.clone(), api.clone());
+        Box::pin(async move {
+            let Some(handled) = method.handle(&api, incoming, handler).await else { return };
+            let Handled { running, reply, gzip, answer } = handled;
+            let prepared = match answer.map_err(|error| Status::from(&error)) {
+                Ok(Listed::Whole(answer)) => method.framed(&answer, gzip).map(Prepared::Whole),
+                Ok(Listed::Long(list)) if gzip => method.gathered(list).await.map(Prepared::Whole),
+                Ok(Listed::Long(list)) => prefix(list.encoded_len()).map(|prefix| {
+                    method.count(list.encoded_len());
+                    Prepared::Long(prefix, list)
+                }),
+                Err(status) => Err(status),
+            };
+            match prepared {
+                Ok(Prepared::Whole(message)) => {
+                    running.end(Code::Ok);
+                    said(whole(reply, message, gzip));
+                }
+                Ok(Prepared::Long(prefix, list)) => {
+                    running.end(Code::Ok);
+                    // Boxed: rare, and every call would have to have room for it.
+                    said(Box::pin(pieces(reply, prefix, list)).await);
+                }
+                Err(status) => {
+                    running.end(status.code);
+                    refuse(reply, &status);
+                }
+            }
+        })
+    }
+
+    /// Runs a handler for the one message of a call. `None` if there is nobody left to be told, or it was refused.
+    async fn handle<K, Q, R>(
+        &self,
+        api: &Api<K>,
+        incoming: Incoming,
+        handler: impl AsyncFnOnce(&Api<K>, Q) -> Result<R, Error>,
+    ) -> Option<Handled<'_, R>>
+    where
+        K: Keyspace,
+        Q: Message + Default,
+    {
+        let Incoming { asked, requests, mut reply } = incoming;
+        let (asked, request) = match requests.only::<Q>(asked).await {
+            Ok(begun) => begun,
+            Err(halt) => {
+                end(reply, halt);
+                return None;
+            }
+        };
+        let running = Running::begin(&self.counts);
+        let gzip = asked.gzip_answers;
+        if let Err(error) = asked.check(api, false) {
+            return Some(Handled { running, reply, gzip, answer: Err(error) });
+        }
+        let mut handling = pin!(handler(api, request));
+        let mut timer = asked.timeout.map(Timer::new);
+        let answer = poll_fn(|context| {
+            if let Poll::Ready(answer) = handling.as_mut().poll(context) {
+                return Poll::Ready(Ok(answer));
+            }
+            if is_over(&mut timer, context) {
+                return Poll::Ready(Ok(Err(self.late.clone())));
+            }
+            reply.poll_gone(context).map(Err)
+        });
+        match answer.await {
+            Ok(answer) => Some(Handled { running, reply, gzip, answer }),
+            Err(Gone) => None,
+        }
     }
 
     /// Runs a handler that answers a message with a stream of them.
@@ -265,10 +319,64 @@ impl Method {
     fn framed<R: Message>(&self, answer: &R, gzip: bool) -> Result<Bytes, Status> {
         let len = answer.encoded_len();
         let message = framed(answer, len, gzip)?;
-        self.counts.sent.inc();
-        self.sent_bytes.inc_by(len as u64);
+        self.count(len);
         Ok(message)
     }
+
+    /// A long answer, compressed: its length is known only then.
+    async fn gathered(&self, mut list: impl List) -> Result<Bytes, Status> {
+        let len = list.encoded_len();
+        let (mut zipping, mut pieces) = (Zipping::new(), Vec::new());
+        let mut more = true;
+        while more {
+            more = list.next(limits::RANGE_ZIPPED_BYTES, &mut pieces).await;
+            pieces.drain(..).for_each(|piece| zipping.add(&piece));
+        }
+        let message = zipping.finish()?;
+        self.count(len);
+        Ok(message)
+    }
+
+    fn count(&self, len: usize) {
+        self.counts.sent.inc();
+        self.sent_bytes.inc_by(len as u64);
+    }
+}
+
+/// A call that has its answer.
+struct Handled<'a, R> {
+    running: Running<'a>,
+    reply: Reply,
+    gzip: bool,
+    answer: Result<R, Error>,
+}
+
+/// An answer that will be sent.
+enum Prepared<L> {
+    Whole(Bytes),
+    /// With the prefix of its message.
+    Long(Bytes, L),
+}
+
+fn whole(reply: Reply, message: Bytes, gzip: bool) -> Result<(), Gone> {
+    let mut sending = reply.begin(status::head(gzip))?;
+    sending.queue(message, false)?;
+    sending.trailers(status::success())
+}
+
+/// Sends an answer piece by piece, each made once the client has room for some of it.
+async fn pieces(reply: Reply, prefix: Bytes, mut list: impl List) -> Result<(), Gone> {
+    let mut sending = reply.begin(status::head(false))?;
+    sending.queue(prefix, false)?;
+    let (mut pieces, mut more) = (Vec::new(), true);
+    while more {
+        sending.room(limits::RANGE_PIECE_BYTES).await?;
+        more = list.next(limits::RANGE_PIECE_BYTES, &mut pieces).await;
+        for piece in pieces.drain(..) {
+            sending.send(piece).await?;
+        }
+    }
+    sending.trailers(status::success())
 }
 
 /// The way back of a stream: its head leaves with the first answer.

@@ -133,6 +133,15 @@ impl Sending {
         Ok(())
     }
 
+    /// Waits until the client has room for some of a piece that would be `bytes` long.
+    pub(in crate::net) async fn room(&mut self, bytes: usize) -> Result<(), Gone> {
+        self.stream.reserve_capacity(bytes);
+        while self.stream.capacity() == 0 {
+            poll_fn(|context| self.stream.poll_capacity(context)).await.ok_or(Gone)??;
+        }
+        Ok(())
+    }
+
     /// Queues `body` piece by piece, as the client makes room. For what has more to follow.
     pub(in crate::net) async fn send(&mut self, mut body: Bytes) -> Result<(), Gone> {
         while !body.is_empty() {
