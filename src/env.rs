@@ -71,7 +71,8 @@ pub trait Disk: Clone + 'static {
     fn write_small(&self, path: &Path, content: &[u8]) -> impl Future<Output = io::Result<()>>;
     /// Maps a whole file, to be read where it lies; `NotFound` if there is none. Until the last of
     /// its bytes is dropped, nobody may write to the file or truncate it; removing its name is fine.
-    fn map(&self, path: &Path) -> impl Future<Output = io::Result<Self::Mapping>>;
+    /// It begins when it is first polled, and goes on beside the core.
+    fn map(&self, path: &Path, look: Look) -> impl Future<Output = io::Result<Self::Mapping>>;
     /// Brings a range of a file into the page cache, so that a first look at it in a mapping does
     /// not wait for the disk. What is past the end of the file is ignored.
     fn prefetch(&self, path: &Path, offset: u64, len: u64) -> impl Future<Output = io::Result<()>>;
@@ -79,6 +80,15 @@ pub trait Disk: Clone + 'static {
     fn lock(&self, path: &Path) -> impl Future<Output = io::Result<Self::Lock>>;
     /// Name of the file system that holds `path`, for messages: "ext4".
     fn file_system(&self, path: &Path) -> String;
+}
+
+/// What comes after mapping a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// All of it is looked at, so it is read and made resident while it is mapped.
+    AtAll,
+    /// Parts of it, some time.
+    AtParts,
 }
 
 /// A file in memory that never changes.

@@ -60,7 +60,7 @@ pub const RANGE_PIECE_KEYS: usize = 512;
 /// A piece that will be compressed, which takes longer.
 pub const RANGE_ZIPPED_BYTES: usize = 4 * 1024;
 /// Size of a log segment unless `--wal-segment-bytes` says otherwise.
-pub const WAL_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+pub const WAL_SEGMENT_BYTES: u64 = 32 * 1024 * 1024;
 /// Smallest segment whose largest batch still takes an entry of [`ENTRY_BYTES_MAX`].
 pub const WAL_SEGMENT_BYTES_MIN: u64 = 16 * 1024 * 1024;
 /// Segments kept for the log to go on in once it needs them; more are removed.

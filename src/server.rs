@@ -15,7 +15,7 @@ mod systemd;
 use std::{io, net::SocketAddr, rc::Rc};
 
 use futures_lite::future::or;
-use glommio::{LocalExecutorBuilder, Placement};
+use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
 use tracing::{error, info, warn};
 
 use crate::{
@@ -102,6 +102,8 @@ pub fn run(mut config: Config) -> Result<i32, StartError> {
     let executor = LocalExecutorBuilder::new(Placement::Fixed(core))
         .name("pinion")
         .preempt_timer(limits::TURN_MAX)
+        // What would block the loop must not share its core.
+        .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
         .make()
         .map_err(|error| StartError::Executor(error.to_string()))?;
     executor.run(serve(RealEnv::default(), config, listeners, stop))

@@ -40,7 +40,7 @@ pub use self::{
     facts::{AlarmFact, Block, Change, Checkpoint, Conf, Facts, Loaded, MemberFact, Saved},
 };
 use crate::{
-    env::{Disk, Env, Mapping},
+    env::{Disk, Env, Look, Mapping},
     limits,
     types::ShardId,
 };
@@ -326,8 +326,12 @@ impl<E: Env> SnapshotStore<E> {
         writer.finish().await?;
 
         let reference = SegmentRef { sequence, epoch, bytes: file_bytes, table_checksum };
-        let mapping =
-            self.env.disk().map(&path).await.map_err(|e| SnapshotError::from_io("map", &path, e))?;
+        let mapping = self
+            .env
+            .disk()
+            .map(&path, Look::AtParts)
+            .await
+            .map_err(|e| SnapshotError::from_io("map", &path, e))?;
         let segment = Segment { reference, path, mapping };
         self.table(&segment)?;
         let released = segment.mapping.release();

@@ -153,7 +153,7 @@ const MEMBER: &[Flag] = &[
 const PINION: &[Flag] = &[
     f("cores", Set, "", Built, "CPU cores to serve from; empty chooses one."),
     f("wal-sector-size", Uint, "0", Built, "Unit of the log's writes in bytes; 0 asks the device."),
-    f("wal-segment-bytes", Uint, "67108864", Built, "Size of one log segment."),
+    f("wal-segment-bytes", Uint, "33554432", Built, "Size of one log segment."),
     f(
         "snapshot-write-mbps",
         Uint,

@@ -1,8 +1,12 @@
 //! Reads the snapshot when it is opened: verifies everything, removes what no manifest names.
 //!
-//! Runs once per shard before it serves. One segment at a time is resident.
+//! Runs once per shard before it serves. What was verified stays resident until
+//! [`SnapshotStore::release_pages`]: whoever opens the store looks at it again.
 
 use std::{collections::BTreeMap, io, path::Path};
+
+use futures_lite::future::poll_once;
+use futures_util::future::OptionFuture;
 
 use super::{
     Block, Loaded, MappingOf, Segment, SnapshotError, SnapshotOptions, SnapshotStore,
@@ -11,7 +15,7 @@ use super::{
     format::{self, ArchivedTable, FORMAT_VERSION, Fault, Manifest, SegmentRef},
 };
 use crate::{
-    env::{Disk, Env, Mapping},
+    env::{Disk, Env, Look, Mapping},
     types::ShardId,
 };
 
@@ -56,8 +60,22 @@ pub async fn open<E: Env>(
     let manifest = Manifest::decode(mapping.bytes(), shard).map_err(|fault| refuse(&path, fault, shard))?;
     store.manifest_bytes = mapping.bytes().len() as u64;
     store.generation = manifest.generation;
-    for reference in &manifest.segments {
-        load_segment(&mut store, reference).await?;
+    let mut ahead = None;
+    for (at, reference) in manifest.segments.iter().enumerate() {
+        let segment = match ahead.take() {
+            Some(segment) => segment,
+            None => map_segment(&env, &dir, reference).await?,
+        };
+        // While one segment is verified the next one is mapped.
+        let next = manifest.segments.get(at + 1).map(|next| map_segment(&env, &dir, next));
+        let mut next = Box::pin(OptionFuture::from(next));
+        let begun = poll_once(&mut next).await;
+        load_segment(&mut store, segment)?;
+        let mapped = match begun {
+            Some(mapped) => mapped,
+            None => next.await,
+        };
+        ahead = mapped.transpose()?;
     }
     let whole = store.catalog.count() == manifest.chunks
         && store.catalog.body_bytes() == manifest.body_bytes
@@ -95,26 +113,29 @@ fn check_names(dir: &Path, names: &[String]) -> Result<(), SnapshotError> {
 }
 
 async fn map<E: Env>(env: &E, path: &Path) -> Result<Option<MappingOf<E>>, SnapshotError> {
-    match env.disk().map(path).await {
+    match env.disk().map(path, Look::AtAll).await {
         Ok(mapping) => Ok(Some(mapping)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(SnapshotError::from_io("map", path, e)),
     }
 }
 
-async fn load_segment<E: Env>(
-    store: &mut SnapshotStore<E>,
+async fn map_segment<E: Env>(
+    env: &E,
+    dir: &Path,
     reference: &SegmentRef,
-) -> Result<(), SnapshotError> {
-    let path = files::segment_path(&store.options.dir, reference.sequence);
-    let mapping =
-        map(&store.env, &path).await?.ok_or_else(|| SnapshotError::Missing { path: path.clone() })?;
-    let segment = Segment { reference: *reference, path, mapping };
+) -> Result<Segment<E>, SnapshotError> {
+    let path = files::segment_path(dir, reference.sequence);
+    match map(env, &path).await? {
+        Some(mapping) => Ok(Segment { reference: *reference, path, mapping }),
+        None => Err(SnapshotError::Missing { path }),
+    }
+}
+
+fn load_segment<E: Env>(store: &mut SnapshotStore<E>, segment: Segment<E>) -> Result<(), SnapshotError> {
     let table = store.table(&segment)?;
     verify(&segment, table)?;
     store.catalog.add(&segment.reference, table);
-    let released = segment.mapping.release();
-    released.map_err(|e| SnapshotError::from_io("release the pages of", &segment.path, e))?;
     store.next_sequence = segment.reference.sequence + 1;
     store.segments.insert(segment.reference.sequence, segment);
     Ok(())

@@ -33,7 +33,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::env::{Disk, File, Mapping, OpenOptions};
+use crate::env::{Disk, File, Look, Mapping, OpenOptions};
 
 /// Largest file [`Disk::read_small`] takes.
 const SMALL_FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -145,9 +145,9 @@ impl Disk for RealDisk {
         sync_dir_blocking(parent(path))
     }
 
-    async fn map(&self, path: &Path) -> io::Result<RealMapping> {
+    async fn map(&self, path: &Path, look: Look) -> io::Result<RealMapping> {
         let path = path.to_path_buf();
-        glommio::executor().spawn_blocking(move || map_blocking(&path)).await
+        glommio::executor().spawn_blocking(move || map_blocking(&path, look)).await
     }
 
     async fn prefetch(&self, path: &Path, offset: u64, len: u64) -> io::Result<()> {
@@ -216,7 +216,7 @@ impl Mapping for RealMapping {
     }
 }
 
-fn map_blocking(path: &Path) -> io::Result<RealMapping> {
+fn map_blocking(path: &Path, look: Look) -> io::Result<RealMapping> {
     let file = fs::File::open(path)?;
     if file.metadata()?.len() == 0 {
         return Ok(RealMapping { map: None });
@@ -224,8 +224,16 @@ fn map_blocking(path: &Path) -> io::Result<RealMapping> {
     // SAFETY: who maps a file promises that nobody writes to it or truncates it while the mapping lives; see
     // `Disk::map`. The data directory is locked against other servers.
     let mapping = unsafe { Mmap::map(&file)? };
-    // Until it is released: a reader begins by going through all of it.
-    mapping.advise(Advice::Sequential)?;
+    if look == Look::AtAll {
+        // Until it is released.
+        mapping.advise(Advice::Sequential)?;
+        match mapping.advise(Advice::PopulateRead) {
+            Ok(()) => {}
+            // Before Linux 5.14: the pages come when they are looked at.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => mapping.advise(Advice::WillNeed)?,
+            Err(error) => return Err(error),
+        }
+    }
     Ok(RealMapping { map: Some(Arc::new(mapping)) })
 }
 
