@@ -15,7 +15,7 @@ pub mod v3;
 
 use std::rc::Rc;
 
-pub use keyspace::{Chunks, Keyspace, List, Listed};
+pub use keyspace::{Backup, Chunks, Keyspace, List, Listed};
 pub use status::{Code, Error};
 
 use crate::{

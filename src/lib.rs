@@ -29,8 +29,8 @@
 //! | mvcc    | key index, revisions, compaction                                    | types                                     |
 //! | apply   | validation and deterministic evaluation of requests                 | mvcc, pb, types                           |
 //! | raft    | pipeline around raft-rs: log window, proposals, read index          | types                                     |
-//! | shard   | the loop: admission, pending replies, one turn after another        | apply, env, limits, metrics, mvcc, pb, raft, snapshot, types, wal |
-//! | api     | etcd's services as plain handlers, and the error table              | apply, limits, metrics, pb, shard, types  |
+//! | shard   | the loop: admission, pending replies, one turn after another        | apply, backup, env, limits, metrics, mvcc, pb, raft, snapshot, types, wal |
+//! | api     | etcd's services as plain handlers, and the error table              | apply, backup, limits, metrics, pb, shard, types  |
 //! | net     | listeners, HTTP and gRPC: adapters between the wire and `api`       | api, limits, metrics, pb                  |
 //! | server  | a member from all parts: start, readiness, stop                     | api, config, data_dir, env, limits, logging, metrics, net, raft, shard, snapshot, types, wal |
 //!

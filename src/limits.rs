@@ -59,6 +59,8 @@ pub const RANGE_PIECE_BYTES: usize = 64 * 1024;
 pub const RANGE_PIECE_KEYS: usize = 512;
 /// A piece that will be compressed, which takes longer.
 pub const RANGE_ZIPPED_BYTES: usize = 4 * 1024;
+/// Bytes of versions a backup visits in one slice; each costs at least half a kilobyte.
+pub const BACKUP_SLICE_BYTES: usize = 64 * 1024;
 /// Size of a log segment unless `--wal-segment-bytes` says otherwise.
 pub const WAL_SEGMENT_BYTES: u64 = 32 * 1024 * 1024;
 /// Smallest segment whose largest batch still takes an entry of [`ENTRY_BYTES_MAX`].

@@ -23,6 +23,7 @@
 
 mod compaction;
 mod hash;
+mod history;
 mod index;
 mod log;
 mod record;
@@ -30,6 +31,7 @@ mod span;
 mod store;
 
 pub use hash::{HashCursor, HashKv};
+pub use history::HistoryCursor;
 pub use index::{Hit, Hits};
 pub use log::{Block, Change, Pos};
 pub use record::Record;

@@ -10,6 +10,7 @@
 
 mod autocompact;
 mod backlog;
+mod backup;
 mod batch;
 mod checkpoint;
 mod corruption;
@@ -28,11 +29,12 @@ mod turnstile;
 mod view;
 
 pub use autocompact::AutoCompaction;
+pub use backup::Backup;
 pub use batch::{Batch, BatchError};
 pub use checkpoint::Due;
 pub use corruption::CorruptionChecks;
 pub use handle::{Chunks, List, Listed, Shard, Status};
-pub use quota::Quota;
+pub use quota::{Quota, readable};
 pub use run::{Fatal, Loop};
 pub use start::{Options, Started, start};
 

@@ -9,9 +9,10 @@ use std::{
 use bytes::Bytes;
 use prost::Message;
 
-use super::{Chunks, Keyspace, List, Listed};
+use super::{Backup, Chunks, Keyspace, List, Listed};
 use crate::{
     apply::{self, Alarms, HashKv, Request, Response},
+    backup::{Facts, WriteError},
     limits,
     pb::{etcdserverpb as pb, mvccpb::KeyValue},
     shard::{Error, Status},
@@ -144,9 +145,28 @@ impl List for FakeList {
     }
 }
 
+/// Two pieces and a digest.
+pub(crate) struct FakeBackup(Vec<Bytes>);
+
+impl Backup for FakeBackup {
+    fn bytes(&self) -> u64 {
+        40_000
+    }
+
+    async fn next(&mut self) -> Option<Result<Bytes, WriteError>> {
+        self.0.pop().map(Ok)
+    }
+}
+
 impl Keyspace for Fake {
     type Chunks = FakeChunks;
     type List = FakeList;
+    type Backup = FakeBackup;
+
+    async fn backup(&self, _: Facts) -> Result<FakeBackup, WriteError> {
+        let piece = |bytes: usize| Bytes::from(vec![bytes as u8; bytes]);
+        Ok(FakeBackup(vec![piece(32), piece(40_000 - 32_768), piece(32_768)]))
+    }
 
     async fn write(&self, request: apply::Request) -> Result<apply::Response, Error> {
         self.gate().await?;

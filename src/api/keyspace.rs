@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     apply::{self, Alarms, HashKv},
+    backup::{Facts, WriteError},
     pb::etcdserverpb as pb,
     shard::{self, Error, Shard, Status},
     types::{ClusterId, MemberId, Revision, Term},
@@ -17,6 +18,7 @@ use crate::{
 pub trait Keyspace: Clone + 'static {
     type Chunks: Chunks;
     type List: List;
+    type Backup: Backup;
 
     /// Through the log: answered once durable, committed and applied.
     fn write(&self, request: apply::Request) -> impl Future<Output = Result<apply::Response, Error>>;
@@ -51,6 +53,9 @@ pub trait Keyspace: Clone + 'static {
     fn size_bytes(&self) -> u64;
 
     fn alarms(&self) -> Alarms;
+
+    /// A backup of this member's state of this moment. `facts` tells the versions of cluster and schema.
+    fn backup(&self, facts: Facts) -> impl Future<Output = Result<Self::Backup, WriteError>>;
 }
 
 /// A range stream under way.
@@ -96,9 +101,28 @@ impl Chunks for shard::Chunks {
     }
 }
 
+/// A backup under way.
+pub trait Backup: 'static {
+    /// Size of the database.
+    fn bytes(&self) -> u64;
+    /// The database in pieces, then its SHA-256; `None` after that or an error.
+    fn next(&mut self) -> impl Future<Output = Option<Result<Bytes, WriteError>>>;
+}
+
+impl Backup for shard::Backup {
+    fn bytes(&self) -> u64 {
+        shard::Backup::bytes(self)
+    }
+
+    fn next(&mut self) -> impl Future<Output = Option<Result<Bytes, WriteError>>> {
+        shard::Backup::next(self)
+    }
+}
+
 impl Keyspace for Shard {
     type Chunks = shard::Chunks;
     type List = shard::List;
+    type Backup = shard::Backup;
 
     fn write(&self, request: apply::Request) -> impl Future<Output = Result<apply::Response, Error>> {
         Shard::write(self, request)
@@ -169,5 +193,9 @@ impl Keyspace for Shard {
 
     fn alarms(&self) -> Alarms {
         Shard::alarms(self)
+    }
+
+    fn backup(&self, facts: Facts) -> impl Future<Output = Result<Self::Backup, WriteError>> {
+        Shard::backup(self, facts)
     }
 }

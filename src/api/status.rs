@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use crate::{apply, shard};
+use crate::{apply, backup, shard};
 
 /// gRPC status codes, with their numbers on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +62,9 @@ pub enum Error {
     Stopped,
     /// The caller's deadline passed before a read could be answered.
     DeadlineExceeded,
+
+    /// A backup that was begun cannot be finished.
+    Backup(backup::WriteError),
 
     /// The service has no such part yet.
     Unimplemented(&'static str),
@@ -129,6 +132,7 @@ impl Error {
             Error::Timeout => (Code::Unavailable, "etcdserver: request timed out"),
             Error::Stopped => (Code::Unavailable, "etcdserver: server stopped"),
             Error::DeadlineExceeded => (Code::DeadlineExceeded, "context deadline exceeded"),
+            Error::Backup(error) => return (Code::Internal, Cow::Owned(format!("etcdserver: {error}"))),
             Error::Unimplemented(text) => (Code::Unimplemented, *text),
         };
         (code, Cow::Borrowed(text))

@@ -3,6 +3,7 @@
 mod cluster;
 mod kv;
 pub(super) mod maintenance;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 

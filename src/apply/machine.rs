@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{Alarms, Error, Request, Response, cost, range::Evaluation, txn, validate};
 use crate::{
-    mvcc::{Block, Change, HashCursor, HashKv, Mark, Span, Store},
+    mvcc::{Block, Change, HashCursor, HashKv, HistoryCursor, Mark, Record, Span, Store},
     pb::etcdserverpb::{self as pb, AlarmType},
     types::{LogIndex, Revision},
 };
@@ -66,6 +66,21 @@ impl StateMachine {
 
     pub fn alarms(&self) -> &Alarms {
         &self.alarms
+    }
+
+    /// Begins a walk over the whole history as of now.
+    pub fn history(&self) -> HistoryCursor {
+        HistoryCursor::new(&self.store)
+    }
+
+    /// Goes on with it by about `budget` bytes; true when nothing is left.
+    pub fn history_step<E>(
+        &self,
+        cursor: &mut HistoryCursor,
+        budget: usize,
+        take: impl FnMut(&Record<'_>) -> Result<(), E>,
+    ) -> Result<bool, E> {
+        cursor.step(&self.store, budget, take)
     }
 
     /// An entry without requests was applied.

@@ -71,7 +71,7 @@ impl Quota {
 }
 
 /// `2.1 GB`: in thousands, with a decimal below ten.
-pub(super) fn readable(bytes: u64) -> String {
+pub fn readable(bytes: u64) -> String {
     const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
     let mut size = bytes as f64;
     let mut unit = 0;

@@ -482,6 +482,7 @@ impl<E: Env> Loop<E> {
         self.view.is_leader.set(self.pipeline.role() == Role::Leader);
         self.view.term.set(self.pipeline.term());
         self.view.committed.set(self.pipeline.committed());
+        self.view.applied_term.set(self.turns.applied_term);
         self.view.bytes_on_disk.set(self.checkpoints.bytes_on_disk());
         self.view.can_read.set(self.pipeline.committed_in_term());
     }

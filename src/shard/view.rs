@@ -16,6 +16,8 @@ pub struct View {
     pub can_read: Cell<bool>,
     pub term: Cell<Term>,
     pub committed: Cell<LogIndex>,
+    /// Term of the last applied entry.
+    pub applied_term: Cell<Term>,
     /// Bytes of the snapshot's files.
     pub bytes_on_disk: Cell<u64>,
     members: RefCell<Vec<pb::Member>>,

@@ -2,8 +2,6 @@
 
 use std::rc::Rc;
 
-use futures_util::stream::Empty;
-
 use super::method::{Incoming, Method};
 use crate::{
     api::{Api, Error, Keyspace},
@@ -49,10 +47,7 @@ impl<K: Keyspace> Service<K> {
             "Defragment" => self.defragment.unary(api, incoming(), Api::defragment),
             "Hash" => self.hash.unary(api, incoming(), Api::hash),
             "HashKV" => self.hash_kv.unary(api, incoming(), Api::hash_kv),
-            "Snapshot" => self.snapshot.stream(api, incoming(), |_, _: pb::SnapshotRequest| {
-                let error = Error::Unimplemented("snapshots cannot be taken yet");
-                Err::<Empty<Result<pb::SnapshotResponse, _>>, _>(error)
-            }),
+            "Snapshot" => self.snapshot.stream(api, incoming(), Api::snapshot),
             "MoveLeader" => self.move_leader.unary(api, incoming(), async |_, _: pb::MoveLeaderRequest| {
                 Err::<pb::MoveLeaderResponse, _>(Error::Unimplemented("leadership cannot be moved yet"))
             }),

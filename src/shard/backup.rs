@@ -1,0 +1,117 @@
+//! A backup of the shard as of one moment, in etcd's format, made while the shard goes on.
+//!
+//! The revision is pinned; both passes of the writer go over the pinned history in slices, on the caller's task, as
+//! other long reads do. The second pass goes no further than its pieces are taken.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::Shard;
+use crate::{
+    backup::{Alarm, Auth, Compaction, Facts, Member, Planner, Version, WriteError, Writer},
+    limits,
+    mvcc::{HistoryCursor, Record},
+};
+
+/// A backup under way. Dropping it lets go of the pinned revision.
+pub struct Backup {
+    shard: Shard,
+    cursor: HistoryCursor,
+    /// None after the last version.
+    writer: Option<Writer>,
+    /// What follows the last version.
+    rest: VecDeque<Bytes>,
+    bytes: u64,
+}
+
+impl Shard {
+    /// Takes the state of this moment, whether other members know of newer ones or not, and goes over it once.
+    /// `facts` tells the versions of cluster and schema; the rest of it is filled in here.
+    pub async fn backup(&self, facts: Facts) -> Result<Backup, WriteError> {
+        let mut cursor = self.state.borrow().history();
+        let facts = self.facts(facts, &cursor);
+        let mut planner = Planner::new(&facts)?;
+        loop {
+            let _slice = self.turnstile.pass().await;
+            let plan = |record: &Record<'_>| planner.version(&version(record));
+            if self.state.borrow().history_step(&mut cursor, limits::BACKUP_SLICE_BYTES, plan)? {
+                break;
+            }
+        }
+        cursor.rewind();
+        let plan = planner.finish()?;
+        let bytes = plan.bytes();
+        let writer = Some(plan.write());
+        Ok(Backup { shard: self.clone(), cursor, writer, rest: VecDeque::new(), bytes })
+    }
+
+    fn facts(&self, facts: Facts, cursor: &HistoryCursor) -> Facts {
+        let state = self.state.borrow();
+        let compacted = Some(cursor.compacted().0).filter(|compacted| *compacted >= 0);
+        let alarms = state.alarms().list(0);
+        Facts {
+            revision: cursor.revision().0,
+            // What a compaction would free is left out.
+            compaction: Compaction { scheduled: compacted, finished: compacted },
+            index: state.applied().0,
+            term: self.view.applied_term.get().0,
+            members: self.view.members().into_iter().map(member).collect(),
+            alarms: alarms.iter().map(|alarm| Alarm { member: alarm.member_id, kind: alarm.alarm }).collect(),
+            // As after the first start of an etcd.
+            auth: Auth { revision: 1, ..Auth::default() },
+            ..facts
+        }
+    }
+}
+
+impl Backup {
+    /// Size of the database.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The database in pieces of 32 KiB, the last one shorter, then its SHA-256.
+    pub async fn next(&mut self) -> Option<Result<Bytes, WriteError>> {
+        loop {
+            let Some(writer) = &mut self.writer else { return self.rest.pop_front().map(Ok) };
+            if let Some(piece) = writer.piece() {
+                return Some(Ok(piece));
+            }
+            let turnstile = self.shard.turnstile.clone();
+            let _slice = turnstile.pass().await;
+            if let Err(error) = self.step() {
+                self.writer = None;
+                return Some(Err(error));
+            }
+        }
+    }
+
+    fn step(&mut self) -> Result<(), WriteError> {
+        let writer = self.writer.as_mut().expect("the last version was not reached");
+        let write = |record: &Record<'_>| writer.version(&version(record));
+        let state = self.shard.state.borrow();
+        if state.history_step(&mut self.cursor, limits::BACKUP_SLICE_BYTES, write)? {
+            let writer = self.writer.take().expect("just seen");
+            let (pieces, digest) = writer.finish()?;
+            self.rest = pieces.into();
+            self.rest.push_back(Bytes::copy_from_slice(&digest));
+        }
+        Ok(())
+    }
+}
+
+fn version<'a>(record: &Record<'a>) -> Version<'a> {
+    let Record { main, sub, create, version, lease, tombstone, key, value } = *record;
+    Version { main, sub, create, version, lease, tombstone, key, value }
+}
+
+fn member(member: crate::pb::etcdserverpb::Member) -> Member {
+    Member {
+        id: member.id,
+        peer_urls: member.peer_ur_ls,
+        is_learner: member.is_learner,
+        name: member.name,
+        client_urls: member.client_ur_ls,
+    }
+}
