@@ -1,6 +1,7 @@
 //! `pinion` called as `etcdutl`: the offline tool for backup files, with upstream's flags, output, texts and exit codes.
 //!
-//! A tool, not a server: it maps the file it is given, prints, and ends. It never writes to that file.
+//! A tool, not a server: it maps the file it is given, prints or makes a data directory, and ends. It never writes to
+//! that file.
 
 mod args;
 mod numbers;
@@ -68,7 +69,14 @@ pub fn run(args: &[OsString], out: &mut impl Write, err: &mut impl Write) -> io:
         }
         Command::HashKv { file, revision } => hash_kv(&file, revision, &parsed.format),
         Command::Snapshot(Snapshot::Status { files }) => status(&files, &parsed.format),
-        Command::Snapshot(Snapshot::Restore(options)) => restore::run(&options),
+        Command::Snapshot(Snapshot::Restore(options)) => match restore::run(&options) {
+            // As upstream's log of it: not on the output.
+            Ok(done) => {
+                err.write_all(done.as_bytes())?;
+                return Ok(0);
+            }
+            refused => refused,
+        },
     };
     match result {
         Ok(text) => {

@@ -21,7 +21,7 @@
 //! | config  | flags, environment and YAML to one immutable `Config`               | types, limits                             |
 //! | bbolt   | the container of etcd's backup files: written in one pass, read in place |                                      |
 //! | backup  | etcd's backup files over it: facts, versions, hashes, restore         | bbolt, pb, types                          |
-//! | ctl     | `pinion` as `etcdutl`                                               | backup, bbolt, config, types              |
+//! | ctl     | `pinion` as `etcdutl`                                               | backup, bbolt, config, mvcc, server, snapshot, types |
 //! | metrics | etcd's metric names and our stage histograms                        |                                           |
 //! | wal     | segment and record format, group commit, recovery, cutting the front | env, limits, types                        |
 //! | snapshot | the state on disk: manifest, segments, checkpoints, merges          | env, limits, types                        |
@@ -32,7 +32,7 @@
 //! | shard   | the loop: admission, pending replies, one turn after another        | apply, backup, env, limits, metrics, mvcc, pb, raft, snapshot, types, wal |
 //! | api     | etcd's services as plain handlers, and the error table              | apply, backup, limits, metrics, pb, shard, types  |
 //! | net     | listeners, HTTP and gRPC: adapters between the wire and `api`       | api, limits, metrics, pb                  |
-//! | server  | a member from all parts: start, readiness, stop                     | api, config, data_dir, env, limits, logging, metrics, net, raft, shard, snapshot, types, wal |
+//! | server  | a member from all parts: start, readiness, stop                     | api, config, data_dir, env, limits, logging, metrics, mvcc, net, raft, shard, snapshot, types, wal |
 //!
 //! `main.rs` parses and runs.
 

@@ -41,8 +41,6 @@ pub struct Metrics {
     pub wal_write_bytes: IntGauge,
     /// One durable step of a checkpoint.
     pub backend_commit_seconds: Histogram,
-    /// From the begin of a backup until it was sent or given up.
-    pub backend_snapshot_seconds: Histogram,
 
     /// `pinion_stage_duration_seconds{stage="queued"}`: from arrival until the entry is proposed.
     pub stage_queued: Histogram,
@@ -140,14 +138,6 @@ impl Metrics {
                 "etcd_disk_backend_commit_duration_seconds",
                 "Seconds until one step of a snapshot was on stable storage.",
             )?,
-            backend_snapshot_seconds: to.register(Histogram::with_opts(
-                HistogramOpts::new(
-                    "etcd_disk_backend_snapshot_duration_seconds",
-                    "Seconds taken to send a backup to a client.",
-                )
-                // etcd's bounds: 10 ms doubled up to 655.36 s.
-                .buckets(exponential_buckets(0.01, 2.0, 17)?),
-            )?)?,
             stage_queued: stage("queued")?,
             stage_log_write: stage("log_write")?,
             stage_commit: stage("commit")?,

@@ -9,8 +9,11 @@
 mod identity;
 mod listeners;
 mod resources;
+mod restored;
 mod signals;
 mod systemd;
+
+pub use restored::{Restored, restore};
 
 use std::{io, net::SocketAddr, rc::Rc};
 

@@ -4,6 +4,7 @@
 mod backup {
     pub mod commands;
     pub mod file;
+    pub mod moving;
     pub mod upstream;
     pub mod workload;
 }
@@ -13,6 +14,7 @@ use std::{fs, path::Path};
 use backup::{
     commands,
     file::{self, Owned},
+    moving,
     upstream::{Etcd, etcdutl, oracle, restore},
     workload,
 };
@@ -153,6 +155,47 @@ fn a_backup_of_etcd_3_4_is_read() {
     restore(&copy, &directory.path().join("restored"), &[]);
     let etcd = Etcd::start(oracle("etcd"), &directory.path().join("restored"));
     assert!(file::keys_at(&versions, 65) == etcd.range_at(65));
+}
+
+#[test]
+fn pinion_moves_to_etcd() {
+    moving::out(directory().path());
+}
+
+#[test]
+fn etcd_3_7_moves_to_pinion() {
+    moving::within(directory().path(), "etcd");
+}
+
+#[test]
+fn etcd_3_5_moves_to_pinion() {
+    moving::within(directory().path(), "etcd-3.5");
+}
+
+#[test]
+fn etcd_3_4_moves_to_pinion() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/backup/etcd-3.4.db");
+    drop(moving::served(&path, directory().path(), "restored"));
+}
+
+#[test]
+fn pinion_is_restored_to_pinion() {
+    moving::home(directory().path());
+}
+
+#[test]
+fn a_snapshot_is_of_one_moment_while_a_writer_goes_on() {
+    moving::while_writing(directory().path());
+}
+
+#[test]
+fn a_restore_that_fails_leaves_nothing_behind() {
+    moving::refused(directory().path());
+}
+
+#[test]
+fn the_documented_commands_work() {
+    moving::documented(directory().path());
 }
 
 #[test]

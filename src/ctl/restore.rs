@@ -10,8 +10,11 @@ use clap::Args;
 
 use super::{Exit, map, numbers};
 use crate::{
-    backup::{Backup, Bump, Digest, Facts, Outcome, RestoreTarget, Version, restore},
+    backup::{Alarm, Backup, Bump, Digest, Facts, Outcome, RestoreTarget, Version, restore},
     config::{self, Config, url::Url},
+    mvcc::{Loader, Record},
+    server::{self, Restored},
+    snapshot::AlarmFact,
 };
 
 /// The flags of `snapshot restore`.
@@ -52,35 +55,56 @@ struct Checked {
     config: Box<Config>,
 }
 
+/// What was done, in upstream's words.
 pub(super) fn run(options: &Options) -> Result<String, Exit> {
-    let checked = checked(options)?;
-    let bytes = map(&checked.file)?;
-    let backup = Backup::open(&bytes, checked.digest).map_err(Exit::failed)?;
+    let Checked { file, digest, bump, config } = checked(options)?;
+    let bytes = map(&file)?;
+    let backup = Backup::open(&bytes, digest).map_err(Exit::failed)?;
+    let mut state = State::default();
     let Outcome { revision, versions, live_keys } =
-        restore(&backup, checked.bump, &mut Rehearsal).map_err(Exit::failed)?;
-    Err(Exit::failed(format!(
-        "the snapshot can be restored (revision {revision}, {live_keys} keys, {versions} versions), but writing {:?} is \
-         not part of this release",
-        checked.config.data_dir.display().to_string()
-    )))
+        restore(&backup, bump, &mut state).map_err(Exit::failed)?;
+    let done = format!(
+        "restored snapshot\t{{\"path\": {:?}, \"data-dir\": {:?}, \"revision\": {revision}, \"keys\": {live_keys}, \
+         \"versions\": {versions}}}\n",
+        file.display().to_string(),
+        config.data_dir.display().to_string(),
+    );
+    server::restore(*config, state.finished()).map_err(Exit::failed)?;
+    Ok(done)
 }
 
-/// Takes everything and keeps nothing.
-struct Rehearsal;
+/// Packs everything in memory, so that nothing is written before the file was read to its end.
+#[derive(Default)]
+struct State {
+    facts: Facts,
+    loader: Loader,
+}
 
-impl RestoreTarget for Rehearsal {
+impl RestoreTarget for State {
     type Error = Infallible;
 
-    fn begin(&mut self, _: &Facts) -> Result<(), Infallible> {
+    fn begin(&mut self, facts: &Facts) -> Result<(), Infallible> {
+        self.facts = facts.clone();
         Ok(())
     }
 
-    fn version(&mut self, _: &Version<'_>) -> Result<(), Infallible> {
+    fn version(&mut self, version: &Version<'_>) -> Result<(), Infallible> {
+        let Version { main, sub, create, version, lease, tombstone, key, value } = *version;
+        self.loader.version(&Record { main, sub, create, version, lease, tombstone, key, value });
         Ok(())
     }
 
     fn finish(&mut self) -> Result<(), Infallible> {
         Ok(())
+    }
+}
+
+impl State {
+    fn finished(self) -> Restored {
+        let Facts { revision, compaction, alarms, .. } = self.facts;
+        let (mark, blocks) = self.loader.finish(revision, compaction.revision().unwrap_or(-1));
+        let alarm = |alarm: Alarm| AlarmFact { member: alarm.member, alarm: alarm.kind };
+        Restored { mark, blocks, alarms: alarms.into_iter().map(alarm).collect() }
     }
 }
 

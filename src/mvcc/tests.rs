@@ -7,6 +7,8 @@ use proptest::prelude::*;
 use super::{Error, Snapshot, Span, Store};
 
 mod hash;
+mod history;
+mod loader;
 
 #[derive(Default)]
 struct Model {

@@ -31,11 +31,55 @@ pub struct Etcd {
 
 impl Etcd {
     pub fn start(program: PathBuf, data_dir: &Path) -> Self {
-        let server = Launch::etcd(program, data_dir).start().unwrap_or_else(|error| panic!("{error}"));
+        Self::launch(Launch::etcd(program, data_dir))
+    }
+
+    /// Ours, which is to do the same.
+    pub fn pinion(data_dir: &Path) -> Self {
+        Self::launch(Launch::pinion(env!("CARGO_BIN_EXE_pinion"), data_dir))
+    }
+
+    pub fn launch(launch: Launch) -> Self {
+        let server = launch.start().unwrap_or_else(|error| panic!("{error}"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let endpoint = Channel::from_shared(server.endpoint()).expect("an endpoint");
         let channel = runtime.block_on(endpoint.connect()).unwrap_or_else(|error| panic!("{error}"));
         Self { server, runtime, channel }
+    }
+
+    /// `kill -9`, and another start.
+    pub fn crash(&mut self) {
+        self.server.kill().unwrap_or_else(|error| panic!("{error}"));
+        self.server.start_again().unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    pub fn endpoint(&self) -> String {
+        self.server.endpoint()
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.server.log_path()).expect("a log")
+    }
+
+    /// The first message of a snapshot whose rest nobody takes.
+    pub fn abandon_snapshot(&self) -> pb::SnapshotResponse {
+        self.runtime.block_on(async {
+            let mut maintenance = self.maintenance();
+            let answer = maintenance.snapshot(pb::SnapshotRequest {}).await;
+            let mut messages = answer.unwrap_or_else(|error| panic!("{error}")).into_inner();
+            messages.message().await.unwrap_or_else(|error| panic!("{error}")).expect("a message")
+        })
+    }
+
+    /// Snapshots that have ended, one way or the other.
+    pub fn snapshots_ended(&self) -> u64 {
+        let metrics =
+            bench_harness::http::get(self.server.addr(), "/metrics", std::time::Duration::from_secs(5));
+        let metrics = String::from_utf8(metrics.expect("metrics").body.to_vec()).expect("text");
+        let mut lines = metrics.lines();
+        let count =
+            lines.find_map(|line| line.strip_prefix("etcd_disk_backend_snapshot_duration_seconds_count "));
+        count.expect("a count").parse().expect("a number")
     }
 
     fn kv(&self) -> KvClient<Channel> {
@@ -104,13 +148,14 @@ impl Etcd {
     }
 
     /// `etcdctl snapshot save`.
-    pub fn save(&self, to: &Path) {
+    pub fn save(&self, to: &Path) -> Run {
         let saved = Command::new(oracle("etcdctl"))
             .arg(format!("--endpoints={}", self.server.endpoint()))
             .args([OsStr::new("snapshot"), OsStr::new("save"), to.as_os_str()])
             .output()
             .expect("run etcdctl");
         assert!(saved.status.success(), "{}", String::from_utf8_lossy(&saved.stderr));
+        Run::of(saved)
     }
 }
 
@@ -129,15 +174,29 @@ pub fn etcdutl(program: &Path, args: &[&str], directory: Option<&Path>) -> Run {
     if let Some(directory) = directory {
         command.current_dir(directory);
     }
-    let output = command.output().unwrap_or_else(|error| panic!("{}: {error}", program.display()));
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
-    Run { code: output.status.code(), output: text(output.stdout), errors: text(output.stderr) }
+    Run::of(command.output().unwrap_or_else(|error| panic!("{}: {error}", program.display())))
+}
+
+impl Run {
+    fn of(output: std::process::Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+        Self { code: output.status.code(), output: text(output.stdout), errors: text(output.stderr) }
+    }
 }
 
 /// Upstream's `etcdutl snapshot restore`.
 pub fn restore(file: &Path, to: &Path, more: &[&str]) {
+    restore_by(&oracle("etcdutl"), file, to, more);
+}
+
+/// Ours.
+pub fn restore_ours(file: &Path, to: &Path, more: &[&str]) {
+    restore_by(Path::new(env!("CARGO_BIN_EXE_pinion")), file, to, more);
+}
+
+fn restore_by(program: &Path, file: &Path, to: &Path, more: &[&str]) {
     let (file, dir) = (file.display().to_string(), format!("--data-dir={}", to.display()));
     let args = [&["snapshot", "restore", &file, &dir], more].concat();
-    let run = etcdutl(&oracle("etcdutl"), &args, None);
-    assert_eq!(run.code, Some(0), "{}", run.errors);
+    let run = etcdutl(program, &args, None);
+    assert_eq!((run.code, run.output.as_str()), (Some(0), ""), "{}", run.errors);
 }

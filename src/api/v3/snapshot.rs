@@ -50,7 +50,7 @@ struct Took {
 
 impl Drop for Took {
     fn drop(&mut self) {
-        self.metrics.backend_snapshot_seconds.observe(self.since.elapsed().as_secs_f64());
+        self.metrics.snapshot_seconds.observe(self.since.elapsed().as_secs_f64());
     }
 }
 

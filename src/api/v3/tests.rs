@@ -227,3 +227,19 @@ fn status_lists_alarms_among_its_errors() {
         );
     });
 }
+
+#[test]
+fn a_snapshot_ends_with_its_digest() {
+    block_on(async {
+        let api = api(&Fake::new(), Options::default());
+        let messages: Vec<_> = api.snapshot(pb::SnapshotRequest {}).expect("accepted").collect().await;
+        let shown: Vec<(u64, usize, String)> = messages
+            .into_iter()
+            .map(|message| message.expect("a message"))
+            .map(|message| (message.remaining_bytes, message.blob.len(), message.version))
+            .collect();
+        let version = || "3.7.0".to_string();
+        assert_eq!(shown, [(7_232, 32_768, version()), (0, 7_232, version()), (0, 32, version())]);
+        assert_eq!(api.metrics().snapshot_seconds.get_sample_count(), 1);
+    });
+}

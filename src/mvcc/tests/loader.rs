@@ -1,0 +1,49 @@
+//! A loaded store is the one its versions were taken from.
+
+use super::super::{HistoryCursor, Loader, Record, Span, Store};
+
+fn versions(store: &Store) -> Vec<(i64, i64, i64, i64, bool, Vec<u8>, Vec<u8>)> {
+    let mut versions = Vec::new();
+    let take = |record: &Record<'_>| {
+        let Record { main, sub, create, version, tombstone, key, value, .. } = *record;
+        versions.push((main, sub, create, version, tombstone, key.to_vec(), value.to_vec()));
+        Ok::<_, std::convert::Infallible>(())
+    };
+    assert!(HistoryCursor::new(store).step(store, usize::MAX, take).expect("infallible"));
+    versions
+}
+
+#[test]
+fn it_has_the_same_history_and_goes_on() {
+    let mut store = Store::default();
+    for n in 0..5_000u32 {
+        let mut write = store.write();
+        write.put(&(n % 700).to_be_bytes(), &vec![n as u8; n as usize % 300], 0);
+        write.put(&(n % 11).to_be_bytes(), b"", 0);
+        if n % 50 == 0 {
+            write.delete(Span::One(&(n % 699).to_be_bytes()));
+        }
+        write.end();
+    }
+    store.compact(2_000).expect("readable");
+    let mut loader = Loader::default();
+    let pack = |record: &Record<'_>| {
+        loader.version(record);
+        Ok::<_, std::convert::Infallible>(())
+    };
+    assert!(HistoryCursor::new(&store).step(&store, usize::MAX, pack).expect("infallible"));
+    let (mark, blocks) = loader.finish(store.revision().0, store.compacted().0);
+    let mut loaded = Store::load(mark, blocks);
+    assert_eq!(loaded.live_keys(), store.live_keys());
+    assert_eq!((loaded.revision(), loaded.compacted()), (store.revision(), store.compacted()));
+    assert_eq!(versions(&loaded), versions(&store));
+
+    for store in [&mut store, &mut loaded] {
+        let mut write = store.write();
+        write.put(b"after", b"it", 0);
+        write.end();
+        store.compact(4_000).expect("readable");
+        while !store.compact_step(100) {}
+    }
+    assert_eq!(versions(&loaded), versions(&store));
+}

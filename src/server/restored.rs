@@ -1,0 +1,150 @@
+//! A new member's data directory that begins with a given state: the other end of a backup.
+//!
+//! ```text
+//! <data-dir>/restoring/member/...   everything, durably
+//! <wal-dir>/...                     the log, if it has a place of its own
+//! <data-dir>/member/                the same, renamed: from here on the directory counts
+//! ```
+//! A directory without `member` is one of no member, so nobody takes half a restore for a whole one. What an error
+//! leaves is removed.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use glommio::{LocalExecutorBuilder, Placement};
+
+use super::{StartError, identity, resources};
+use crate::{
+    config::Config,
+    data_dir::DataDir,
+    env::{Disk, Env, real::RealEnv},
+    mvcc::{Block, Mark},
+    shard::Fatal,
+    snapshot::{AlarmFact, Change, Checkpoint, Conf, Facts, MemberFact, SnapshotOptions, SnapshotStore},
+    types::{LogIndex, MemberId, ShardId, Term},
+    wal::{Record, Wal, WalError, WalOptions},
+};
+
+/// What the member begins with.
+#[derive(Debug)]
+pub struct Restored {
+    pub mark: Mark,
+    pub blocks: Vec<Block>,
+    pub alarms: Vec<AlarmFact>,
+}
+
+/// Where the new cluster's log stands: its one member was added.
+const APPLIED: LogIndex = LogIndex(1);
+const TERM: Term = Term(1);
+
+/// Makes the data directory that `config` names; it must be empty or not be there. Runs an executor of its own.
+pub fn restore(mut config: Config, restored: Restored) -> Result<(), StartError> {
+    resources::prepare()?;
+    for path in [Some(&mut config.data_dir), config.wal_dir.as_mut()].into_iter().flatten() {
+        *path = std::path::absolute(&*path).map_err(|source| file_error("find", path, source))?;
+    }
+    let made = Made::new(&config);
+    let executor = LocalExecutorBuilder::new(Placement::Unbound)
+        .name("restore")
+        .make()
+        .map_err(|error| StartError::Executor(error.to_string()))?;
+    let result = executor.run(write(RealEnv::default(), config, restored));
+    if result.is_err() {
+        made.remove();
+    }
+    result
+}
+
+async fn write(env: RealEnv, mut config: Config, restored: Restored) -> Result<(), StartError> {
+    let target = config.data_dir.clone();
+    config.data_dir = restoring(&target);
+    let data_dir: DataDir<RealEnv> = DataDir::open(&env, &config.data_dir, config.wal_dir.as_deref()).await?;
+    let identity = identity::load_or_make(&env, &config).await?;
+    let shard = ShardId(0);
+
+    let options = SnapshotOptions::new(data_dir.snapshot(shard), shard);
+    let (mut store, _) = SnapshotStore::open(env.clone(), options).await.map_err(Fatal::from)?;
+    let checkpoint = checkpoint(&config, identity.member_id, restored);
+    store.write(checkpoint, false).await.map_err(Fatal::from)?;
+    drop(store);
+
+    let options = WalOptions {
+        segment_bytes: config.wal_segment_bytes,
+        sector_bytes: config.wal_sector_bytes,
+        ..WalOptions::new(data_dir.wal(shard), shard)
+    };
+    let foreign = |_: Record<'_>| Err(WalError::Replay("a new log has no records".to_string()));
+    let (mut wal, _) = Wal::open(env.clone(), options, foreign).await?;
+    wal.append(Record::HardState { term: TERM, vote: MemberId(0), commit: APPLIED });
+    let written = wal.submit().expect("a record is pending").await?;
+    wal.written(written);
+    wal.close().await?;
+    drop(data_dir);
+
+    let (from, to) = (config.data_dir.join("member"), target.join("member"));
+    let disk = env.disk();
+    disk.rename(&from, &to).await.map_err(|source| file_error("rename", &from, source))?;
+    fs::remove_dir(&config.data_dir).map_err(|source| file_error("remove", &config.data_dir, source))?;
+    disk.sync_dir(&target).await.map_err(|source| file_error("sync", &target, source))
+}
+
+fn checkpoint(config: &Config, id: MemberId, restored: Restored) -> Checkpoint {
+    let Mark { revision, compacted, freed, next_chunk } = restored.mark;
+    let member = MemberFact {
+        id: id.0,
+        name: config.name.clone(),
+        peer_urls: config.advertise_peer_urls.iter().map(ToString::to_string).collect(),
+        // Published by the first start.
+        client_urls: Vec::new(),
+        is_learner: false,
+    };
+    let facts = Facts {
+        applied: APPLIED,
+        term: TERM,
+        revision,
+        compacted,
+        freed,
+        next_chunk,
+        members: vec![member],
+        conf: Conf { voters: vec![id.0], ..Conf::default() },
+        alarms: restored.alarms,
+    };
+    let change = |Block { chunk, base, body, dead }| Change::Write { chunk, base, body, dead };
+    Checkpoint { facts, changes: restored.blocks.into_iter().map(change).collect() }
+}
+
+fn restoring(data_dir: &Path) -> PathBuf {
+    data_dir.join("restoring")
+}
+
+fn file_error(action: &'static str, path: &Path, source: io::Error) -> StartError {
+    StartError::File { action, path: path.display().to_string(), source }
+}
+
+/// What was not there before.
+struct Made(Vec<PathBuf>);
+
+impl Made {
+    fn new(config: &Config) -> Self {
+        let dirs = [Some(&config.data_dir), config.wal_dir.as_ref()].into_iter().flatten();
+        let mut made: Vec<PathBuf> = dirs
+            .filter_map(|dir| dir.ancestors().take_while(|dir| !dir.exists()).last())
+            .map(Path::to_path_buf)
+            .collect();
+        made.extend(["restoring", "member"].map(|name| config.data_dir.join(name)));
+        Self(made)
+    }
+
+    fn remove(self) {
+        for path in self.0 {
+            match fs::remove_dir_all(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!(path = %path.display(), %error, "failed to remove what is left of a restore");
+                }
+                _ => {}
+            }
+        }
+    }
+}
