@@ -42,8 +42,7 @@ impl Etcd {
     pub fn launch(launch: Launch) -> Self {
         let server = launch.start().unwrap_or_else(|error| panic!("{error}"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let endpoint = Channel::from_shared(server.endpoint()).expect("an endpoint");
-        let channel = runtime.block_on(endpoint.connect()).unwrap_or_else(|error| panic!("{error}"));
+        let channel = connect(&runtime, &server);
         Self { server, runtime, channel }
     }
 
@@ -51,6 +50,7 @@ impl Etcd {
     pub fn crash(&mut self) {
         self.server.kill().unwrap_or_else(|error| panic!("{error}"));
         self.server.start_again().unwrap_or_else(|error| panic!("{error}"));
+        self.channel = connect(&self.runtime, &self.server);
     }
 
     pub fn endpoint(&self) -> String {
@@ -157,6 +157,11 @@ impl Etcd {
         assert!(saved.status.success(), "{}", String::from_utf8_lossy(&saved.stderr));
         Run::of(saved)
     }
+}
+
+fn connect(runtime: &Runtime, server: &Server) -> Channel {
+    let endpoint = Channel::from_shared(server.endpoint()).expect("an endpoint");
+    runtime.block_on(endpoint.connect()).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// What one run of an etcdutl did.
