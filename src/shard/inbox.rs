@@ -191,6 +191,11 @@ impl Inbox {
         self.log_busy.set(busy);
     }
 
+    /// Whether a log write is in flight.
+    pub fn is_log_busy(&self) -> bool {
+        self.log_busy.get()
+    }
+
     /// The oldest batch of writes as an entry's payload, with those who wait for it.
     pub fn take_batch(&self) -> Option<(Bytes, Vec<Waiting>)> {
         let OpenBatch { builder, waiting } = self.batches.borrow_mut().pop_front()?;

@@ -115,12 +115,16 @@ pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<Metrics>) -> Re
         let env = env.clone();
         Rc::new(move || env.now())
     };
+    let turnstile = {
+        let inbox = inbox.clone();
+        Turnstile::new(env.clone(), move || inbox.is_log_busy())
+    };
     let shard = Shard {
         inbox: inbox.clone(),
         state: state.clone(),
         view: view.clone(),
         clock,
-        turnstile: Turnstile::new(env.clone()),
+        turnstile,
         cluster_id: options.cluster_id,
         member_id,
     };

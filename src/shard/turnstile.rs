@@ -3,6 +3,10 @@
 //! However many there are, between two slices the core looks for finished I/O and runs what that woke: a write waits
 //! for one slice at most at each of its steps. With nothing else to do, slices follow one another at once.
 //!
+//! While the log writes, slices wait, for a bounded time: an idle core notices the end of a write at once, and on a
+//! virtual machine it leaves the processor to whoever carries the write out. Under a load of lists a durable write took
+//! 4 ms without that, against 0.2 ms.
+//!
 //! A queue of its own with few shares would not do: the executor looks for finished I/O only when no queue has
 //! anything to run, or when its preemption timer fires.
 
@@ -21,19 +25,25 @@ use crate::env::Env;
 /// Too short to be waited for, and long enough to be over only when the core looks again.
 const PAUSE: Duration = Duration::from_nanos(500);
 
+/// How long a slice may be held up by log writes, and how often it looks whether they are over.
+const WRITE_PATIENCE: u32 = 20;
+const WRITE_PAUSE: Duration = Duration::from_micros(50);
+
 type Pause = Pin<Box<dyn Future<Output = ()>>>;
 
 pub(super) struct Turnstile {
-    pause: Box<dyn Fn() -> Pause>,
+    pause: Box<dyn Fn(Duration) -> Pause>,
+    log_is_busy: Box<dyn Fn() -> bool>,
     next: Cell<u64>,
     /// First come, first served; the first one has the slice.
     queue: RefCell<VecDeque<(u64, Option<Waker>)>>,
 }
 
 impl Turnstile {
-    pub(super) fn new<E: Env>(env: E) -> Rc<Self> {
-        let pause = Box::new(move || Box::pin(env.sleep(PAUSE)) as Pause);
-        Rc::new(Self { pause, next: Cell::new(0), queue: RefCell::default() })
+    pub(super) fn new<E: Env>(env: E, log_is_busy: impl Fn() -> bool + 'static) -> Rc<Self> {
+        let pause = Box::new(move |time| Box::pin(env.sleep(time)) as Pause);
+        let log_is_busy = Box::new(log_is_busy);
+        Rc::new(Self { pause, log_is_busy, next: Cell::new(0), queue: RefCell::default() })
     }
 
     /// Waits for a slice, which lasts until what it returns is dropped.
@@ -43,7 +53,13 @@ impl Turnstile {
         self.queue.borrow_mut().push_back((id, None));
         let slice = Slice { turnstile: self, id };
         poll_fn(|context| slice.poll_first(context)).await;
-        (self.pause)().await;
+        (self.pause)(PAUSE).await;
+        for _ in 0..WRITE_PATIENCE {
+            if !(self.log_is_busy)() {
+                break;
+            }
+            (self.pause)(WRITE_PAUSE).await;
+        }
         slice
     }
 }
@@ -89,7 +105,8 @@ mod tests {
 
     fn turnstile() -> Turnstile {
         Turnstile {
-            pause: Box::new(|| Box::pin(std::future::ready(()))),
+            pause: Box::new(|_| Box::pin(std::future::ready(()))),
+            log_is_busy: Box::new(|| false),
             next: Cell::new(0),
             queue: RefCell::default(),
         }
