@@ -66,8 +66,10 @@ pub struct Checkpoints<E: Env> {
     /// Bytes the log had taken when the last checkpoint began.
     log_mark: u64,
     retry_at: Option<Instant>,
-    /// Rewrite everything that has a dead part: asked for, and being done.
+    /// The next one rewrites every file that has a dead part.
     whole: bool,
+    /// Such a one is asked for or under way, and the files it makes superfluous are still there.
+    rewriting: bool,
 }
 
 impl<E: Env> Checkpoints<E> {
@@ -86,11 +88,23 @@ impl<E: Env> Checkpoints<E> {
             log_mark: 0,
             retry_at: None,
             whole: false,
+            rewriting: false,
         }
     }
 
     pub fn bytes_on_disk(&self) -> u64 {
         self.bytes_on_disk
+    }
+
+    /// Makes a checkpoint due that leaves no dead bytes in files.
+    pub fn rewrite(&mut self) {
+        self.whole = true;
+        self.rewriting = true;
+    }
+
+    /// Whether files are still being rewritten.
+    pub fn is_rewriting(&self) -> bool {
+        self.rewriting
     }
 
     /// Whether there is work for the next turn even if nothing arrives.
@@ -149,6 +163,7 @@ impl<E: Env> Checkpoints<E> {
             }
             Outcome::Written(Err(error)) => {
                 self.taken = None;
+                self.rewriting = self.whole;
                 state.not_saved();
                 self.retry_at = Some(Instant(now.0 + RETRY_PAUSE.as_nanos() as u64));
                 warn!(%error, "failed to save a snapshot; trying again, the log grows until then");
@@ -156,6 +171,7 @@ impl<E: Env> Checkpoints<E> {
             }
             Outcome::Swept(result) => {
                 self.bytes_on_disk = self.store.as_ref().expect("just put back").bytes_on_disk();
+                self.rewriting = self.whole;
                 if let Err(error) = result {
                     warn!(%error, "failed to remove old snapshot files; trying again after the next snapshot");
                 }

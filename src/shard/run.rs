@@ -462,7 +462,15 @@ impl<E: Env> Loop<E> {
             self.turns.compacting = false;
             return;
         }
-        let done = self.turns.sweeping.step(&self.env, &self.inbox, &self.state, &self.metrics);
+        let sweeping = &mut self.turns.sweeping;
+        let asked = !sweeping.waits_for_files();
+        let done = sweeping.step(&self.env, &self.inbox, &self.state, &self.metrics);
+        if sweeping.waits_for_files() {
+            if asked {
+                self.checkpoints.rewrite();
+            }
+            sweeping.files(self.checkpoints.is_rewriting(), self.env.now(), &self.metrics);
+        }
         self.turns.compacting = !done;
         if done && !self.turns.compactions.is_empty() {
             self.inbox.answered(self.turns.compactions.len());

@@ -20,12 +20,33 @@ pub struct Sweeping {
     began: Option<(Instant, u64)>,
     /// Callers of defragmentations under way.
     defragments: Vec<(Instant, Reply<()>)>,
+    /// Those for whom nothing is left to free: the snapshot's files follow.
+    swept: Vec<(Instant, Reply<()>)>,
 }
+
+/// How long a defragmentation waits for the files. They follow in the background in any case.
+const FILES_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Sweeping {
     /// Somebody waits for the end of a defragmentation.
     pub fn is_awaited(&self) -> bool {
-        !self.defragments.is_empty()
+        !self.defragments.is_empty() || !self.swept.is_empty()
+    }
+
+    /// Whether defragmentations wait for the files.
+    pub fn waits_for_files(&self) -> bool {
+        !self.swept.is_empty()
+    }
+
+    /// The files are rewritten, or still `rewriting`: answers whom that concerns.
+    pub fn files(&mut self, rewriting: bool, now: Instant, metrics: &Metrics) {
+        for (since, reply) in
+            self.swept.extract_if(.., |(since, _)| !rewriting || now.since(*since) > FILES_PATIENCE)
+        {
+            metrics.defrag_seconds.observe(now.since(since).as_secs_f64());
+            reply.send(());
+        }
+        metrics.defrag_inflight.set(i64::from(self.is_awaited()));
     }
 
     /// One slice, if there is something to do; true when nothing is left that may be freed now.
@@ -59,11 +80,7 @@ impl Sweeping {
             let took = after.since(began);
             metrics.compaction_total.observe(milliseconds(took));
             metrics.compaction_ended();
-            for (since, reply) in self.defragments.drain(..) {
-                metrics.defrag_seconds.observe(after.since(since).as_secs_f64());
-                reply.send(());
-            }
-            metrics.defrag_inflight.set(0);
+            self.swept.append(&mut self.defragments);
             info!(
                 "compact-revision" = state.compact_revision().0,
                 ?took,
