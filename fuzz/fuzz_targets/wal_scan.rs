@@ -52,7 +52,6 @@ fuzz_target!(|input: &[u8]| {
     assert!(batches >= expected, "{batches} of {expected} whole batches");
     assert_eq!(batches, end.batches);
     assert!(end.tail % UNIT as u64 == 0 && (UNIT as u64..=SEGMENT_BYTES as u64).contains(&end.tail));
-    assert!(end.dirty_end >= end.tail && end.dirty_end <= SEGMENT_BYTES as u64);
     assert!(end.evidence.is_none_or(|offset| offset >= end.tail));
 });
 
