@@ -24,6 +24,8 @@ pub const COMMITTED_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Applied entries kept in memory for followers (etcd's `snapshot-catchup-entries`), and their bytes.
 pub const CATCHUP_ENTRIES: usize = 5_000;
 pub const CATCHUP_BYTES: usize = 16 * 1024 * 1024;
+/// Pause between two slices of work in the background.
+pub const BACKGROUND_PAUSE: Duration = Duration::from_micros(100);
 /// Keys of one slice of physical compaction between two turns of the loop.
 pub const COMPACTION_SLICE_KEYS: usize = 256;
 /// Bytes of versions in the log only that make a checkpoint due: what a restart replays.

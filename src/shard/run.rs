@@ -36,6 +36,7 @@ use super::{
 use crate::{
     apply::{Request, Response, StateMachine},
     env::{Env, Instant, Network},
+    limits,
     metrics::Metrics,
     raft::{
         ConfChange, Entry, EntryType, Membership, MembershipError, Message, Pipeline, ProposeError, Ready,
@@ -145,15 +146,14 @@ impl<E: Env> Loop<E> {
             if self.inbox.stopping() && self.idle() {
                 return self.close().await;
             }
-            let mut yielded = false;
+            let mut pause = self.is_busy().then(|| Box::pin(self.env.sleep(limits::BACKGROUND_PAUSE)));
             poll_fn(|cx| match self.wait(cx) {
-                // The next slice of work in the background waits only for what else is runnable.
-                Poll::Pending if self.is_busy() && yielded => Poll::Ready(()),
-                Poll::Pending if self.is_busy() => {
-                    yielded = true;
-                    cx.waker().wake_by_ref();
-                    Poll::Pending
-                }
+                // A timer, not a yield: the core looks for finished I/O between two slices. While the log writes,
+                // the next slice waits for it: see `turnstile`.
+                Poll::Pending if self.turns.in_flight.is_none() => match &mut pause {
+                    Some(pause) => pause.as_mut().poll(cx),
+                    None => Poll::Pending,
+                },
                 woken => woken,
             })
             .await;
