@@ -6,6 +6,7 @@
 //! <data-dir>/member/shard-0/wal/    segments of shard 0, unless --wal-dir is given
 //! <data-dir>/member/shard-0/snap/   its snapshot
 //! <wal-dir>/lock, <wal-dir>/shard-0/
+//! <data-dir>/restoring/             a restore that did not come to its end, or is still going on
 //! ```
 //!
 //! Opened once at start, before any core serves; a shard gets the path of its log from here. It knows
@@ -26,6 +27,9 @@ use crate::{
 const VERSION: u32 = 1;
 const VERSION_PREFIX: &str = "pinion data ";
 
+/// Where a restore makes `member`, in the data directory.
+pub const RESTORING: &str = "restoring";
+
 /// An open data directory. Dropping it releases the locks.
 pub struct DataDir<E: Env> {
     member: PathBuf,
@@ -36,6 +40,7 @@ pub struct DataDir<E: Env> {
 impl<E: Env> DataDir<E> {
     /// Creates what is missing, takes the locks and checks the version.
     pub async fn open(env: &E, data_dir: &Path, wal_dir: Option<&Path>) -> Result<Self, WalError> {
+        refuse_half_restored(env, data_dir).await?;
         let member = data_dir.join("member");
         let mut locks = vec![lock(env, &member).await?];
         if let Some(wal_dir) = wal_dir {
@@ -58,6 +63,31 @@ impl<E: Env> DataDir<E> {
     pub fn snapshot(&self, shard: ShardId) -> PathBuf {
         self.member.join(format!("shard-{shard}")).join("snap")
     }
+}
+
+/// Beside a half restored member a server would begin as a new, empty one. An empty `restoring` beside `member` is that
+/// of a restore that ended after its last step that counts.
+async fn refuse_half_restored<E: Env>(env: &E, data_dir: &Path) -> Result<(), WalError> {
+    let list = async |dir: &Path| match env.disk().list(dir).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed.map_err(|e| WalError::from_io("list", dir, e)),
+    };
+    let names = list(data_dir).await?;
+    let has = |name: &str| names.iter().any(|found| found == name);
+    let restoring = data_dir.join(RESTORING);
+    if !has(RESTORING) || (has("member") && list(&restoring).await?.is_empty()) {
+        return Ok(());
+    }
+    Err(WalError::Options(half_restored(&restoring)))
+}
+
+/// What to do about a `restoring` that lies there.
+pub fn half_restored(restoring: &Path) -> String {
+    let path = restoring.display();
+    format!(
+        "{path} is of a restore that was ended before it was done, or is still going on. If none is, remove {path}, \
+         and the --wal-dir it was given, and restore again"
+    )
 }
 
 async fn lock<E: Env>(env: &E, dir: &Path) -> Result<<E::Disk as Disk>::Lock, WalError> {

@@ -21,7 +21,7 @@
 //! | config  | flags, environment and YAML to one immutable `Config`               | types, limits                             |
 //! | bbolt   | the container of etcd's backup files: written in one pass, read in place |                                      |
 //! | backup  | etcd's backup files over it: facts, versions, hashes, restore         | bbolt, pb, types                          |
-//! | ctl     | `pinion` as `etcdutl`                                               | backup, bbolt, config, mvcc, server, snapshot, types |
+//! | ctl     | `pinion` as `etcdutl`                                               | backup, bbolt, config, data_dir, mvcc, server, snapshot, types |
 //! | metrics | etcd's metric names and our stage histograms                        |                                           |
 //! | wal     | segment and record format, group commit, recovery, cutting the front | env, limits, types                        |
 //! | snapshot | the state on disk: manifest, segments, checkpoints, merges          | env, limits, types                        |

@@ -195,3 +195,24 @@ fn an_etcd_data_directory_is_refused() {
     assert_eq!(refused.status.code(), Some(1));
     assert!(message.contains("not a Pinion data directory"), "{message}");
 }
+
+#[test]
+fn what_a_killed_restore_left_is_refused() {
+    let (dir, port) = (temp_dir(), free_port());
+    let restoring = dir.path().join("data/restoring");
+    fs::create_dir_all(restoring.join("member")).expect("a directory");
+    fs::write(restoring.join("member/version"), "pinion data 1\n").expect("writable");
+    let advice = format!("remove {}", restoring.display());
+
+    let (refused, message) = output(&mut serving(dir.path(), port));
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(message.contains(&advice), "{message}");
+    assert!(!dir.path().join("data/member").exists(), "nothing is begun beside it");
+    fs::create_dir(dir.path().join("data/member")).expect("a directory");
+    assert!(output(&mut serving(dir.path(), port)).1.contains(&advice), "nor if something was");
+
+    // The restore moved the member to its place and was killed before it removed what is empty now.
+    fs::remove_dir(dir.path().join("data/member")).expect("an empty directory");
+    fs::rename(restoring.join("member"), dir.path().join("data/member")).expect("a directory");
+    Server::start(&mut serving(dir.path(), port)).line(READY);
+}

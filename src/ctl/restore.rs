@@ -12,6 +12,7 @@ use super::{Exit, map, numbers};
 use crate::{
     backup::{Alarm, Backup, Bump, Digest, Facts, Outcome, RestoreTarget, Version, restore},
     config::{self, Config, url::Url},
+    data_dir::{RESTORING, half_restored},
     mvcc::{Loader, Record},
     server::{self, Restored},
     snapshot::AlarmFact,
@@ -120,7 +121,11 @@ fn checked(options: &Options) -> Result<Checked, Exit> {
     let data_dir = &config.data_dir;
     if data_dir.exists() && !is_empty_dir(data_dir) {
         let error = format!("data-dir {:?} not empty or could not be read", data_dir.display().to_string());
-        return Err(Exit::failed(error));
+        let restoring = data_dir.join(RESTORING);
+        return Err(Exit::failed(match restoring.exists() {
+            true => format!("{error}: {}", half_restored(&restoring)),
+            false => error,
+        }));
     }
     if !options.wal_dir.is_empty() && Path::new(&options.wal_dir).exists() {
         return Err(Exit::failed(format!("wal-dir {:?} exists", options.wal_dir)));

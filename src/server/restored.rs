@@ -18,7 +18,7 @@ use glommio::{LocalExecutorBuilder, Placement};
 use super::{StartError, identity, resources};
 use crate::{
     config::Config,
-    data_dir::DataDir,
+    data_dir::{DataDir, RESTORING},
     env::{Disk, Env, real::RealEnv},
     mvcc::{Block, Mark},
     shard::Fatal,
@@ -59,7 +59,7 @@ pub fn restore(mut config: Config, restored: Restored) -> Result<(), StartError>
 
 async fn write(env: RealEnv, mut config: Config, restored: Restored) -> Result<(), StartError> {
     let target = config.data_dir.clone();
-    config.data_dir = restoring(&target);
+    config.data_dir = target.join(RESTORING);
     let data_dir: DataDir<RealEnv> = DataDir::open(&env, &config.data_dir, config.wal_dir.as_deref()).await?;
     let identity = identity::load_or_make(&env, &config).await?;
     let shard = ShardId(0);
@@ -115,10 +115,6 @@ fn checkpoint(config: &Config, id: MemberId, restored: Restored) -> Checkpoint {
     Checkpoint { facts, changes: restored.blocks.into_iter().map(change).collect() }
 }
 
-fn restoring(data_dir: &Path) -> PathBuf {
-    data_dir.join("restoring")
-}
-
 fn file_error(action: &'static str, path: &Path, source: io::Error) -> StartError {
     StartError::File { action, path: path.display().to_string(), source }
 }
@@ -133,7 +129,7 @@ impl Made {
             .filter_map(|dir| dir.ancestors().take_while(|dir| !dir.exists()).last())
             .map(Path::to_path_buf)
             .collect();
-        made.extend(["restoring", "member"].map(|name| config.data_dir.join(name)));
+        made.extend([RESTORING, "member"].map(|name| config.data_dir.join(name)));
         Self(made)
     }
 

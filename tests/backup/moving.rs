@@ -278,6 +278,10 @@ pub fn refused(directory: &Path) {
     assert!(pinion.range_at(0) == file::keys_at(&versions, 3_001));
     let run = etcdutl(ours, &["snapshot", "restore", "file.db", "--data-dir=empty"], Some(directory));
     assert!(run.code == Some(1) && run.errors.contains("not empty"), "{}", run.errors);
+    fs::create_dir_all(at("killed/restoring/member")).expect("a directory");
+    let run = etcdutl(ours, &["snapshot", "restore", "file.db", "--data-dir=killed"], Some(directory));
+    assert!(run.code == Some(1) && run.errors.contains("killed/restoring is of a restore"), "{}", run.errors);
+    assert!(at("killed/restoring/member").exists(), "it is let alone too");
 }
 
 /// The commands of `docs/backup.md`, as they stand there.
