@@ -30,7 +30,7 @@ mod version;
 mod writer;
 
 pub use facts::{Alarm, Auth, Compaction, Facts, Lease, Member};
-pub use hash::{FileHash, HashKv, Keep};
+pub use hash::{HashKv, Keep};
 pub use reader::{Backup, Digest, Error, HashedKeys, Versions};
 pub use restore::{Bump, Failure, Outcome, RestoreTarget, restore};
 pub use status::Status;

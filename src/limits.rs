@@ -21,8 +21,7 @@ pub const SHARD_MESSAGES_MAX: usize = 4_096;
 pub const UNCOMMITTED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Payload bytes of committed entries applied in one turn.
 pub const COMMITTED_BYTES_MAX: u64 = 4 * 1024 * 1024;
-/// Applied entries kept in memory for followers (etcd's `snapshot-catchup-entries`), and their bytes.
-pub const CATCHUP_ENTRIES: usize = 5_000;
+/// Bytes of applied entries kept in memory for followers; `--snapshot-catchup-entries` bounds their number.
 pub const CATCHUP_BYTES: usize = 16 * 1024 * 1024;
 /// Pause between two slices of work in the background.
 pub const BACKGROUND_PAUSE: Duration = Duration::from_micros(100);

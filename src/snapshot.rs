@@ -191,15 +191,6 @@ impl<E: Env> SnapshotStore<E> {
         self.manifest_bytes + segments.sum::<u64>() + retired.sum::<u64>()
     }
 
-    /// Bytes of all bodies that count.
-    pub fn body_bytes(&self) -> u64 {
-        self.catalog.body_bytes()
-    }
-
-    pub fn segments(&self) -> usize {
-        self.segments.len()
-    }
-
     /// Takes the mapped pages out of the resident set, after something went through all bodies.
     pub fn release_pages(&self) -> Result<(), SnapshotError> {
         for segment in self.segments.values() {

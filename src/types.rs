@@ -26,8 +26,6 @@ number!(/// Position in a shard's Raft log; the first entry is 1.
     LogIndex, u64);
 number!(/// Raft term.
     Term, u64);
-number!(/// Lease id; 0 means no lease.
-    LeaseId, i64);
 number!(/// Member id as shown by `etcdctl member list` (there in hexadecimal).
     MemberId, u64);
 number!(/// Cluster id as carried by every response header.

@@ -28,7 +28,7 @@ mod segment;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::VecDeque, future::Future, path::PathBuf, rc::Rc, time::Duration};
+use std::{collections::VecDeque, future::Future, path::PathBuf, rc::Rc};
 
 use prometheus::{Histogram, HistogramOpts, IntGauge};
 
@@ -162,8 +162,6 @@ pub struct Written<E: Env> {
     end: u64,
     /// The segment it went to, if that is a new one.
     segment: Option<Rc<Segment<FileOf<E>>>>,
-    /// From submission to durability.
-    pub duration: Duration,
     /// Bytes written, padding included.
     pub bytes: usize,
 }
@@ -326,24 +324,6 @@ impl<E: Env> Wal<E> {
         self.retirement.release(released);
     }
 
-    /// The lowest index from which on the log holds every entry; `None` if it holds none.
-    pub fn first_index(&self) -> Option<LogIndex> {
-        let submitted = self.older.iter().map(|kept| &kept.span).chain([&self.span, &self.next_span]);
-        extent::first_index(submitted.chain([&self.pending_span]))
-    }
-
-    /// Segments that a restart would read.
-    pub fn segments(&self) -> usize {
-        self.older.len() + 1
-    }
-
-    /// Space the log takes on disk: the segments, the one prepared, the spare ones and those that are
-    /// being removed.
-    pub fn bytes(&self) -> u64 {
-        let older: u64 = self.older.iter().map(|kept| kept.bytes).sum();
-        older + self.current.header.segment_bytes + self.next.bytes() + self.retirement.bytes()
-    }
-
     /// Bytes durably appended, padding included; only ever grows. It begins with what the log held when
     /// it was opened. The difference to an earlier value is what was appended since.
     pub fn appended_bytes(&self) -> u64 {
@@ -394,16 +374,9 @@ impl<E: Env> Wal<E> {
                 let path = segment.path.clone();
                 return Err(WalError::ShortWrite { path, offset, expected: bytes, written });
             }
-            let duration = env.now().since(submitted);
-            metrics.fsync_seconds.observe(duration.as_secs_f64());
+            metrics.fsync_seconds.observe(env.now().since(submitted).as_secs_f64());
             metrics.write_bytes.add(bytes as i64);
-            Ok(Written {
-                batch,
-                end: offset + bytes as u64,
-                segment: is_new.then_some(segment),
-                duration,
-                bytes,
-            })
+            Ok(Written { batch, end: offset + bytes as u64, segment: is_new.then_some(segment), bytes })
         }
     }
 

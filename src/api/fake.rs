@@ -265,7 +265,6 @@ impl Keyspace for Fake {
 
     fn status(&self) -> Status {
         Status {
-            cluster_id: self.cluster_id(),
             member_id: self.member_id(),
             leader: self.leader(),
             is_leader: !self.0.leaderless.get(),

@@ -1,12 +1,8 @@
-//! The two checksums members compare: over the versions up to a revision, and over a whole file. Both CRC-32C.
+//! The checksum members compare, over the versions up to a revision.
 
 use std::collections::{HashMap, HashSet};
 
-use super::{
-    Facts, Version,
-    schema::{KEY, is_hashed},
-};
-use crate::bbolt::Small;
+use super::{Version, schema::KEY};
 
 /// `Maintenance.HashKV` (`kvHasher` in etcd's `server/storage/mvcc/hash.go`): of the versions up to `revision`, those at
 /// or below the compacted revision only as far as a compaction at `revision` would keep them, so that members agree
@@ -95,42 +91,4 @@ impl<'a> Keep<'a> {
             .map(|newest| newest.at)
             .collect()
     }
-}
-
-/// `Maintenance.Hash` (`backend.Hash` with `DefaultIgnores`): over every row of every bucket but those that may differ
-/// between members that agree.
-#[derive(Clone, Debug)]
-pub struct FileHash {
-    crc: u32,
-    /// The buckets behind `key`.
-    behind: Vec<Small>,
-    row: Vec<u8>,
-}
-
-impl FileHash {
-    pub fn new(facts: &Facts) -> Self {
-        let mut buckets = facts.buckets();
-        buckets.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        let behind = buckets.split_off(buckets.partition_point(|bucket| bucket.name.as_slice() < KEY));
-        let crc = crc32c::crc32c_append(buckets.iter().fold(0, hash_bucket), KEY);
-        Self { crc, behind, row: Vec::new() }
-    }
-
-    /// The next version in revision order.
-    pub fn version(&mut self, version: &Version<'_>) {
-        version.encode(&mut self.row);
-        self.crc = crc32c::crc32c_append(self.crc, version.row_key().as_bytes());
-        self.crc = crc32c::crc32c_append(self.crc, &self.row);
-    }
-
-    pub fn finish(self) -> u32 {
-        self.behind.iter().fold(self.crc, hash_bucket)
-    }
-}
-
-fn hash_bucket(crc: u32, bucket: &Small) -> u32 {
-    let rows = bucket.rows.iter().filter(|(key, _)| is_hashed(&bucket.name, key));
-    rows.fold(crc32c::crc32c_append(crc, &bucket.name), |crc, (key, value)| {
-        crc32c::crc32c_append(crc32c::crc32c_append(crc, key), value)
-    })
 }

@@ -67,7 +67,6 @@ pub struct HashedKeys {
 pub struct Backup<'a> {
     keys: bbolt::Bucket<'a>,
     facts: Facts,
-    versions: u64,
     live_keys: u64,
     leased_keys: u64,
 }
@@ -101,7 +100,7 @@ impl<'a> Backup<'a> {
         let keys = keys.ok_or(Error::NoBucket("key"))?;
         has_meta.then_some(()).ok_or(Error::NoBucket("meta"))?;
         refuse_newer(&facts)?;
-        Self { keys, facts, versions: 0, live_keys: 0, leased_keys: 0 }.survey()
+        Self { keys, facts, live_keys: 0, leased_keys: 0 }.survey()
     }
 
     /// Reads every version once, so that nothing is left to refuse.
@@ -111,7 +110,6 @@ impl<'a> Backup<'a> {
         for version in self.versions() {
             let version = version?;
             last = version.main;
-            self.versions += u64::from(!version.is_mark());
             match version.tombstone {
                 true => live.remove(version.key),
                 false if version.is_mark() => false,
@@ -131,11 +129,6 @@ impl<'a> Backup<'a> {
 
     pub fn facts(&self) -> &Facts {
         &self.facts
-    }
-
-    /// Number of versions, tombstones included, marks not.
-    pub fn version_count(&self) -> u64 {
-        self.versions
     }
 
     /// Number of keys that exist.

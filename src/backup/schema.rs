@@ -30,11 +30,6 @@ pub const DOWNGRADE: &[u8] = b"downgrade";
 /// Value of every row of `members_removed`.
 pub const REMOVED: &[u8] = b"removed";
 
-/// Not part of the hash over a whole file: may differ between members (`DefaultIgnores`).
-pub fn is_hashed(bucket: &[u8], key: &[u8]) -> bool {
-    bucket != META || ![TERM, CONSISTENT_INDEX, STORAGE_VERSION].contains(&key)
-}
-
 const REVISION_BYTES: usize = 17;
 const SEPARATOR: u8 = b'_';
 const TOMBSTONE: u8 = b't';

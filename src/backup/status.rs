@@ -26,7 +26,7 @@ impl Status {
         let file = File::open(bytes)?;
         file.check()?;
         let mut status =
-            Self { hash: 0, revision: 0, total_keys: 0, total_bytes: file.len(), storage_version: None };
+            Self { hash: 0, revision: 0, total_keys: 0, total_bytes: file.size(), storage_version: None };
         let mut live = HashSet::new();
         for row in file.root().rows() {
             let row = row?;

@@ -161,7 +161,8 @@ fn facts_are_read_back() {
         let file = write(&facts, &[]);
         let backup = Backup::open(&file, Digest::Demanded).expect("sound");
         assert_eq!(backup.facts(), &facts);
-        assert_eq!((backup.version_count(), backup.live_keys()), (0, 0));
+        assert!(versions(&backup).iter().all(|version| version.key.is_empty()), "marks only");
+        assert_eq!(backup.live_keys(), 0);
     }
 }
 
@@ -186,7 +187,7 @@ fn a_revision_beyond_the_last_version_is_marked() {
     assert_eq!(backup.facts().revision, 9);
     let mark = Owned { main: 9, ..Owned::default() };
     assert_eq!(versions(&backup), [put(2, "a", "b"), mark]);
-    assert_eq!((backup.version_count(), backup.live_keys()), (1, 1));
+    assert_eq!(backup.live_keys(), 1);
     let mut planner = Planner::new(&plain_facts(2)).expect("facts");
     let beyond = WriteError::Revision { main: 3, revision: 2 };
     assert_eq!(planner.version(&Version { main: 3, ..Version::default() }), Err(beyond));

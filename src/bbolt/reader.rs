@@ -49,28 +49,13 @@ impl<'a> File<'a> {
     }
 
     /// Bytes of the pages in use or free: all of the file but what was allocated ahead or appended.
-    pub fn len(&self) -> u64 {
+    pub fn size(&self) -> u64 {
         self.meta.pages * u64::from(self.meta.page_bytes)
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// The bucket that holds the buckets.
     pub fn root(&self) -> Bucket<'a> {
         Bucket { file: *self, place: Place::Paged(self.meta.root) }
-    }
-
-    /// The bucket of that name.
-    pub fn bucket(&self, name: &[u8]) -> Result<Option<Bucket<'a>>, Error> {
-        for row in self.root().rows() {
-            let row = row?;
-            if row.key == name {
-                return Ok(row.bucket);
-            }
-        }
-        Ok(None)
     }
 
     pub(super) fn pages(&self) -> u64 {

@@ -29,7 +29,7 @@ fn defaults_are_etcds() {
     assert_eq!(config.max_request_bytes, crate::limits::MAX_REQUEST_BYTES);
     assert_eq!(config.max_txn_ops, crate::limits::MAX_TXN_OPS);
     assert_eq!(config.wal_segment_bytes, crate::limits::WAL_SEGMENT_BYTES);
-    assert_eq!(config.catchup_entries, crate::limits::CATCHUP_ENTRIES);
+    assert_eq!(config.catchup_entries, 5_000);
     let ids = config.bootstrap().unwrap();
     assert_eq!(format!("{:x} {:x}", ids.member_id.0, ids.cluster_id.0), "8e9e05c52164694d cdf818194e3a8c32");
 }

@@ -42,11 +42,6 @@ impl Url {
         matches!(self.scheme, Scheme::Unix | Scheme::UnixTls)
     }
 
-    /// `host:port` with brackets where IPv6 needs them.
-    pub fn authority(&self) -> &str {
-        self.text.split_once("://").map_or("", |(_, rest)| rest)
-    }
-
     pub fn parse(text: &str) -> Result<Url, String> {
         let text = text.trim();
         let refuse = |why: String| Err(format!("parse {text:?}: {why}"));

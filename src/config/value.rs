@@ -27,8 +27,6 @@ pub enum Kind {
     Set,
     /// `name=bool` pairs.
     Gates,
-    /// Any value, no meaning.
-    Ignored,
 }
 
 /// A parsed flag value.
@@ -53,7 +51,7 @@ pub const RANGE: &str = "value out of range";
 impl Kind {
     /// May the flag stand alone, without a value?
     pub fn is_switch(self) -> bool {
-        matches!(self, Kind::Bool | Kind::Ignored)
+        matches!(self, Kind::Bool)
     }
 
     /// The error is the text Go prints behind `invalid value "..." for flag -name: `.
@@ -85,7 +83,6 @@ impl Kind {
                 Ok(Value::List(words))
             }
             Kind::Gates => parse_gates(text).map(Value::Gates),
-            Kind::Ignored => Ok(Value::Text(String::new())),
         }
     }
 }

@@ -24,13 +24,4 @@ impl<'a> Span<'a> {
             Self::One(key) | Self::Between(key, _) | Self::From(key) => key,
         }
     }
-
-    /// Whether `key`, known not to lie before the start, belongs to the span.
-    pub fn reaches(&self, key: &[u8]) -> bool {
-        match self {
-            Self::One(one) => key == *one,
-            Self::Between(_, end) => key < *end,
-            Self::From(_) => true,
-        }
-    }
 }

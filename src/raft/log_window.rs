@@ -46,11 +46,6 @@ impl LogWindow {
         if index == self.base.0 { self.base.1 } else { self.get(index).term }
     }
 
-    /// Payload bytes held.
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
     /// Adds entries, replacing a conflicting tail.
     ///
     /// # Panics
@@ -177,7 +172,7 @@ mod tests {
         assert_eq!(window.term(3).unwrap(), 2);
         assert_eq!(window.term(2).unwrap(), 1);
         assert!(window.term(4).is_err());
-        assert_eq!(window.bytes(), 30);
+        assert_eq!(window.bytes, 30);
     }
 
     #[test]
@@ -196,7 +191,7 @@ mod tests {
         window.trim(100, 5, usize::MAX);
         assert_eq!(window.first_index().unwrap(), 96);
         assert_eq!(window.last(), 100);
-        assert_eq!(window.bytes(), 50);
+        assert_eq!(window.bytes, 50);
         window.trim(100, 5, 10);
         assert_eq!(window.first_index().unwrap(), 100);
     }

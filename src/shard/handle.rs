@@ -32,7 +32,6 @@ pub struct Shard {
 /// The shard's condition at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Status {
-    pub cluster_id: ClusterId,
     pub member_id: MemberId,
     /// 0 while no leader is known.
     pub leader: MemberId,
@@ -218,7 +217,6 @@ impl Shard {
     pub fn status(&self) -> Status {
         let (state, view) = (self.state.borrow(), &self.view);
         Status {
-            cluster_id: self.cluster_id,
             member_id: self.member_id,
             leader: view.leader.get(),
             is_leader: view.is_leader.get(),

@@ -10,39 +10,22 @@ use crate::types::LogIndex;
 /// The entries of one segment, those replaced later among them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
-    lowest: Option<LogIndex>,
     highest: Option<LogIndex>,
-    /// The entries before `lowest` were given up: it follows a commit beyond all of them.
-    jumped: bool,
 }
 
 impl Span {
-    fn add(&mut self, index: LogIndex, jumped: bool) {
-        if jumped {
-            self.jumped = true;
-            self.lowest = None;
-        }
-        self.lowest = Some(self.lowest.map_or(index, |lowest| lowest.min(index)));
+    fn add(&mut self, index: LogIndex) {
         self.highest = self.highest.max(Some(index));
     }
 
     /// Adds what was appended after it.
     pub fn extend(&mut self, later: Span) {
-        if later.jumped {
-            self.jumped = true;
-            self.lowest = None;
-        }
-        self.lowest = [self.lowest, later.lowest].into_iter().flatten().min();
         self.highest = self.highest.max(later.highest);
     }
 
     /// Whether no entry has this index or a higher one.
     pub fn is_below(&self, index: LogIndex) -> bool {
         self.highest.is_none_or(|highest| highest < index)
-    }
-
-    pub fn lowest(&self) -> Option<LogIndex> {
-        self.lowest
     }
 }
 
@@ -73,19 +56,12 @@ impl Order {
                     let last = self.last.expect("a gap is after an entry").0;
                     return Err(WalError::Replay(format!("entry {} follows entry {last}", index.0)));
                 }
-                span.add(index, gap);
+                span.add(index);
                 self.last = Some(index);
             }
         }
         Ok(())
     }
-}
-
-/// The lowest index from which on every entry is there; `None` without entries.
-pub fn first_index<'a>(spans: impl Iterator<Item = &'a Span>) -> Option<LogIndex> {
-    let mut all = Span::default();
-    spans.for_each(|span| all.extend(*span));
-    all.lowest()
 }
 
 /// Takes the segments from the front whose entries are all below `keep_from`.

@@ -26,7 +26,6 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// The next segment while it is being made ready. Shared by the log and the background task.
 pub struct Preparation<E: Env> {
     epoch: u64,
-    bytes: u64,
     pace: Pace,
     state: RefCell<State<E>>,
 }
@@ -40,16 +39,15 @@ enum State<E: Env> {
 impl<E: Env> Preparation<E> {
     /// A segment that is ready already.
     pub fn done(segment: Segment<FileOf<E>>) -> Rc<Self> {
-        let (epoch, bytes) = (segment.header.epoch, segment.header.segment_bytes);
+        let epoch = segment.header.epoch;
         let state = RefCell::new(State::Ready(Rc::new(segment)));
-        Rc::new(Self { epoch, bytes, pace: Pace::default(), state })
+        Rc::new(Self { epoch, pace: Pace::default(), state })
     }
 
     /// Starts the background task. It holds no borrow of the log and ends by itself.
     pub fn start(env: &E, plan: Plan, retirement: &Rc<Retirement<E>>) -> Rc<Self> {
         let preparation = Rc::new(Preparation {
             epoch: plan.epoch,
-            bytes: plan.segment_bytes,
             pace: Pace { slow: Cell::new(true), stopped: Cell::new(false) },
             state: RefCell::new(State::Working { waker: None }),
         });
@@ -99,11 +97,6 @@ impl<E: Env> Preparation<E> {
             }
         }
         segment::fill_and_name(env, plan, &self.pace).await
-    }
-
-    /// Size of the segment.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
     }
 
     /// Epoch of the segment, known before the segment is there.

@@ -37,7 +37,6 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Spare {
     pub path: PathBuf,
-    bytes: u64,
 }
 
 enum Leaving {
@@ -54,8 +53,6 @@ pub struct Retirement<E: Env> {
     segment_bytes: u64,
     leaving: RefCell<VecDeque<Leaving>>,
     spares: RefCell<Vec<Spare>>,
-    /// Of all files in here.
-    bytes: Cell<u64>,
     working: Cell<bool>,
     stopped: Cell<bool>,
     waiting: RefCell<Option<Waker>>,
@@ -69,7 +66,6 @@ impl<E: Env> Retirement<E> {
             segment_bytes,
             leaving: RefCell::default(),
             spares: RefCell::default(),
-            bytes: Cell::new(0),
             working: Cell::new(false),
             stopped: Cell::new(false),
             waiting: RefCell::default(),
@@ -79,7 +75,6 @@ impl<E: Env> Retirement<E> {
     /// Takes segments out of the log, the oldest first. Returns at once.
     pub fn release(self: &Rc<Self>, segments: Vec<Kept>) {
         for Kept { sequence, bytes, .. } in segments {
-            self.bytes.update(|sum| sum + bytes);
             self.leaving.borrow_mut().push_back(Leaving::Segment { sequence, bytes });
         }
         self.work();
@@ -87,21 +82,13 @@ impl<E: Env> Retirement<E> {
 
     /// A file the next segment can be made of.
     pub fn take_spare(&self) -> Option<Spare> {
-        let spare = self.spares.borrow_mut().pop()?;
-        self.bytes.update(|sum| sum - spare.bytes);
-        Some(spare)
+        self.spares.borrow_mut().pop()
     }
 
     /// Takes back a spare no segment could be made of.
     pub fn discard(self: &Rc<Self>, spare: Spare) {
-        self.bytes.update(|sum| sum + spare.bytes);
         self.leaving.borrow_mut().push_back(Leaving::Unused(spare));
         self.work();
-    }
-
-    /// Bytes of the files that left the log and still take space.
-    pub fn bytes(&self) -> u64 {
-        self.bytes.get()
     }
 
     /// Ends the background task early and waits until it has let go of its files. What it did not get
@@ -141,7 +128,7 @@ impl<E: Env> Retirement<E> {
             Leaving::Unused(spare) => spare,
             Leaving::Segment { sequence, bytes } => {
                 let path = segment::path(&self.dir, sequence);
-                let spare = Spare { path: segment::unfinished(&path), bytes };
+                let spare = Spare { path: segment::unfinished(&path) };
                 let disk = self.env.disk();
                 let renamed = self
                     .insist(async || {
@@ -167,13 +154,11 @@ impl<E: Env> Retirement<E> {
                 spare
             }
         };
-        let mut left = unused.bytes;
-        self.insist(async || self.remove(&unused.path, &mut left).await).await;
-        self.bytes.update(|sum| sum - left);
+        self.insist(async || self.remove(&unused.path).await).await;
     }
 
-    /// Gives the space of a file back in steps, then removes it. `left` is what it still takes.
-    async fn remove(&self, path: &Path, left: &mut u64) -> Result<(), WalError> {
+    /// Gives the space of a file back in steps, then removes it.
+    async fn remove(&self, path: &Path) -> Result<(), WalError> {
         let disk = self.env.disk();
         let file = match disk.open(path, OpenOptions { create: false, data_sync: false }).await {
             Ok(file) => file,
@@ -184,8 +169,6 @@ impl<E: Env> Retirement<E> {
         while size > 0 && !self.stopped.get() {
             size = size.saturating_sub(TRUNCATE_STEP_BYTES);
             file.truncate(size).await.map_err(|e| WalError::from_io("truncate", path, e))?;
-            self.bytes.update(|sum| sum - left.saturating_sub(size));
-            *left = (*left).min(size);
             self.env.sleep(TRUNCATE_PAUSE).await;
         }
         file.close().await.map_err(|e| WalError::from_io("close", path, e))?;

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use bench_harness::pb::mvccpb::KeyValue;
-use pinion::backup::{Backup, Facts, Planner, Version};
+use pinion::{
+    backup::{Backup, Facts, Planner, Version},
+    bbolt::File,
+};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Owned {
@@ -51,6 +54,23 @@ pub fn keys_at(versions: &[Owned], revision: i64) -> Vec<KeyValue> {
         keys.insert(&version.key, key_value);
     }
     keys.into_values().collect()
+}
+
+/// What `Maintenance.Hash` of an etcd with these rows is: over all buckets in order, without those rows that may differ
+/// between members that agree (`DefaultIgnores` in `server/storage/schema/bucket.go`).
+pub fn hash(file: &[u8]) -> u32 {
+    let ignored: [&[u8]; 3] = [b"term", b"consistent_index", b"storageVersion"];
+    let file = File::open(file).expect("a database");
+    let mut crc = 0;
+    for bucket in file.root().rows().map(|row| row.expect("sound")) {
+        crc = crc32c::crc32c_append(crc, bucket.key);
+        for row in bucket.bucket.expect("the root holds buckets").rows().map(|row| row.expect("sound")) {
+            if bucket.key != b"meta" || !ignored.contains(&row.key) {
+                crc = crc32c::crc32c_append(crc32c::crc32c_append(crc, row.key), row.value);
+            }
+        }
+    }
+    crc
 }
 
 pub fn write(facts: &Facts, versions: &[Owned]) -> Vec<u8> {

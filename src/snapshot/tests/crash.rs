@@ -90,7 +90,7 @@ fn crash_after(seed: u64, steps: u64, script: &Rc<Script>, merged: &Cell<u64>) -
         store.write(checkpoint, false).await.expect("the disk works");
         store.sweep().await.expect("the disk works");
         let names = env.disk().files().len();
-        assert_eq!(names, store.segments() + 1, "nothing is left behind");
+        assert_eq!(names, store.segments.len() + 1, "nothing is left behind");
         drop(store);
         let (_, loaded) = SnapshotStore::open(env, tiny()).await.expect("it opens");
         assert_eq!(State::of(loaded), Some(next));
@@ -144,7 +144,7 @@ fn a_dropped_write_is_as_if_it_never_began() {
             let both = Checkpoint { facts: last.facts.clone(), changes };
             store.write(both, false).await.expect("the disk works");
             store.sweep().await.expect("the disk works");
-            assert_eq!(disk.files().len(), store.segments() + 1, "nothing is left behind");
+            assert_eq!(disk.files().len(), store.segments.len() + 1, "nothing is left behind");
             let (_, loaded) = SnapshotStore::open(env, tiny()).await.expect("it opens");
             assert_eq!(State::of(loaded), script.state(5));
         });

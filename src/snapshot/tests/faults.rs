@@ -63,7 +63,7 @@ fn a_failed_write_leaves_the_last_checkpoint_and_a_usable_store() {
                     store.write(all, false).await.expect("one fault was asked for");
                 }
                 store.sweep().await.expect("the disk works");
-                assert_eq!(disk.files().len(), store.segments() + 1, "nothing is left behind");
+                assert_eq!(disk.files().len(), store.segments.len() + 1, "nothing is left behind");
                 assert_eq!(reopened(&env).await.expect("it opens"), Some(state));
             });
         }

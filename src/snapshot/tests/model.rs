@@ -27,7 +27,7 @@ fn check_bounds(store: &SnapshotStore<SimEnv>, state: &State, compact_all: bool)
     let shape = small().shape;
     // What a chunk takes beside its body: padding, its entry, its list.
     let live = state.body_bytes() + state.chunks.len() as u64 * (15 + 56 + 40);
-    let rounding = 1024 * (store.segments() as u64 + 2);
+    let rounding = 1024 * (store.segments.len() as u64 + 2);
     assert!(
         store.bytes_on_disk() <= 2 * live + shape.slack_bytes + rounding,
         "{} bytes for {live} live ones",
@@ -38,7 +38,11 @@ fn check_bounds(store: &SnapshotStore<SimEnv>, state: &State, compact_all: bool)
     }
     // Above half a full segment only those that hold that much.
     let large = 2 * store.bytes_on_disk() / shape.segment_bytes + 1;
-    assert!(store.segments() as u64 <= large + shape.small_segments_max as u64, "{}", store.segments());
+    assert!(
+        store.segments.len() as u64 <= large + shape.small_segments_max as u64,
+        "{}",
+        store.segments.len()
+    );
 }
 
 async fn play(env: SimEnv, seed: u64, ops: Vec<Op>) {

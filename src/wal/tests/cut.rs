@@ -5,6 +5,7 @@ use std::{
     collections::BTreeMap,
     path::PathBuf,
     rc::Rc,
+    time::Duration,
 };
 
 use super::super::*;
@@ -90,9 +91,16 @@ async fn open(env: &SimEnv, model: &Model) -> Result<Wal<SimEnv>, WalError> {
     model.acknowledged.set(sent.len());
     model.commit.set(commit);
     model.commit_sent.set(commit);
-    let lowest = sent.iter().map(|(index, _)| LogIndex(*index)).min();
-    assert_eq!(wal.first_index(), lowest);
     Ok(wal)
+}
+
+/// Segments that a restart would read.
+fn segments(wal: &Wal<SimEnv>) -> usize {
+    wal.older.len() + 1
+}
+
+fn on_disk(disk: &SimDisk) -> u64 {
+    disk.files().iter().map(|(_, bytes)| bytes).sum()
 }
 
 /// One write: entries of all sizes, replaced tails, commits. `large` fills segments quickly.
@@ -211,7 +219,7 @@ fn a_crash_anywhere_in_a_cut_leaves_a_log_that_opens() {
             async move {
                 let mut rng = Rng::new(3);
                 let mut wal = open(&env, &model).await.expect("a new log");
-                while wal.segments() < 6 {
+                while segments(&wal) < 6 {
                     append(&mut wal, &model, &mut rng, 900).await;
                 }
                 cut(&mut wal, &model, 5);
@@ -232,16 +240,16 @@ fn a_crash_anywhere_in_a_cut_leaves_a_log_that_opens() {
         }
         disk.crash();
         let env = SimEnv::new(&sim, MEMBER, disk.clone());
-        let segments = run(&sim, async move {
+        let found = run(&sim, async move {
             let mut wal = open(&env, &model).await.expect("the log opens");
-            let segments = wal.segments();
+            let found = segments(&wal);
             append(&mut wal, &model, &mut Rng::new(4), 900).await;
             cut(&mut wal, &model, 5);
             wal.close().await.expect("the log closes");
             open(&env, &model).await.map(drop).expect("the log opens again");
-            segments
+            found
         });
-        *outcomes.entry(segments).or_default() += 1;
+        *outcomes.entry(found).or_default() += 1;
     }
     assert!(outcomes.len() > 3, "crashes met few states: {outcomes:?}");
 }
@@ -270,8 +278,8 @@ fn files_and_bytes_stay_bounded_over_thousands_of_cuts() {
             let files = disk.files();
             files_max = files_max.max(files.len());
             filled += files.iter().filter(|(_, bytes)| *bytes < SEGMENT_BYTES).count();
-            assert!(wal.segments() <= 3, "{files:?}");
-            assert!(wal.bytes() <= 7 * SEGMENT_BYTES, "{} bytes", wal.bytes());
+            assert!(segments(&wal) <= 3, "{files:?}");
+            assert!(on_disk(&disk) <= 7 * SEGMENT_BYTES, "{files:?}");
         }
         let sequence = wal.current.header.sequence;
         assert!(sequence > 100, "only {sequence} segments");
@@ -280,8 +288,8 @@ fn files_and_bytes_stay_bounded_over_thousands_of_cuts() {
         let appended = wal.appended_bytes();
         assert!(appended > 90 * SEGMENT_BYTES, "{appended} bytes");
         env.sleep(Duration::from_secs(1)).await;
-        let on_disk: u64 = disk.files().iter().map(|(_, bytes)| bytes).sum();
-        assert_eq!(wal.bytes(), on_disk);
+        let at_rest = segments(&wal) + 1 + limits::WAL_SPARE_SEGMENTS;
+        assert!(on_disk(&disk) <= at_rest as u64 * SEGMENT_BYTES, "{:?}", disk.files());
         wal.close().await.expect("the log closes");
     });
 }
@@ -295,7 +303,7 @@ fn what_is_not_spared_is_truncated_in_steps_and_then_removed() {
     run(&sim, async move {
         let (mut wal, _) = Wal::open(env.clone(), large, |_| Ok(())).await.expect("a new log");
         let mut index = 0;
-        while wal.segments() < 6 {
+        while segments(&wal) < 6 {
             index += 1;
             let data = vec![1; 2 << 20];
             wal.append(Record::Entry { term: Term(1), index: LogIndex(index), kind: 0, data: &data });
@@ -329,7 +337,7 @@ fn a_spare_that_cannot_be_written_is_replaced_by_a_new_file() {
         run(&sim, async move {
             let mut rng = Rng::new(5);
             let mut wal = open(&env, &model).await.expect("a new log");
-            while wal.segments() < 4 {
+            while segments(&wal) < 4 {
                 append(&mut wal, &model, &mut rng, 900).await;
             }
             env.sleep(Duration::from_secs(2)).await;
@@ -345,12 +353,11 @@ fn a_spare_that_cannot_be_written_is_replaced_by_a_new_file() {
             }
             disk.fail_write(0, fault);
             env.sleep(Duration::from_secs(2)).await;
-            while wal.segments() < 4 {
+            while segments(&wal) < 4 {
                 append(&mut wal, &model, &mut rng, 900).await;
             }
             env.sleep(Duration::from_secs(2)).await;
-            let on_disk: u64 = disk.files().iter().map(|(_, bytes)| bytes).sum();
-            assert_eq!(wal.bytes(), on_disk, "the useless file is gone");
+            assert_eq!(disk.files().len(), segments(&wal) + 1, "the useless file is gone");
             wal.close().await.expect("the log closes");
             open(&env, &model).await.map(drop).expect("the log opens");
         });
@@ -368,7 +375,7 @@ fn no_flipped_bit_of_a_cut_log_makes_a_record_vanish_and_old_content_does_not_ma
         async move {
             let mut rng = Rng::new(8);
             let mut wal = open(&env, &model).await.expect("a new log");
-            while wal.current.header.sequence < 12 || wal.segments() < 3 {
+            while wal.current.header.sequence < 12 || segments(&wal) < 3 {
                 append(&mut wal, &model, &mut rng, 700).await;
                 cut(&mut wal, &model, 25);
             }
@@ -445,12 +452,10 @@ fn a_log_that_begins_after_a_snapshot_opens_at_any_time() {
         write(&mut wal, hard_state).await;
         drop(wal);
         let wal = open(&[]).await;
-        assert_eq!(wal.first_index(), None);
         wal.close().await.expect("the log closes");
         let mut wal = open(&[]).await;
         write(&mut wal, entry(SNAPSHOT + 1)).await;
         write(&mut wal, entry(SNAPSHOT + 2)).await;
-        assert_eq!(wal.first_index(), Some(LogIndex(SNAPSHOT + 1)));
         drop(wal);
         let mut wal = open(&[SNAPSHOT + 1, SNAPSHOT + 2]).await;
         write(&mut wal, entry(SNAPSHOT + 2)).await;
@@ -492,11 +497,6 @@ fn a_replaced_tail_goes_no_earlier_than_what_replaces_it() {
         records.iter().for_each(|record| order.take(record, &mut span).expect("in order"));
         kept.push_back(Kept { sequence: sequence as u64, bytes: 1, span });
     }
-    let first = |kept: &VecDeque<Kept>| extent::first_index(kept.iter().map(|kept| &kept.span));
-    assert_eq!(first(&kept), Some(LogIndex(21)), "what is before the jump does not connect");
-    let after = kept.pop_back();
-    assert_eq!(first(&kept), Some(LogIndex(3)));
-    kept.extend(after);
     assert!(extent::release(&mut kept, LogIndex(7)).is_empty(), "entry 7 would come back");
     let released: Vec<_> = extent::release(&mut kept, LogIndex(8)).iter().map(|kept| kept.sequence).collect();
     assert_eq!(released, [0, 1, 2, 3]);

@@ -1,6 +1,6 @@
 //! A disk that is full, read-only, broken or of the wrong kind: the log stops and says what to do.
 
-use std::{cell::RefCell, path::PathBuf, rc::Rc};
+use std::{cell::RefCell, path::PathBuf, rc::Rc, time::Duration};
 
 use super::super::*;
 use crate::env::sim::{

@@ -1,6 +1,6 @@
 //! The log on a real disk, through the executor it serves on.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use glommio::{LocalExecutorBuilder, Placement};
 
@@ -97,14 +97,13 @@ fn segments_are_cut_and_used_again_on_a_real_disk() {
         }
         assert!(wal.current.header.sequence > 30, "segment {}", wal.current.header.sequence);
         assert!(files_max < 15 && inodes.len() < 20, "{files_max} files at a time, {} in all", inodes.len());
-        let first = wal.first_index().expect("there are entries").0;
-        assert!(first <= 580 && first > 500, "{first}");
         wal.close().await.expect("the log closes");
 
         let (wal, seen, recovery) = open(&env, &path).await;
         assert!(!recovery.torn_tail && recovery.segments < 10, "{recovery:?}");
         let start = seen.first().expect("there are entries").1;
-        assert!(start <= first, "what was not retired yet is still there");
+        // What was not retired yet is still there.
+        assert!(start <= 580, "{start}");
         assert_eq!(seen, expected[start as usize - 1..]);
         wal.close().await.expect("the log closes");
     });
