@@ -44,6 +44,12 @@ pub struct Fill {
 }
 
 impl Fill {
+    /// Each of the keys once.
+    pub fn once(options: &Options, keys: u64) -> Self {
+        let (key_size, value_size) = (options.stored.stored_key_size, options.value_size);
+        Self { count: keys, keys, key_size, value_size }
+    }
+
     pub fn expected(&self) -> Duration {
         Duration::from_secs_f64(self.count as f64 / FILL_PER_SECOND)
     }

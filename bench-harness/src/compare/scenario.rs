@@ -14,8 +14,12 @@ use load::Pattern;
 
 use super::Error;
 use super::options::Options;
-use super::place::Place;
+use super::place::{Fill, Place, Running};
 use super::report::{Layout, Sample};
+
+/// How much of a job is the fill, where nothing else takes long, and how long the rest takes.
+const FILL_PART: f64 = 0.7;
+const REST_EXPECTED: Duration = Duration::from_secs(20);
 
 /// Told the part done and what is done now.
 pub type Progress<'a> = dyn FnMut(f64, &str) + 'a;
@@ -82,6 +86,19 @@ impl Scenario {
             Self::Overwrite => vec![Box::new(overwrite::Overwrite::new(options))],
         }
     }
+}
+
+/// A server that was filled with many keys and is about to come to rest: where [`FILL_PART`] of a job is done.
+fn start_filled(place: &Place<'_>, fill: Fill, progress: &mut Progress<'_>) -> Result<Running, Error> {
+    let running = place.start_large()?;
+    running.fill(fill, &mut step(progress, (0.0, FILL_PART), "fill"))?;
+    progress(FILL_PART, "wait for rest");
+    Ok(running)
+}
+
+/// How long a job takes that is little more than [`start_filled`].
+fn filled_expected(fill: &Fill) -> Duration {
+    fill.expected() + REST_EXPECTED
 }
 
 /// The part of a job from `from` to `to`, as a progress of its own with one step's name.

@@ -67,13 +67,7 @@ pub struct ListStorm {
 impl ListStorm {
     pub fn new(options: &Options) -> Self {
         let ListStormOptions { listed_keys: keys, listers, list_page: page } = options.list_storm;
-        let (key_size, value_size) = (options.stored.stored_key_size, options.value_size);
-        Self {
-            fill: Fill { count: keys, keys, key_size, value_size },
-            probe: Probe::new(options, keys),
-            listers,
-            page,
-        }
+        Self { fill: Fill::once(options, keys), probe: Probe::new(options, keys), listers, page }
     }
 
     fn list(&self, endpoint: SocketAddr, page: u64) -> Result<load::Summary, load::Error> {

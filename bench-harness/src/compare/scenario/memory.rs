@@ -2,14 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Job, Progress, step};
+use super::{Job, Progress, filled_expected, start_filled};
 use crate::compare::Error;
 use crate::compare::options::Options;
 use crate::compare::place::{Fill, Place, Running, mib, with_memory};
 use crate::compare::report::{Column, Layout, Panel, Sample};
-
-/// Of everything but the fill, for the plan.
-const REST_EXPECTED: Duration = Duration::from_secs(20);
 
 static LAYOUT: Layout = Layout {
     name: "memory",
@@ -37,10 +34,8 @@ pub struct Memory {
 
 impl Memory {
     pub fn new(options: &Options) -> Self {
-        let keys = options.stored.stored_keys;
-        let (key_size, value_size) = (options.stored.stored_key_size, options.value_size);
-        let fill = Fill { count: keys, keys, key_size, value_size };
-        Self { fill, title: format!("memory with {keys} keys") }
+        let fill = Fill::once(options, options.stored.stored_keys);
+        Self { fill, title: format!("memory with {} keys", fill.keys) }
     }
 
     fn sample(&self, running: &Running) -> Result<Sample, Error> {
@@ -65,13 +60,11 @@ impl Job for Memory {
     }
 
     fn expected(&self) -> Duration {
-        self.fill.expected() + REST_EXPECTED
+        filled_expected(&self.fill)
     }
 
     fn run(&self, place: &Place<'_>, progress: &mut Progress<'_>) -> Result<Vec<(String, Sample)>, Error> {
-        let mut running = place.start_large()?;
-        running.fill(self.fill, &mut step(progress, (0.0, 0.7), "fill"))?;
-        progress(0.7, "wait for rest");
+        let mut running = start_filled(place, self.fill, progress)?;
         let loaded = self.sample(&running)?;
         progress(0.85, "restart");
         running.stop()?;

@@ -69,7 +69,7 @@ pub struct Overwrite {
 impl Overwrite {
     pub fn new(options: &Options) -> Self {
         let OverwriteOptions { overwritten_keys: keys, overwrites, compact_every: every } = options.overwrite;
-        let (key_size, value_size) = (options.stored.stored_key_size, options.value_size);
+        let fill = Fill::once(options, keys);
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let load = load::Options {
             connections: options.load.connections,
@@ -77,12 +77,12 @@ impl Overwrite {
             threads: options.load.threads,
             duration: TIME_MIN.max(Duration::from_secs(overwrites / PER_SECOND_MIN)),
             total: Some(overwrites),
-            key_size,
-            value_size,
+            key_size: fill.key_size,
+            value_size: fill.value_size,
             key_space: keys,
             ..load::Options::new(Operation::Put, nowhere)
         };
-        Self { fill: Fill { count: keys, keys, key_size, value_size }, overwrites, every, load }
+        Self { fill, overwrites, every, load }
     }
 }
 

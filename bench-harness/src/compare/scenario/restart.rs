@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Job, Progress, step};
+use super::{Job, Progress, filled_expected, start_filled};
 use crate::admin::{self, Admin};
 use crate::compare::Error;
 use crate::compare::options::Options;
@@ -12,8 +12,6 @@ use crate::compare::report::{Column, Layout, Panel, Sample};
 
 const ANSWER_MAX: Duration = Duration::from_secs(600);
 const PAUSE: Duration = Duration::from_millis(1);
-/// Of everything but the fill, for the plan.
-const REST_EXPECTED: Duration = Duration::from_secs(20);
 
 static LAYOUT: Layout = Layout {
     name: "restart",
@@ -48,12 +46,7 @@ struct Restart {
 
 /// An end is a job of its own, so that neither finds what the other left.
 pub fn jobs(options: &Options) -> Vec<Box<dyn Job>> {
-    let fill = Fill {
-        count: options.stored.stored_keys,
-        keys: options.stored.stored_keys,
-        key_size: options.stored.stored_key_size,
-        value_size: options.value_size,
-    };
+    let fill = Fill::once(options, options.stored.stored_keys);
     let job = |end, name: &str| -> Box<dyn Job> {
         Box::new(Restart { fill, end, group: format!("restart with {} keys after {name}", fill.keys) })
     };
@@ -70,13 +63,11 @@ impl Job for Restart {
     }
 
     fn expected(&self) -> Duration {
-        self.fill.expected() + REST_EXPECTED
+        filled_expected(&self.fill)
     }
 
     fn run(&self, place: &Place<'_>, progress: &mut Progress<'_>) -> Result<Vec<(String, Sample)>, Error> {
-        let mut running = place.start_large()?;
-        running.fill(self.fill, &mut step(progress, (0.0, 0.7), "fill"))?;
-        progress(0.7, "wait for rest");
+        let mut running = start_filled(place, self.fill, progress)?;
         running.settle()?;
         let stopped = match self.end {
             End::Graceful => Some(running.stop()?),
