@@ -10,8 +10,11 @@ use bytes::Bytes;
 
 use crate::types::MemberId;
 
+mod failure;
 pub mod real;
 pub mod sim;
+
+pub use failure::{DiskError, write_all};
 
 /// Monotonic time since an arbitrary start, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

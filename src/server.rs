@@ -25,7 +25,7 @@ use crate::{
     api::{self, Api},
     config::{self, Bootstrap, Config, Retention},
     data_dir::DataDir,
-    env::{Env, real::RealEnv},
+    env::{DiskError, Env, real::RealEnv},
     limits, logging,
     metrics::{self, Metrics},
     net::{self, Listener, NetConfig, Offer},
@@ -66,8 +66,8 @@ pub enum StartError {
          system calls and kernel.io_uring_disabled must be 0)"
     )]
     Executor(String),
-    #[error("cannot {action} {path}: {source}. Check the disk (dmesg) and the permissions, then start again")]
-    File { action: &'static str, path: String, source: io::Error },
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     #[error(
         "{path} does not hold an identity: it was damaged. Restore this member from a backup; deleting the file \
          would make it another member"
@@ -91,11 +91,7 @@ pub fn run(mut config: Config) -> Result<i32, StartError> {
     resources::prepare()?;
     // The executor opens files relative to nowhere, and messages should name where they are.
     for path in [Some(&mut config.data_dir), config.wal_dir.as_mut()].into_iter().flatten() {
-        *path = std::path::absolute(&*path).map_err(|source| StartError::File {
-            action: "find",
-            path: path.display().to_string(),
-            source,
-        })?;
+        *path = std::path::absolute(&*path).map_err(|source| DiskError::from_io("find", path, source))?;
     }
     let listeners = listeners::bind(&config)?;
     let stop = Stop::listen().map_err(StartError::Signals)?;

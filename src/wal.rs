@@ -43,7 +43,7 @@ use self::{
     segment::{FileOf, Plan, Segment},
 };
 use crate::{
-    env::{Disk, Env, File},
+    env::{Disk, Env, File, write_all},
     limits,
     types::{LogIndex, MemberId, ShardId, Term},
 };
@@ -365,15 +365,7 @@ impl<E: Env> Wal<E> {
                 }
             };
             let bytes = buffer.as_ref().len();
-            let written = segment
-                .file
-                .write_at(buffer, offset)
-                .await
-                .map_err(|e| WalError::from_io("write", &segment.path, e))?;
-            if written != bytes {
-                let path = segment.path.clone();
-                return Err(WalError::ShortWrite { path, offset, expected: bytes, written });
-            }
+            write_all(&env, &segment.file, &segment.path, buffer, offset).await?;
             metrics.fsync_seconds.observe(env.now().since(submitted).as_secs_f64());
             metrics.write_bytes.add(bytes as i64);
             Ok(Written { batch, end: offset + bytes as u64, segment: is_new.then_some(segment), bytes })

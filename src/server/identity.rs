@@ -11,7 +11,7 @@ use std::{io, path::Path};
 use super::StartError;
 use crate::{
     config::{Bootstrap, Config},
-    env::{Disk, Env},
+    env::{Disk, DiskError, Env},
     types::{ClusterId, MemberId},
 };
 
@@ -27,14 +27,10 @@ pub async fn load_or_make<E: Env>(env: &E, config: &Config) -> Result<Bootstrap,
             .ok_or_else(|| StartError::Identity { path: path.display().to_string() }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let identity = config.bootstrap()?;
-            write(env, &path, identity).await.map_err(|source| StartError::File {
-                action: "write",
-                path: path.display().to_string(),
-                source,
-            })?;
+            write(env, &path, identity).await.map_err(|source| DiskError::from_io("write", &path, source))?;
             Ok(identity)
         }
-        Err(source) => Err(StartError::File { action: "read", path: path.display().to_string(), source }),
+        Err(source) => Err(DiskError::from_io("read", &path, source).into()),
     }
 }
 

@@ -19,7 +19,7 @@ use super::{StartError, identity, resources};
 use crate::{
     config::Config,
     data_dir::{DataDir, RESTORING},
-    env::{Disk, Env, real::RealEnv},
+    env::{Disk, DiskError, Env, real::RealEnv},
     mvcc::{Block, Mark},
     shard::Fatal,
     snapshot::{AlarmFact, Change, Checkpoint, Conf, Facts, MemberFact, SnapshotOptions, SnapshotStore},
@@ -43,7 +43,7 @@ const TERM: Term = Term(1);
 pub fn restore(mut config: Config, restored: Restored) -> Result<(), StartError> {
     resources::prepare()?;
     for path in [Some(&mut config.data_dir), config.wal_dir.as_mut()].into_iter().flatten() {
-        *path = std::path::absolute(&*path).map_err(|source| file_error("find", path, source))?;
+        *path = std::path::absolute(&*path).map_err(|source| DiskError::from_io("find", path, source))?;
     }
     let made = Made::new(&config);
     let executor = LocalExecutorBuilder::new(Placement::Unbound)
@@ -85,9 +85,10 @@ async fn write(env: RealEnv, mut config: Config, restored: Restored) -> Result<(
 
     let (from, to) = (config.data_dir.join("member"), target.join("member"));
     let disk = env.disk();
-    disk.rename(&from, &to).await.map_err(|source| file_error("rename", &from, source))?;
-    fs::remove_dir(&config.data_dir).map_err(|source| file_error("remove", &config.data_dir, source))?;
-    disk.sync_dir(&target).await.map_err(|source| file_error("sync", &target, source))
+    disk.rename(&from, &to).await.map_err(|source| DiskError::from_io("rename", &from, source))?;
+    fs::remove_dir(&config.data_dir)
+        .map_err(|source| DiskError::from_io("remove", &config.data_dir, source))?;
+    Ok(disk.sync_dir(&target).await.map_err(|source| DiskError::from_io("sync", &target, source))?)
 }
 
 fn checkpoint(config: &Config, id: MemberId, restored: Restored) -> Checkpoint {
@@ -113,10 +114,6 @@ fn checkpoint(config: &Config, id: MemberId, restored: Restored) -> Checkpoint {
     };
     let change = |Block { chunk, base, body, dead }| Change::Write { chunk, base, body, dead };
     Checkpoint { facts, changes: restored.blocks.into_iter().map(change).collect() }
-}
-
-fn file_error(action: &'static str, path: &Path, source: io::Error) -> StartError {
-    StartError::File { action, path: path.display().to_string(), source }
 }
 
 /// What was not there before.

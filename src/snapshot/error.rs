@@ -6,34 +6,12 @@
 
 use std::{io, path::Path, path::PathBuf};
 
+use crate::env::DiskError;
+
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
-    #[error(
-        "the disk is full: {path} could not be written. Free space on it or move the data to a larger disk; \
-         the last checkpoint is whole and nothing acknowledged is lost"
-    )]
-    DiskFull { path: PathBuf },
-
-    #[error(
-        "the file system of {path} is read-only. If it was remounted after an error, check the disk \
-         (dmesg), repair it and remount it writable, then start again"
-    )]
-    ReadOnly { path: PathBuf },
-
-    #[error(
-        "{path} is on {file_system}, which refuses direct I/O (O_DIRECT). Put the data on a local ext4 or xfs \
-         disk with --data-dir"
-    )]
-    NoDirectIo { path: PathBuf, file_system: String },
-
-    #[error(
-        "a write of {expected} bytes at offset {offset} of {path} ended after {written}. The disk or its \
-         driver is at fault: check dmesg and free space; the last checkpoint is whole"
-    )]
-    ShortWrite { path: PathBuf, offset: u64, expected: usize, written: usize },
-
-    #[error("cannot {action} {path}: {source}. Check the disk (dmesg) and the permissions, then start again")]
-    Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("{0}{then}", then = consequence(.0))]
+    Disk(#[from] DiskError),
 
     #[error(
         "the snapshot is damaged: {path}, offset {offset}: {what}. The log no longer has what is in it, so it is \
@@ -64,11 +42,16 @@ pub enum SnapshotError {
 impl SnapshotError {
     /// Sorts an error of the system. `action` reads "cannot {action} {path}".
     pub fn from_io(action: &'static str, path: &Path, source: io::Error) -> Self {
-        let path = path.to_path_buf();
-        match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path },
-            io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { path },
-            _ => Self::Io { action, path, source },
-        }
+        DiskError::from_io(action, path, source).into()
+    }
+}
+
+/// Follows the text of what the disk did.
+fn consequence(error: &DiskError) -> &'static str {
+    match error {
+        DiskError::Full { .. } => "; the last checkpoint is whole and nothing acknowledged is lost",
+        DiskError::ShortWrite { .. } => "; the last checkpoint is whole",
+        DiskError::NoDirectIo { .. } => ". Put the data on a local ext4 or xfs disk with --data-dir",
+        DiskError::ReadOnly { .. } | DiskError::Io { .. } => "",
     }
 }

@@ -11,7 +11,7 @@ use prometheus::Histogram;
 
 use super::SnapshotError;
 use crate::{
-    env::{Disk, Env, File, Instant, OpenOptions},
+    env::{Disk, DiskError, Env, File, Instant, OpenOptions, write_all},
     limits,
 };
 
@@ -85,11 +85,8 @@ impl<'a, E: Env> Writer<'a, E> {
         commit_seconds: &'a Histogram,
     ) -> Result<Self, SnapshotError> {
         let options = OpenOptions { create: true, data_sync: false };
-        let file = match env.disk().open(&path, options).await {
-            Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::InvalidInput => return Err(no_direct_io(env, &path)),
-            Err(e) => return Err(SnapshotError::from_io("open", &path, e)),
-        };
+        let opened = env.disk().open(&path, options).await;
+        let file = opened.map_err(|e| DiskError::from_direct_io(env, "open", &path, e))?;
         let unit = file.unit();
         let (piece, busy) = (None, Duration::ZERO);
         Ok(Self {
@@ -154,19 +151,8 @@ impl<'a, E: Env> Writer<'a, E> {
         };
         self.pace.wait(self.env, bytes).await;
         let started = self.env.now();
-        let written = match self.file.write_at(buffer, self.written).await {
-            Ok(written) => written,
-            // Some file systems take O_DIRECT when a file is opened and refuse the first write.
-            Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
-                return Err(no_direct_io(self.env, &self.path));
-            }
-            Err(e) => return Err(SnapshotError::from_io("write", &self.path, e)),
-        };
+        write_all(self.env, &self.file, &self.path, buffer, self.written).await?;
         self.busy += self.env.now().since(started);
-        if written != bytes {
-            let (path, offset) = (self.path.clone(), self.written);
-            return Err(SnapshotError::ShortWrite { path, offset, expected: bytes, written });
-        }
         self.written += bytes as u64;
         if self.written - self.durable >= limits::SNAPSHOT_SYNC_BYTES {
             self.sync().await?;
@@ -226,9 +212,4 @@ pub async fn remove<E: Env>(env: &E, path: &Path) -> Result<(), SnapshotError> {
 
 pub async fn sync_dir<E: Env>(env: &E, dir: &Path) -> Result<(), SnapshotError> {
     env.disk().sync_dir(dir).await.map_err(|e| SnapshotError::from_io("sync", dir, e))
-}
-
-fn no_direct_io<E: Env>(env: &E, path: &Path) -> SnapshotError {
-    let file_system = env.disk().file_system(path.parent().unwrap_or(path));
-    SnapshotError::NoDirectIo { path: path.to_path_buf(), file_system }
 }

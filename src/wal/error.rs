@@ -3,34 +3,12 @@
 
 use std::{io, path::Path, path::PathBuf};
 
+use crate::env::DiskError;
+
 #[derive(Debug, thiserror::Error)]
 pub enum WalError {
-    #[error(
-        "the disk is full: {path} could not be written. Free space on it or move the data to a larger disk, \
-         then start again; nothing acknowledged is lost"
-    )]
-    DiskFull { path: PathBuf },
-
-    #[error(
-        "the file system of {path} is read-only. If it was remounted after an error, check the disk \
-         (dmesg), repair it and remount it writable, then start again"
-    )]
-    ReadOnly { path: PathBuf },
-
-    #[error(
-        "{path} is on {file_system}, which refuses direct I/O (O_DIRECT). Put the log on a local ext4 or xfs \
-         disk with --data-dir or --wal-dir"
-    )]
-    NoDirectIo { path: PathBuf, file_system: String },
-
-    #[error(
-        "a write of {expected} bytes at offset {offset} of {path} ended after {written}. The disk or its \
-         driver is at fault: check dmesg and free space, then start again; nothing acknowledged is lost"
-    )]
-    ShortWrite { path: PathBuf, offset: u64, expected: usize, written: usize },
-
-    #[error("cannot {action} {path}: {source}. Check the disk (dmesg) and the permissions, then start again")]
-    Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("{0}{then}", then = consequence(.0))]
+    Disk(#[from] DiskError),
 
     #[error(
         "the log is damaged: {path}, offset {offset}: {what}. What follows was acknowledged to clients, so \
@@ -65,11 +43,19 @@ pub enum WalError {
 impl WalError {
     /// Sorts an error of the system. `action` reads "cannot {action} {path}".
     pub fn from_io(action: &'static str, path: &Path, source: io::Error) -> Self {
-        let path = path.to_path_buf();
-        match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path },
-            io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { path },
-            _ => Self::Io { action, path, source },
+        DiskError::from_io(action, path, source).into()
+    }
+}
+
+/// Follows the text of what the disk did.
+fn consequence(error: &DiskError) -> &'static str {
+    match error {
+        DiskError::Full { .. } | DiskError::ShortWrite { .. } => {
+            ", then start again; nothing acknowledged is lost"
         }
+        DiskError::NoDirectIo { .. } => {
+            ". Put the log on a local ext4 or xfs disk with --data-dir or --wal-dir"
+        }
+        DiskError::ReadOnly { .. } | DiskError::Io { .. } => "",
     }
 }

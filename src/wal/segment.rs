@@ -17,7 +17,7 @@ use super::{
     format::{FORMAT_VERSION, HeaderFault, SEGMENT_HEADER_BYTES, SegmentHeader, UNIT_BYTES_MAX},
 };
 use crate::{
-    env::{Disk, Env, File, OpenOptions},
+    env::{Disk, DiskError, Env, File, OpenOptions, write_all},
     types::ShardId,
 };
 
@@ -220,30 +220,12 @@ async fn write<E: Env>(
     bytes: usize,
     offset: u64,
 ) -> Result<(), WalError> {
-    let written = match file.write_at(file.buffer(content, bytes), offset).await {
-        Ok(written) => written,
-        // Some file systems take O_DIRECT when a file is opened and refuse the first write.
-        Err(e) if e.kind() == io::ErrorKind::InvalidInput => return Err(no_direct_io(env, path)),
-        Err(e) => return Err(WalError::from_io("write", path, e)),
-    };
-    if written == bytes {
-        Ok(())
-    } else {
-        Err(WalError::ShortWrite { path: path.to_path_buf(), offset, expected: bytes, written })
-    }
-}
-
-fn no_direct_io<E: Env>(env: &E, path: &Path) -> WalError {
-    let file_system = env.disk().file_system(path.parent().unwrap_or(path));
-    WalError::NoDirectIo { path: path.to_path_buf(), file_system }
+    Ok(write_all(env, file, path, file.buffer(content, bytes), offset).await?)
 }
 
 async fn open_file<E: Env>(env: &E, path: &Path, options: OpenOptions) -> Result<FileOf<E>, WalError> {
-    match env.disk().open(path, options).await {
-        Ok(file) => Ok(file),
-        Err(e) if e.kind() == io::ErrorKind::InvalidInput => Err(no_direct_io(env, path)),
-        Err(e) => Err(WalError::from_io("open", path, e)),
-    }
+    let opened = env.disk().open(path, options).await;
+    Ok(opened.map_err(|e| DiskError::from_direct_io(env, "open", path, e))?)
 }
 
 /// Some devices take 512 bytes and are not faster for it.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::env::sim::disk::WriteFault;
+use crate::env::{DiskError, sim::disk::WriteFault};
 
 async fn filled(env: &SimEnv, seed: u64) -> (SnapshotStore<SimEnv>, State, Rng) {
     let mut rng = Rng::new(seed);
@@ -39,9 +39,12 @@ fn a_failed_write_leaves_the_last_checkpoint_and_a_usable_store() {
                 let outcome = store.write(failing.clone(), at % 2 == 0).await;
                 match (&outcome, fault) {
                     (Ok(_), _) => {}
-                    (Err(SnapshotError::Io { action: "write", .. }), WriteFault::Errno(libc::EIO)) => {}
-                    (Err(SnapshotError::DiskFull { .. }), WriteFault::Errno(libc::ENOSPC)) => {}
-                    (Err(SnapshotError::ShortWrite { .. }), WriteFault::Short(_)) => {}
+                    (
+                        Err(SnapshotError::Disk(DiskError::Io { action: "write", .. })),
+                        WriteFault::Errno(libc::EIO),
+                    ) => {}
+                    (Err(SnapshotError::Disk(DiskError::Full { .. })), WriteFault::Errno(libc::ENOSPC)) => {}
+                    (Err(SnapshotError::Disk(DiskError::ShortWrite { .. })), WriteFault::Short(_)) => {}
                     (Err(other), _) => panic!("{other}"),
                 }
                 let now = if outcome.is_ok() { state.clone() } else { before };
@@ -79,7 +82,8 @@ fn a_full_disk_is_named_and_survived() {
         let mut large = state.step(&mut rng, 9000);
         large.changes.push(state.write(&mut rng, 1_000_000, 300_000));
         let error = store.write(large.clone(), false).await.expect_err("it does not fit");
-        assert!(matches!(error, SnapshotError::DiskFull { .. }), "{error}");
+        assert!(matches!(error, SnapshotError::Disk(DiskError::Full { .. })), "{error}");
+        assert!(error.to_string().contains("to a larger disk; the last checkpoint is whole"), "{error}");
         assert_eq!(reopened(&env).await.expect("it opens"), Some(before));
         disk.set_free_bytes(None);
         store.write(large, false).await.expect("there is space again");
@@ -93,7 +97,7 @@ fn a_file_system_without_direct_io_is_named() {
         disk.set_direct_io(false);
         let error = SnapshotStore::open(env, small()).await.map(drop).expect_err("refused");
         assert!(
-            matches!(&error, SnapshotError::NoDirectIo { file_system, .. } if file_system == "simfs"),
+            matches!(&error, SnapshotError::Disk(DiskError::NoDirectIo { file_system, .. }) if file_system == "simfs"),
             "{error}"
         );
     });

@@ -3,9 +3,12 @@
 use std::{cell::RefCell, path::PathBuf, rc::Rc, time::Duration};
 
 use super::super::*;
-use crate::env::sim::{
-    Sim, SimEnv,
-    disk::{SimDisk, WriteFault},
+use crate::env::{
+    DiskError,
+    sim::{
+        Sim, SimEnv,
+        disk::{SimDisk, WriteFault},
+    },
 };
 
 const MEMBER: MemberId = MemberId(1);
@@ -47,7 +50,7 @@ fn a_failed_write_is_the_last_one() {
         env.sleep(Duration::from_secs(1)).await;
         disk.fail_write(0, WriteFault::Errno(libc::EIO));
         let error = write(&mut wal, 100).await.expect_err("the write fails");
-        assert!(matches!(error, WalError::Io { action: "write", .. }), "{error}");
+        assert!(matches!(error, WalError::Disk(DiskError::Io { action: "write", .. })), "{error}");
         wal.append(Record::HardState { term: Term(1), vote: MEMBER, commit: LogIndex(1) });
         assert!(wal.in_flight() && wal.submit().is_none(), "no write follows a failed one");
     });
@@ -60,7 +63,10 @@ fn a_short_write_is_an_error() {
         env.sleep(Duration::from_secs(1)).await;
         disk.fail_write(0, WriteFault::Short(512));
         let error = write(&mut wal, 1000).await.expect_err("the write is short");
-        assert!(matches!(error, WalError::ShortWrite { expected: 4096, written: 512, .. }), "{error}");
+        assert!(
+            matches!(error, WalError::Disk(DiskError::ShortWrite { expected: 4096, written: 512, .. })),
+            "{error}"
+        );
     });
 }
 
@@ -77,7 +83,11 @@ fn a_full_disk_is_named_when_the_next_segment_is_needed_and_not_before() {
             }
         };
         assert_eq!(written, 10, "the segment is used to its end");
-        assert!(matches!(error, WalError::DiskFull { .. }), "{error}");
+        assert!(matches!(error, WalError::Disk(DiskError::Full { .. })), "{error}");
+        assert!(
+            error.to_string().ends_with("to a larger disk, then start again; nothing acknowledged is lost"),
+            "{error}"
+        );
 
         disk.set_free_bytes(None);
         let mut wal = open(&env).await.expect("the log opens again");
@@ -106,18 +116,18 @@ fn a_read_only_disk_and_one_without_direct_io_have_their_own_errors() {
     with_disk(async |env, disk| {
         disk.set_read_only(true);
         let error = open(&env).await.map(drop).expect_err("read-only");
-        assert!(matches!(error, WalError::ReadOnly { .. }), "{error}");
+        assert!(matches!(error, WalError::Disk(DiskError::ReadOnly { .. })), "{error}");
         disk.set_read_only(false);
         disk.set_direct_io(false);
         let error = open(&env).await.map(drop).expect_err("no direct I/O");
         assert!(
-            matches!(&error, WalError::NoDirectIo { file_system, .. } if file_system == "simfs"),
+            matches!(&error, WalError::Disk(DiskError::NoDirectIo { file_system, .. }) if file_system == "simfs"),
             "{error}"
         );
         disk.set_direct_io(true);
         disk.fail_write(0, WriteFault::Errno(libc::EINVAL));
         let error = open(&env).await.map(drop).expect_err("no direct I/O at the first write");
-        assert!(matches!(error, WalError::NoDirectIo { .. }), "{error}");
+        assert!(matches!(error, WalError::Disk(DiskError::NoDirectIo { .. })), "{error}");
         disk.set_unit(8192);
         let options = WalOptions {
             sector_bytes: Some(4096),
