@@ -9,7 +9,7 @@ use std::{hint::black_box, time::Duration};
 
 use clock::CpuTime;
 use criterion::{Criterion, criterion_group, criterion_main};
-use pinion::mvcc::{Block, Change, Mark, Span, Store};
+use pinion::mvcc::{Block, Change, Loading, Mark, Span, Store};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -177,7 +177,12 @@ fn operations(criterion: &mut Criterion<CpuTime>, loaded: &mut Loaded, keys: u64
     });
     let (mark, blocks) = saved(&mut loaded.store);
     criterion.bench_function(&id("build"), |bencher| {
-        bencher.iter_with_large_drop(|| Store::load(mark, blocks.clone()));
+        bencher.iter_with_large_drop(|| {
+            let mut loading = Loading::default();
+            loading.expect(blocks.iter().map(|block| block.body.len()).sum());
+            blocks.iter().for_each(|block| loading.take(block));
+            loading.finish(mark)
+        });
     });
     drop(blocks);
     let mut fresh = keys;

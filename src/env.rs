@@ -74,8 +74,7 @@ pub trait Disk: Clone + 'static {
     fn write_small(&self, path: &Path, content: &[u8]) -> impl Future<Output = io::Result<()>>;
     /// Maps a whole file, to be read where it lies; `NotFound` if there is none. Until the last of
     /// its bytes is dropped, nobody may write to the file or truncate it; removing its name is fine.
-    /// It begins when it is first polled, and goes on beside the core.
-    fn map(&self, path: &Path, look: Look) -> impl Future<Output = io::Result<Self::Mapping>>;
+    fn map(&self, path: &Path) -> impl Future<Output = io::Result<Self::Mapping>>;
     /// Brings a range of a file into the page cache, so that a first look at it in a mapping does
     /// not wait for the disk. What is past the end of the file is ignored.
     fn prefetch(&self, path: &Path, offset: u64, len: u64) -> impl Future<Output = io::Result<()>>;
@@ -85,18 +84,15 @@ pub trait Disk: Clone + 'static {
     fn file_system(&self, path: &Path) -> String;
 }
 
-/// What comes after mapping a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
-    /// All of it is looked at, so it is read and made resident while it is mapped.
-    AtAll,
-    /// Parts of it, some time.
-    AtParts,
-}
-
 /// A file in memory that never changes.
 pub trait Mapping: 'static {
     fn bytes(&self) -> &[u8];
+    /// Makes all of it resident and has it looked at, beside the core. It begins when it is first polled,
+    /// and then goes on by itself.
+    fn examine<T: Send + 'static, L: FnOnce(&[u8]) -> T + Send + 'static>(
+        &self,
+        look: L,
+    ) -> impl Future<Output = io::Result<T>> + use<Self, T, L>;
     /// A part that keeps the mapping alive.
     fn slice(&self, range: Range<usize>) -> Bytes;
     /// Nobody holds a slice of it any more.

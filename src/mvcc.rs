@@ -17,7 +17,7 @@
 //! - what a read at a revision >= the compacted one sees never depends on how far physical compaction has come.
 //!
 //! A checkpoint is the chunks that changed since the one before it, and the offsets of dead records in the others
-//! ([`Store::changes`]); the index is not part of it, [`Store::load`] builds it again.
+//! ([`Store::changes`]); the index is not part of it, [`Loading`] builds it again.
 //!
 //! Not here: validation, limits, sorting and wire messages' evaluation (see `apply`).
 
@@ -38,7 +38,7 @@ pub use loader::Loader;
 pub use log::{Block, Change, Pos};
 pub use record::Record;
 pub use span::Span;
-pub use store::{Error, Mark, Pin, Snapshot, Store, Write};
+pub use store::{Error, Loading, Mark, Pin, Snapshot, Store, Write};
 
 #[cfg(test)]
 mod tests;

@@ -37,10 +37,10 @@ use self::{
 };
 pub use self::{
     error::SnapshotError,
-    facts::{AlarmFact, Block, Change, Checkpoint, Conf, Facts, Loaded, MemberFact, Saved},
+    facts::{AlarmFact, Block, Change, Checkpoint, Conf, Facts, MemberFact, Restore, Saved},
 };
 use crate::{
-    env::{Disk, Env, Look, Mapping},
+    env::{Disk, Env, Mapping},
     limits,
     types::ShardId,
 };
@@ -138,10 +138,15 @@ pub struct SnapshotStore<E: Env> {
 }
 
 impl<E: Env> SnapshotStore<E> {
-    /// Opens the snapshot, or creates it in an empty directory; nothing is loaded before the first
-    /// checkpoint. Every byte is verified. Belongs to start-up: the core does not serve meanwhile.
-    pub async fn open(env: E, options: SnapshotOptions) -> Result<(Self, Option<Loaded>), SnapshotError> {
-        load::open(env, options).await
+    /// Opens the snapshot, or creates it in an empty directory. `restore` gets the state of the last checkpoint, whose
+    /// facts are returned; there are none before the first one. Every byte is verified. Belongs to start-up: the core
+    /// does not serve meanwhile. What was verified stays resident until [`SnapshotStore::release_next`].
+    pub async fn open(
+        env: E,
+        options: SnapshotOptions,
+        restore: &mut impl Restore,
+    ) -> Result<(Self, Option<Facts>), SnapshotError> {
+        load::open(env, options, restore).await
     }
 
     /// Writes one checkpoint to its end: segments, merge of old ones, manifest. All changes since the
@@ -191,17 +196,8 @@ impl<E: Env> SnapshotStore<E> {
         self.manifest_bytes + segments.sum::<u64>() + retired.sum::<u64>()
     }
 
-    /// Takes the mapped pages out of the resident set, after something went through all bodies.
-    pub fn release_pages(&self) -> Result<(), SnapshotError> {
-        for segment in self.segments.values() {
-            let path = &segment.path;
-            segment.mapping.release().map_err(|e| SnapshotError::from_io("release the pages of", path, e))?;
-        }
-        Ok(())
-    }
-
-    /// The same for one segment, the next one each time: called regularly, it bounds what reads bring into
-    /// the resident set, which is the page cache's business.
+    /// Takes the mapped pages of one segment out of the resident set, the next one each time: called regularly, it
+    /// bounds what a start and reads bring in, which is the page cache's business.
     pub fn release_next(&mut self) -> Result<(), SnapshotError> {
         let later = self.segments.range(self.last_released + 1..).next();
         let Some((sequence, segment)) = later.or_else(|| self.segments.first_key_value()) else {
@@ -317,12 +313,8 @@ impl<E: Env> SnapshotStore<E> {
         writer.finish().await?;
 
         let reference = SegmentRef { sequence, epoch, bytes: file_bytes, table_checksum };
-        let mapping = self
-            .env
-            .disk()
-            .map(&path, Look::AtParts)
-            .await
-            .map_err(|e| SnapshotError::from_io("map", &path, e))?;
+        let mapping =
+            self.env.disk().map(&path).await.map_err(|e| SnapshotError::from_io("map", &path, e))?;
         let segment = Segment { reference, path, mapping };
         self.table(&segment)?;
         let released = segment.mapping.release();

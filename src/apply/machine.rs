@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{Alarms, Error, Request, Response, cost, range::Evaluation, txn, validate};
 use crate::{
-    mvcc::{Block, Change, HashCursor, HashKv, HistoryCursor, Mark, Record, Span, Store},
+    mvcc::{Change, HashCursor, HashKv, HistoryCursor, Mark, Record, Span, Store},
     pb::etcdserverpb::{self as pb, AlarmType},
     types::{LogIndex, Revision},
 };
@@ -23,8 +23,8 @@ impl StateMachine {
     }
 
     /// The state a checkpoint was made of: it has everything up to entry `applied`.
-    pub fn load(applied: LogIndex, alarms: Alarms, mark: Mark, blocks: Vec<Block>) -> Self {
-        Self { store: Store::load(mark, blocks), alarms, applied }
+    pub fn load(applied: LogIndex, alarms: Alarms, store: Store) -> Self {
+        Self { store, alarms, applied }
     }
 
     /// Applies the request of log entry `index`; an entry may carry several. An error changes nothing but

@@ -25,6 +25,7 @@ use super::{
     log::{Log, Pos},
 };
 
+pub use build::Builder;
 pub use histories::Versions;
 
 pub struct Index {

@@ -6,6 +6,7 @@
 //! A chunk is also the unit of a checkpoint (see `unsaved`): once its image is on disk, its bytes are given up for
 //! the mapped ones.
 
+mod loading;
 mod unsaved;
 
 use std::ops::Range;
@@ -15,6 +16,7 @@ use bytes::Bytes;
 use self::unsaved::{Unsaved, Unsaveds};
 use super::record::Record;
 
+pub use loading::Loading;
 pub use unsaved::{Block, Change};
 
 /// Bytes of a chunk; one with a single longer record has as many as that needs.

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use super::{
     Span,
     compaction::Sweep,
-    index::{Hits, Index, Versions},
-    log::{Block, Change, Log, Pos},
+    index::{Builder, Hits, Index, Versions},
+    log::{self, Block, Change, Log, Pos},
     record::Record,
 };
 use crate::types::Revision;
@@ -60,23 +60,41 @@ impl Default for Store {
     }
 }
 
-impl Store {
-    /// The store a checkpoint was made of, from its blocks, ascending by chunk. Reads every record once.
-    pub fn load(mark: Mark, blocks: Vec<Block>) -> Self {
-        let log = Log::load(blocks, mark.next_chunk);
-        let index = Index::build(&log, log.live());
-        let mut store = Store {
+/// A store on its way from a checkpoint's blocks to one that can be used.
+#[derive(Default)]
+pub struct Loading {
+    log: log::Loading,
+    index: Builder,
+}
+
+impl Loading {
+    /// `bytes`: of all blocks to come.
+    pub fn expect(&mut self, bytes: usize) {
+        self.index.expect(bytes);
+    }
+
+    /// Adds a block, in any order. Reads every record of it once.
+    pub fn take(&mut self, block: &Block) {
+        self.log.take(block, |pos, key| self.index.take(pos, key));
+    }
+
+    /// The store the checkpoint was made of.
+    pub fn finish(self, mark: Mark) -> Store {
+        let log = self.log.finish(mark.next_chunk);
+        let (index, live_keys) = self.index.finish(&log);
+        Store {
             sweep: Sweep::from(mark.freed),
             revision: mark.revision,
             compacted: mark.compacted,
+            live_keys,
             log,
             index,
             ..Store::default()
-        };
-        store.live_keys = store.now().scan(Span::From(b"")).filter(|hit| hit.exists).count() as u64;
-        store
+        }
     }
+}
 
+impl Store {
     /// What a checkpoint of this moment needs besides [`Store::changes`].
     pub fn mark(&self) -> Mark {
         Mark {

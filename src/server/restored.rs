@@ -65,7 +65,8 @@ async fn write(env: RealEnv, mut config: Config, restored: Restored) -> Result<(
     let shard = ShardId(0);
 
     let options = SnapshotOptions::new(data_dir.snapshot(shard), shard);
-    let (mut store, _) = SnapshotStore::open(env.clone(), options).await.map_err(Fatal::from)?;
+    let (mut store, _) =
+        SnapshotStore::open(env.clone(), options, &mut Vec::new()).await.map_err(Fatal::from)?;
     let checkpoint = checkpoint(&config, identity.member_id, restored);
     store.write(checkpoint, false).await.map_err(Fatal::from)?;
     drop(store);

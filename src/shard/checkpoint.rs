@@ -16,7 +16,8 @@ use crate::{
     pb::etcdserverpb::{self as pb, AlarmType},
     raft::Membership,
     snapshot::{
-        AlarmFact, Block, Change, Checkpoint, Conf, Facts, MemberFact, Saved, SnapshotError, SnapshotStore,
+        AlarmFact, Block, Change, Checkpoint, Conf, Facts, MemberFact, Restore, Saved, SnapshotError,
+        SnapshotStore,
     },
     types::{LogIndex, Term},
 };
@@ -262,12 +263,27 @@ pub(super) fn take(state: &mut StateMachine, term: Term, membership: &Membership
     Checkpoint { facts, changes: state.changes().into_iter().map(change).collect() }
 }
 
-/// The state a checkpoint was taken of.
-pub(super) fn restore(facts: Facts, blocks: Vec<Block>) -> StateMachine {
-    let Facts { applied, revision, compacted, freed, next_chunk, alarms, .. } = facts;
-    let alarm = |fact: &AlarmFact| pb::AlarmMember { member_id: fact.member, alarm: fact.alarm };
-    let alarms: Vec<_> = alarms.iter().map(alarm).collect();
-    let block = |Block { chunk, base, body, dead }| mvcc::Block { chunk, base, body, dead };
-    let mark = mvcc::Mark { revision, compacted, freed, next_chunk };
-    StateMachine::load(applied, Alarms::restore(&alarms), mark, blocks.into_iter().map(block).collect())
+/// The chunks of a checkpoint on their way back into a state.
+#[derive(Default)]
+pub(super) struct Restoring(mvcc::Loading);
+
+impl Restore for Restoring {
+    fn expect(&mut self, body_bytes: u64) {
+        self.0.expect(body_bytes as usize);
+    }
+
+    fn take(&mut self, Block { chunk, base, body, dead }: Block) {
+        self.0.take(&mvcc::Block { chunk, base, body, dead });
+    }
+}
+
+impl Restoring {
+    /// The state the checkpoint was taken of.
+    pub fn finish(self, facts: &Facts) -> StateMachine {
+        let Facts { applied, revision, compacted, freed, next_chunk, ref alarms, .. } = *facts;
+        let alarm = |fact: &AlarmFact| pb::AlarmMember { member_id: fact.member, alarm: fact.alarm };
+        let alarms: Vec<_> = alarms.iter().map(alarm).collect();
+        let store = self.0.finish(mvcc::Mark { revision, compacted, freed, next_chunk });
+        StateMachine::load(applied, Alarms::restore(&alarms), store)
+    }
 }

@@ -9,7 +9,7 @@ use crate::{
     raft::{
         ConfChange, ConfState, Entry, EntryType, HardState, LogWindow, Member, Membership, MembershipError,
     },
-    snapshot::{Facts, Loaded},
+    snapshot::Facts,
     types::LogIndex,
     wal::Record,
 };
@@ -59,14 +59,14 @@ pub(super) struct Replay {
 
 impl Replay {
     /// Starts from a checkpoint, or from nothing.
-    pub fn new(loaded: Option<Loaded>, catchup_entries: usize) -> Self {
+    pub fn new(restored: Option<(Facts, StateMachine)>, catchup_entries: usize) -> Self {
         let mut membership = Membership::default();
         let mut state = StateMachine::new();
         let mut checkpoint = (0, 0);
-        if let Some(Loaded { facts, blocks }) = loaded {
+        if let Some((facts, restored)) = restored {
             checkpoint = (facts.applied.0, facts.term.0);
             membership = members(&facts);
-            state = super::checkpoint::restore(facts, blocks);
+            state = restored;
         }
         Replay {
             state,

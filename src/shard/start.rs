@@ -7,7 +7,7 @@ use tracing::info;
 use super::{
     Fatal, Shard,
     backlog::{entry_record, hard_state_record},
-    checkpoint::{Checkpoints, Due},
+    checkpoint::{Checkpoints, Due, Restoring},
     inbox::{Inbox, Taker},
     replay::Replay,
     run::{Loop, Pace, Turns},
@@ -55,9 +55,13 @@ pub struct Started<E: Env> {
 /// Opens the shard's log and makes everything ready; nothing runs yet.
 pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<Metrics>) -> Result<Started<E>, Fatal> {
     let began = env.now();
-    let (snapshots, loaded) = SnapshotStore::open(env.clone(), options.snapshot).await?;
-    let mut replay = Replay::new(loaded, options.catchup_entries);
-    snapshots.release_pages()?;
+    let mut restoring = Restoring::default();
+    let (snapshots, facts) = SnapshotStore::open(env.clone(), options.snapshot, &mut restoring).await?;
+    let restored = facts.map(|facts| {
+        let state = restoring.finish(&facts);
+        (facts, state)
+    });
+    let mut replay = Replay::new(restored, options.catchup_entries);
     let (checkpoint, load_ms) = (LogIndex(replay.applied), env.now().since(began).as_millis() as u64);
     let (mut wal, recovery) = Wal::open(env.clone(), options.wal.clone(), |record| {
         replay.take(record).map_err(|error| WalError::Replay(error.to_string()))

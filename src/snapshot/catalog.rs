@@ -77,8 +77,8 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    pub fn chunks(&self) -> impl Iterator<Item = (u64, &Place)> {
-        self.chunks.iter().map(|(chunk, place)| (*chunk, place))
+    pub fn place(&self, chunk: u64) -> Option<&Place> {
+        self.chunks.get(&chunk)
     }
 
     pub fn count(&self) -> u64 {

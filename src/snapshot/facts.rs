@@ -81,12 +81,20 @@ pub struct Block {
     pub dead: Vec<u16>,
 }
 
-/// The state of the last checkpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Loaded {
-    pub facts: Facts,
-    /// Ascending by chunk; every body's checksum was right.
-    pub blocks: Vec<Block>,
+/// Takes the chunks of the last checkpoint while they are read.
+pub trait Restore {
+    /// The bytes of all bodies to come.
+    fn expect(&mut self, body_bytes: u64);
+    /// The next chunk, in no order. Its checksum was right.
+    fn take(&mut self, block: Block);
+}
+
+impl Restore for Vec<Block> {
+    fn expect(&mut self, _body_bytes: u64) {}
+
+    fn take(&mut self, block: Block) {
+        self.push(block);
+    }
 }
 
 /// What a checkpoint did.

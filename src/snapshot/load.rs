@@ -1,28 +1,29 @@
 //! Reads the snapshot when it is opened: verifies everything, removes what no manifest names.
 //!
-//! Runs once per shard before it serves. What was verified stays resident until
-//! [`SnapshotStore::release_pages`]: whoever opens the store looks at it again.
+//! Runs once per shard before it serves. First the tables, which tell which image of a chunk counts; then the bodies,
+//! segment by segment: each is verified beside the core, while the core takes what the one before it holds.
 
-use std::{collections::BTreeMap, io, path::Path};
+use std::{collections::BTreeMap, future::Future, io, path::Path};
 
 use futures_lite::future::poll_once;
-use futures_util::future::OptionFuture;
+use futures_util::future::maybe_done;
 
 use super::{
-    Block, Loaded, MappingOf, Segment, SnapshotError, SnapshotOptions, SnapshotStore,
+    Block, Facts, MappingOf, Restore, Segment, SnapshotError, SnapshotOptions, SnapshotStore,
     catalog::Catalog,
     files::{self, Pace},
-    format::{self, ArchivedTable, FORMAT_VERSION, Fault, Manifest, SegmentRef},
+    format::{self, FORMAT_VERSION, Fault, Manifest, SegmentRef},
 };
 use crate::{
-    env::{Disk, Env, Look, Mapping},
+    env::{Disk, Env, Mapping},
     types::ShardId,
 };
 
 pub async fn open<E: Env>(
     env: E,
     options: SnapshotOptions,
-) -> Result<(SnapshotStore<E>, Option<Loaded>), SnapshotError> {
+    restore: &mut impl Restore,
+) -> Result<(SnapshotStore<E>, Option<Facts>), SnapshotError> {
     let dir = &options.dir;
     let disk = env.disk();
     disk.create_dir(dir).await.map_err(|e| SnapshotError::from_io("create the directory", dir, e))?;
@@ -60,22 +61,12 @@ pub async fn open<E: Env>(
     let manifest = Manifest::decode(mapping.bytes(), shard).map_err(|fault| refuse(&path, fault, shard))?;
     store.manifest_bytes = mapping.bytes().len() as u64;
     store.generation = manifest.generation;
-    let mut ahead = None;
-    for (at, reference) in manifest.segments.iter().enumerate() {
-        let segment = match ahead.take() {
-            Some(segment) => segment,
-            None => map_segment(&env, &dir, reference).await?,
-        };
-        // While one segment is verified the next one is mapped.
-        let next = manifest.segments.get(at + 1).map(|next| map_segment(&env, &dir, next));
-        let mut next = Box::pin(OptionFuture::from(next));
-        let begun = poll_once(&mut next).await;
-        load_segment(&mut store, segment)?;
-        let mapped = match begun {
-            Some(mapped) => mapped,
-            None => next.await,
-        };
-        ahead = mapped.transpose()?;
+    for reference in &manifest.segments {
+        let segment = map_segment(&env, &dir, reference).await?;
+        let table = store.table(&segment)?;
+        store.catalog.add(reference, table);
+        store.next_sequence = reference.sequence + 1;
+        store.segments.insert(reference.sequence, segment);
     }
     let whole = store.catalog.count() == manifest.chunks
         && store.catalog.body_bytes() == manifest.body_bytes
@@ -84,9 +75,10 @@ pub async fn open<E: Env>(
         let what = "the segments do not give the chunks that the manifest counts";
         return Err(SnapshotError::Corrupt { path, offset: 0, what });
     }
+    restore.expect(manifest.body_bytes);
+    read(&store, restore).await?;
     remove_leftovers(&env, &dir, &names, &manifest).await?;
-    let loaded = manifest.facts.map(|facts| Loaded { facts, blocks: blocks(&store) });
-    Ok((store, loaded))
+    Ok((store, manifest.facts))
 }
 
 /// Says what a fault of a file means for the operator.
@@ -113,7 +105,7 @@ fn check_names(dir: &Path, names: &[String]) -> Result<(), SnapshotError> {
 }
 
 async fn map<E: Env>(env: &E, path: &Path) -> Result<Option<MappingOf<E>>, SnapshotError> {
-    match env.disk().map(path, Look::AtAll).await {
+    match env.disk().map(path).await {
         Ok(mapping) => Ok(Some(mapping)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(SnapshotError::from_io("map", path, e)),
@@ -132,27 +124,45 @@ async fn map_segment<E: Env>(
     }
 }
 
-fn load_segment<E: Env>(store: &mut SnapshotStore<E>, segment: Segment<E>) -> Result<(), SnapshotError> {
-    let table = store.table(&segment)?;
-    verify(&segment, table)?;
-    store.catalog.add(&segment.reference, table);
-    store.next_sequence = segment.reference.sequence + 1;
-    store.segments.insert(segment.reference.sequence, segment);
-    Ok(())
-}
-
-/// Reads every body once, those that no longer count too: a disk that damages files is not to be trusted.
-fn verify<E: Env>(segment: &Segment<E>, table: &ArchivedTable) -> Result<(), SnapshotError> {
-    let file = segment.mapping.bytes();
-    let salt = format::salt(segment.reference.sequence, segment.reference.epoch);
-    for block in table.blocks.iter() {
-        let (offset, bytes) = (block.offset.to_native(), block.bytes.to_native());
-        if !format::check_body(file, offset, bytes, block.checksum.to_native(), salt) {
-            let what = "the checksum of a chunk does not match";
-            return Err(SnapshotError::Corrupt { path: segment.path.clone(), offset, what });
+/// Hands over every chunk that counts, once the segment it lies in is verified.
+async fn read<E: Env>(store: &SnapshotStore<E>, restore: &mut impl Restore) -> Result<(), SnapshotError> {
+    let shard = store.options.shard;
+    let mut segments =
+        store.segments.values().map(|segment| (segment, Box::pin(maybe_done(verify(segment, shard)))));
+    let mut ahead = segments.next();
+    while let Some((segment, mut verified)) = ahead {
+        verified.as_mut().await;
+        verified.as_mut().take_output().expect("it was waited for")?;
+        ahead = segments.next();
+        if let Some((_, next)) = &mut ahead {
+            // Begins; nothing is lost if it is done at once.
+            poll_once(next.as_mut()).await.unwrap_or_default();
+        }
+        for block in store.table(segment)?.blocks.iter() {
+            let chunk = block.chunk.to_native();
+            let newest =
+                store.catalog.place(chunk).filter(|place| place.segment == segment.reference.sequence);
+            if let Some(place) = newest {
+                let start = place.offset as usize;
+                let body = segment.mapping.slice(start..start + place.bytes as usize);
+                restore.take(Block { chunk, base: place.base, body, dead: place.dead.to_vec() });
+            }
         }
     }
     Ok(())
+}
+
+/// Has every byte of a segment looked at, beside the core.
+fn verify<E: Env>(
+    segment: &Segment<E>,
+    shard: ShardId,
+) -> impl Future<Output = Result<(), SnapshotError>> + use<E> {
+    let (reference, path) = (segment.reference, segment.path.clone());
+    let examined = segment.mapping.examine(move |file| format::check_segment(file, shard, &reference));
+    async move {
+        let checked = examined.await.map_err(|e| SnapshotError::from_io("read", &path, e))?;
+        checked.map_err(|fault| refuse(&path, fault, shard))
+    }
 }
 
 /// Files of checkpoints that were cut off, and of merged segments that were not swept.
@@ -171,13 +181,4 @@ async fn remove_leftovers<E: Env>(
         }
     }
     if removed { files::sync_dir(env, dir).await } else { Ok(()) }
-}
-
-fn blocks<E: Env>(store: &SnapshotStore<E>) -> Vec<Block> {
-    let block = |(chunk, place): (u64, &super::catalog::Place)| {
-        let start = place.offset as usize;
-        let body = store.segments[&place.segment].mapping.slice(start..start + place.bytes as usize);
-        Block { chunk, base: place.base, body, dead: place.dead.to_vec() }
-    };
-    store.catalog.chunks().map(block).collect()
 }

@@ -14,6 +14,24 @@ use crate::{
     types::{LogIndex, MemberId, Term},
 };
 
+/// The state of the last checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Loaded {
+    facts: Facts,
+    /// Ascending by chunk.
+    blocks: Vec<Block>,
+}
+
+async fn open<E: Env>(
+    env: E,
+    options: SnapshotOptions,
+) -> Result<(SnapshotStore<E>, Option<Loaded>), SnapshotError> {
+    let mut blocks: Vec<Block> = Vec::new();
+    let (store, facts) = SnapshotStore::open(env, options, &mut blocks).await?;
+    blocks.sort_by_key(|block| block.chunk);
+    Ok((store, facts.map(|facts| Loaded { facts, blocks })))
+}
+
 const MEMBER: MemberId = MemberId(1);
 const SHARD: ShardId = ShardId(3);
 const DIR: &str = "/data/snap";
@@ -59,7 +77,7 @@ struct State {
 impl State {
     fn of(loaded: Option<Loaded>) -> Option<Self> {
         loaded.map(|loaded| {
-            assert!(loaded.blocks.is_sorted_by(|a, b| a.chunk < b.chunk));
+            assert!(loaded.blocks.is_sorted_by(|a, b| a.chunk < b.chunk), "a chunk comes once");
             let chunks = loaded.blocks.into_iter();
             State {
                 facts: loaded.facts,

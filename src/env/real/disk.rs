@@ -1,8 +1,9 @@
 //! Files through the executor's ring, past the page cache.
 //!
 //! Opening, renaming, removing and syncing go through glommio (ring or its helper thread), so the
-//! log can prepare segments while the core serves. Mapping and prefetching run on glommio's helper thread. Listing, locking, creating directories and small
-//! whole files are plain blocking calls: start-up only.
+//! log can prepare segments while the core serves. Mapping, examining a mapping and prefetching run on
+//! glommio's helper thread. Listing, locking, creating directories and small whole files are plain
+//! blocking calls: start-up only.
 //!
 //! tmpfs has no direct I/O; glommio then goes through the page cache, which is where such files live
 //! anyway. Every other file system without it is refused when the file is opened.
@@ -33,7 +34,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::env::{Disk, File, Look, Mapping, OpenOptions};
+use crate::env::{Disk, File, Mapping, OpenOptions};
 
 /// Largest file [`Disk::read_small`] takes.
 const SMALL_FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -145,9 +146,9 @@ impl Disk for RealDisk {
         sync_dir_blocking(parent(path))
     }
 
-    async fn map(&self, path: &Path, look: Look) -> io::Result<RealMapping> {
+    async fn map(&self, path: &Path) -> io::Result<RealMapping> {
         let path = path.to_path_buf();
-        glommio::executor().spawn_blocking(move || map_blocking(&path, look)).await
+        glommio::executor().spawn_blocking(move || map_blocking(&path)).await
     }
 
     async fn prefetch(&self, path: &Path, offset: u64, len: u64) -> io::Result<()> {
@@ -196,6 +197,20 @@ impl Mapping for RealMapping {
         self.map.as_deref().map_or(&[], |map| &map[..])
     }
 
+    fn examine<T: Send + 'static, L: FnOnce(&[u8]) -> T + Send + 'static>(
+        &self,
+        look: L,
+    ) -> impl Future<Output = io::Result<T>> + use<T, L> {
+        let map = self.map.clone();
+        async move {
+            let examine = move || match map {
+                Some(map) => populate_blocking(&map).map(|()| look(&map)),
+                None => Ok(look(&[])),
+            };
+            glommio::executor().spawn_blocking(examine).await
+        }
+    }
+
     fn slice(&self, range: Range<usize>) -> Bytes {
         match &self.map {
             Some(map) => Bytes::from_owner(MappingRef(Arc::clone(map))).slice(range),
@@ -216,7 +231,7 @@ impl Mapping for RealMapping {
     }
 }
 
-fn map_blocking(path: &Path, look: Look) -> io::Result<RealMapping> {
+fn map_blocking(path: &Path) -> io::Result<RealMapping> {
     let file = fs::File::open(path)?;
     if file.metadata()?.len() == 0 {
         return Ok(RealMapping { map: None });
@@ -224,17 +239,18 @@ fn map_blocking(path: &Path, look: Look) -> io::Result<RealMapping> {
     // SAFETY: who maps a file promises that nobody writes to it or truncates it while the mapping lives; see
     // `Disk::map`. The data directory is locked against other servers.
     let mapping = unsafe { Mmap::map(&file)? };
-    if look == Look::AtAll {
-        // Until it is released.
-        mapping.advise(Advice::Sequential)?;
-        match mapping.advise(Advice::PopulateRead) {
-            Ok(()) => {}
-            // Before Linux 5.14: the pages come when they are looked at.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => mapping.advise(Advice::WillNeed)?,
-            Err(error) => return Err(error),
-        }
-    }
     Ok(RealMapping { map: Some(Arc::new(mapping)) })
+}
+
+/// Brings a mapping into memory; what the disk does not give is an error here and not a signal later.
+fn populate_blocking(mapping: &Mmap) -> io::Result<()> {
+    // Until it is released.
+    mapping.advise(Advice::Sequential)?;
+    match mapping.advise(Advice::PopulateRead) {
+        // Before Linux 5.14: the pages come when they are looked at.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => mapping.advise(Advice::WillNeed),
+        result => result,
+    }
 }
 
 /// Reads and forgets: unlike an advice, it returns when the pages are there.

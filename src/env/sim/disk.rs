@@ -25,7 +25,7 @@ use bytes::Bytes;
 
 use self::media::Media;
 use super::Sim;
-use crate::env::{Disk, File, Look, Mapping, OpenOptions};
+use crate::env::{Disk, File, Mapping, OpenOptions};
 
 /// How long an operation takes: usually 50 to 250 microseconds, sometimes up to 20 ms.
 const LATENCY_MIN_US: u64 = 50;
@@ -169,7 +169,7 @@ impl Disk for SimDisk {
         self.media.borrow_mut().replace(path, content)
     }
 
-    async fn map(&self, path: &Path, _look: Look) -> io::Result<SimMapping> {
+    async fn map(&self, path: &Path) -> io::Result<SimMapping> {
         self.pause().await;
         let media = self.media.borrow();
         let inode = media.lookup(path)?;
@@ -202,6 +202,14 @@ pub struct SimMapping {
 impl Mapping for SimMapping {
     fn bytes(&self) -> &[u8] {
         &self.content
+    }
+
+    fn examine<T: Send + 'static, L: FnOnce(&[u8]) -> T + Send + 'static>(
+        &self,
+        look: L,
+    ) -> impl Future<Output = io::Result<T>> + use<T, L> {
+        let content = self.content.clone();
+        async move { Ok(look(&content)) }
     }
 
     fn slice(&self, range: Range<usize>) -> Bytes {

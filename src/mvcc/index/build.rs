@@ -84,41 +84,57 @@ struct Item {
 const _: () = assert!(size_of::<Item>() == 32);
 const SAME_KEY: u32 = u32::MAX;
 
-impl Index {
-    /// The index of records that come oldest first.
-    pub fn build<'l>(log: &'l Log, records: impl Iterator<Item = (Pos, &'l [u8])>) -> Self {
-        // Memory that is not written to costs nothing, while growing copies: enough for records of some size.
-        let mut items = Vec::with_capacity(log.bytes() / EXPECTED_BYTES);
-        take_all(&mut items, records);
+/// Records on their way into an index.
+#[derive(Default)]
+pub struct Builder {
+    items: Vec<Item>,
+    /// What all keys so far share; none before the first.
+    prefix: Option<Vec<u8>>,
+}
+
+impl Builder {
+    /// `bytes`: of all records to come. Memory that is not written to costs nothing, while growing copies.
+    pub fn expect(&mut self, bytes: usize) {
+        self.items.reserve(bytes / EXPECTED_BYTES);
+    }
+
+    /// Adds a record, in any order.
+    #[inline]
+    pub fn take(&mut self, pos: Pos, key: &[u8]) {
+        let alike = match &self.prefix {
+            Some(prefix) if key.starts_with(prefix) => prefix.len(),
+            _ => self.shorten(key),
+        };
+        self.items.push(Item { head: Head::of(&key[alike..]), skip: 0, alike: 0, entry: Entry::one(pos) });
+    }
+
+    #[cold]
+    fn shorten(&mut self, key: &[u8]) -> usize {
+        let prefix = self.prefix.get_or_insert_with(|| key.to_vec());
+        let kept = shorten(&mut self.items, prefix, key);
+        prefix.truncate(kept);
+        kept
+    }
+
+    /// The index, and how many of its keys exist in the newest revision.
+    pub fn finish(self, log: &Log) -> (Index, u64) {
+        let mut items = self.items;
+        let alike = self.prefix.map_or(0, |prefix| prefix.len()) as u32;
+        items.iter_mut().for_each(|item| item.skip = alike);
         sort(log, &mut items);
         let mut histories = Histories::default();
         join(&mut items, &mut histories);
-        lay_out(log, &items, histories)
+        let exists = |item: &&Item| !histories.versions(item.entry).newest().is_tombstone();
+        let live_keys = items.iter().filter(exists).count() as u64;
+        (lay_out(log, &items, histories), live_keys)
     }
 }
 
-/// One item for each record, with heads taken after what all keys share.
-fn take_all<'l>(items: &mut Vec<Item>, records: impl Iterator<Item = (Pos, &'l [u8])>) {
-    let mut prefix: Option<&[u8]> = None;
-    for (pos, key) in records {
-        let alike = take(items, &mut prefix, key);
-        items.push(Item { head: Head::of(&key[alike..]), skip: 0, alike: 0, entry: Entry::one(pos) });
-    }
-    let alike = prefix.map_or(0, <[u8]>::len) as u32;
-    items.iter_mut().for_each(|item| item.skip = alike);
-}
-
-/// Makes `prefix` what it shares with `key`, and the heads of the items taken so far follow it.
-#[inline]
-fn take<'l>(items: &mut [Item], prefix: &mut Option<&'l [u8]>, key: &'l [u8]) -> usize {
-    let known = *prefix.get_or_insert(key);
-    if key.starts_with(known) {
-        return known.len();
-    }
-    let (kept, lost) = known.split_at(shared(known, key));
-    *prefix = Some(kept);
-    items.iter_mut().for_each(|item| item.head = item.head.after(lost));
-    kept.len()
+/// How much of `prefix` remains with `key`; the heads of the items taken so far follow it.
+fn shorten(items: &mut [Item], prefix: &[u8], key: &[u8]) -> usize {
+    let kept = shared(prefix, key);
+    items.iter_mut().for_each(|item| item.head = item.head.after(&prefix[kept..]));
+    kept
 }
 
 /// Brings items in the order of their keys, those of a key in the order of its versions.
@@ -158,7 +174,7 @@ fn settle(items: &mut [Item], offset: usize, unsettled: &mut Vec<(usize, usize)>
 
 /// Takes heads anew, after what the items' keys share.
 fn retake(log: &Log, items: &mut [Item]) {
-    let mut prefix = None;
+    let mut prefix = log.key(items[0].entry.pos());
     for from in (0..items.len()).step_by(FETCHED) {
         let to = (from + FETCHED).min(items.len());
         // Memory answers many questions at once if none waits for another's answer.
@@ -166,11 +182,13 @@ fn retake(log: &Log, items: &mut [Item]) {
         std::hint::black_box(touched);
         for at in from..to {
             let key = log.key(items[at].entry.pos());
-            let alike = take(&mut items[..at], &mut prefix, key);
-            items[at].head = Head::of(&key[alike..]);
+            if !key.starts_with(prefix) {
+                prefix = &prefix[..shorten(&mut items[..at], prefix, key)];
+            }
+            items[at].head = Head::of(&key[prefix.len()..]);
         }
     }
-    let alike = prefix.map_or(0, <[u8]>::len) as u32;
+    let alike = prefix.len() as u32;
     items.iter_mut().for_each(|item| item.skip = alike);
 }
 

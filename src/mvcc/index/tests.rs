@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::{Directory, Hit, Index, Leaf, directory::Spot, shared};
+use super::{Builder, Directory, Hit, Index, Leaf, directory::Spot, shared};
 use crate::mvcc::{
     Span,
     log::{Log, Pos},
@@ -153,10 +153,11 @@ proptest! {
         }
         assert_as(&model, &index, &log, &probes);
 
-        let mut records: Vec<(Pos, &[u8])> =
-            model.iter().flat_map(|(key, versions)| versions.iter().map(|pos| (*pos, &key[..]))).collect();
-        records.sort_unstable();
-        let mut built = Index::build(&log, records.into_iter());
+        // In another order than that of positions.
+        let records = model.iter().flat_map(|(key, versions)| versions.iter().rev().map(|pos| (*pos, &key[..])));
+        let (mut built, live) = build(&log, records);
+        let exists = |versions: &&Vec<Pos>| !versions.last().expect("a version").is_tombstone();
+        assert_eq!(live, model.values().filter(exists).count() as u64);
         assert_as(&model, &built, &log, &probes);
         for key in probes {
             main += 1;
@@ -217,10 +218,17 @@ proptest! {
     }
 }
 
+fn build<'k>(log: &Log, records: impl Iterator<Item = (Pos, &'k [u8])>) -> (Index, u64) {
+    let mut builder = Builder::default();
+    records.for_each(|(pos, key)| builder.take(pos, key));
+    builder.finish(log)
+}
+
 #[test]
 fn built_of_nothing_it_is_empty() {
     let log = Log::default();
-    let index = Index::build(&log, std::iter::empty());
+    let (index, live) = build(&log, std::iter::empty());
+    assert_eq!(live, 0);
     assert!(hits(&index, &log, Pos::END).is_empty());
 }
 
@@ -233,7 +241,8 @@ fn built_of_keys_that_begin_each_other() {
     for (at, key) in keys.iter().enumerate() {
         records.push((append(&mut log, at as i64 + 1, key, false), &key[..]));
     }
-    let index = Index::build(&log, records.iter().copied());
+    let (index, live) = build(&log, records.iter().copied());
+    assert_eq!(live, 300);
     assert_sound(&index, &log);
     let found: Vec<Pos> = hits(&index, &log, Pos::END).iter().map(|hit| hit.pos).collect();
     assert_eq!(found, records.iter().rev().map(|(pos, _)| *pos).collect::<Vec<_>>());

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use super::{Body, Chunk, Log, Pos, Record};
+use super::{Body, Chunk, Log};
 
 /// A difference to the checkpoint before.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,45 +87,6 @@ impl Unsaveds {
 }
 
 impl Log {
-    /// A log as a checkpoint has it, `blocks` ascending by chunk; `next_chunk` is above every chunk there ever was.
-    pub fn load(blocks: Vec<Block>, next_chunk: u64) -> Self {
-        let mut log = Log { next_id: next_chunk, ..Log::default() };
-        for Block { chunk: id, base, body, dead } in blocks {
-            assert!(log.ids.last().is_none_or(|last| *last < id) && id < next_chunk, "chunks ascend");
-            let mut chunk = Chunk::new(base, Body::Sealed(body));
-            let bytes = chunk.body.bytes();
-            chunk.dead_bytes =
-                dead.iter().map(|offset| Record::decode(&bytes[usize::from(*offset)..], base).1).sum();
-            chunk.dead = dead;
-            chunk.stored = true;
-            log.bytes += chunk.len();
-            log.dead += chunk.dead_bytes;
-            log.ids.push(id);
-            log.chunks.push(chunk);
-        }
-        log
-    }
-
-    /// Every record that is not dead, in order. For a log whose dead offsets ascend, as loaded.
-    pub fn live(&self) -> impl Iterator<Item = (Pos, &[u8])> {
-        self.ids.iter().zip(&self.chunks).flat_map(|(id, chunk)| {
-            let bytes = chunk.body.bytes();
-            let mut dead = chunk.dead.iter().copied().peekable();
-            let mut offset = 0;
-            std::iter::from_fn(move || {
-                while offset < bytes.len() {
-                    let at = offset;
-                    let (record, len) = Record::decode(&bytes[at..], chunk.base);
-                    offset += len;
-                    if dead.next_if(|dead| usize::from(*dead) == at).is_none() {
-                        return Some((Pos::new(*id, at, record.tombstone), record.key));
-                    }
-                }
-                None
-            })
-        })
-    }
-
     /// Above every chunk there ever was.
     pub fn next_chunk(&self) -> u64 {
         self.next_id

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::{Step, listed, step};
-use crate::mvcc::{Block, Change, Mark, Span, Store};
+use crate::mvcc::{Block, Change, Loading, Mark, Span, Store};
 
 /// Chunks as files would have them.
 #[derive(Clone, Default)]
@@ -33,7 +33,10 @@ impl Disk {
 
     fn load(&self) -> Store {
         let Some(mark) = self.mark else { return Store::default() };
-        Store::load(mark, self.blocks.values().cloned().collect())
+        let mut loading = Loading::default();
+        // In another order than that of chunks.
+        self.blocks.values().rev().for_each(|block| loading.take(block));
+        loading.finish(mark)
     }
 }
 

@@ -1,6 +1,6 @@
 //! A loaded store is the one its versions were taken from.
 
-use super::super::{HistoryCursor, Loader, Record, Span, Store};
+use super::super::{HistoryCursor, Loader, Loading, Record, Span, Store};
 
 /// Every version in words.
 fn versions(store: &Store) -> Vec<String> {
@@ -33,7 +33,9 @@ fn it_has_the_same_history_and_goes_on() {
     };
     assert!(HistoryCursor::new(&store).step(&store, usize::MAX, pack).expect("infallible"));
     let (mark, blocks) = loader.finish(store.revision().0, store.compacted().0);
-    let mut loaded = Store::load(mark, blocks);
+    let mut loading = Loading::default();
+    blocks.iter().for_each(|block| loading.take(block));
+    let mut loaded = loading.finish(mark);
     assert_eq!(loaded.live_keys(), store.live_keys());
     assert_eq!((loaded.revision(), loaded.compacted()), (store.revision(), store.compacted()));
     assert_eq!(versions(&loaded), versions(&store));

@@ -43,7 +43,7 @@ struct Progress {
 }
 
 async fn serve(env: SimEnv, script: Rc<Script>, progress: Rc<Progress>) {
-    let (mut store, _) = SnapshotStore::open(env, tiny()).await.expect("a new one opens");
+    let (mut store, _) = open(env, tiny()).await.expect("a new one opens");
     for (checkpoint, compact_all) in &script.checkpoints {
         progress.started.set(progress.started.get() + 1);
         let saved = store.write(checkpoint.clone(), *compact_all).await.expect("the disk works");
@@ -68,7 +68,7 @@ fn crash_after(seed: u64, steps: u64, script: &Rc<Script>, merged: &Cell<u64>) -
     if seed.is_multiple_of(3) {
         let env = env.clone();
         sim.spawn(MEMBER, async move {
-            SnapshotStore::open(env, tiny()).await.map(drop).expect("a crash damages nothing");
+            open(env, tiny()).await.map(drop).expect("a crash damages nothing");
         });
         (0..sim.below(40)).all(|_| sim.step());
         sim.crash(MEMBER);
@@ -78,8 +78,7 @@ fn crash_after(seed: u64, steps: u64, script: &Rc<Script>, merged: &Cell<u64>) -
     merged.set(merged.get() + u64::from(progress.merged.get()));
     let script = script.clone();
     run(&sim, async move {
-        let (mut store, loaded) =
-            SnapshotStore::open(env.clone(), tiny()).await.expect("a crash damages nothing");
+        let (mut store, loaded) = open(env.clone(), tiny()).await.expect("a crash damages nothing");
         let found = State::of(loaded);
         let expected = [script.state(completed), script.state(started)];
         assert!(expected.contains(&found), "seed {seed}, step {steps}: {completed} or {started}");
@@ -92,7 +91,7 @@ fn crash_after(seed: u64, steps: u64, script: &Rc<Script>, merged: &Cell<u64>) -
         let names = env.disk().files().len();
         assert_eq!(names, store.segments.len() + 1, "nothing is left behind");
         drop(store);
-        let (_, loaded) = SnapshotStore::open(env, tiny()).await.expect("it opens");
+        let (_, loaded) = open(env, tiny()).await.expect("it opens");
         assert_eq!(State::of(loaded), Some(next));
     });
     ran
@@ -120,7 +119,7 @@ fn a_dropped_write_is_as_if_it_never_began() {
     for polls in 1..120 {
         with_disk(polls, async move |env, disk| {
             let script = Script::new(4, 4_000);
-            let (mut store, _) = SnapshotStore::open(env.clone(), tiny()).await.expect("a new one opens");
+            let (mut store, _) = open(env.clone(), tiny()).await.expect("a new one opens");
             for (checkpoint, _) in &script.checkpoints[..3] {
                 store.write(checkpoint.clone(), false).await.expect("the disk works");
             }
@@ -145,7 +144,7 @@ fn a_dropped_write_is_as_if_it_never_began() {
             store.write(both, false).await.expect("the disk works");
             store.sweep().await.expect("the disk works");
             assert_eq!(disk.files().len(), store.segments.len() + 1, "nothing is left behind");
-            let (_, loaded) = SnapshotStore::open(env, tiny()).await.expect("it opens");
+            let (_, loaded) = open(env, tiny()).await.expect("it opens");
             assert_eq!(State::of(loaded), script.state(5));
         });
     }

@@ -8,7 +8,7 @@ use crate::env::{DiskError, sim::disk::WriteFault};
 async fn filled(env: &SimEnv, seed: u64) -> (SnapshotStore<SimEnv>, State, Rng) {
     let mut rng = Rng::new(seed);
     let mut state = State::default();
-    let (mut store, _) = SnapshotStore::open(env.clone(), small()).await.expect("a new one opens");
+    let (mut store, _) = open(env.clone(), small()).await.expect("a new one opens");
     for _ in 0..6 {
         store.write(state.step(&mut rng, 9000), false).await.expect("the disk works");
     }
@@ -17,7 +17,7 @@ async fn filled(env: &SimEnv, seed: u64) -> (SnapshotStore<SimEnv>, State, Rng) 
 }
 
 async fn reopened(env: &SimEnv) -> Result<Option<State>, SnapshotError> {
-    SnapshotStore::open(env.clone(), small()).await.map(|(_, loaded)| State::of(loaded))
+    open(env.clone(), small()).await.map(|(_, loaded)| State::of(loaded))
 }
 
 /// Fails every write of a checkpoint in turn, each in several ways.
@@ -52,7 +52,7 @@ fn a_failed_write_leaves_the_last_checkpoint_and_a_usable_store() {
                 assert_eq!(reopened(&env).await.expect("it opens"), Some(now.clone()));
 
                 let (mut store, _) = match now == state {
-                    true => SnapshotStore::open(env.clone(), small()).await.expect("it opens"),
+                    true => open(env.clone(), small()).await.expect("it opens"),
                     false => (store, None),
                 };
                 let more = state.step(&mut rng, 9000);
@@ -95,7 +95,7 @@ fn a_full_disk_is_named_and_survived() {
 fn a_file_system_without_direct_io_is_named() {
     with_disk(1, async |env, disk| {
         disk.set_direct_io(false);
-        let error = SnapshotStore::open(env, small()).await.map(drop).expect_err("refused");
+        let error = open(env, small()).await.map(drop).expect_err("refused");
         assert!(
             matches!(&error, SnapshotError::Disk(DiskError::NoDirectIo { file_system, .. }) if file_system == "simfs"),
             "{error}"
@@ -155,7 +155,7 @@ fn missing_truncated_and_foreign_files_are_refused_by_name() {
             assert_eq!(reopened(&env).await.expect("it is whole again"), Some(state.clone()));
         }
         let other = SnapshotOptions { shard: ShardId(0), ..small() };
-        let error = SnapshotStore::open(env.clone(), other).await.map(drop).expect_err("another shard");
+        let error = open(env.clone(), other).await.map(drop).expect_err("another shard");
         assert!(matches!(error, SnapshotError::WrongShard { found: 3, expected: 0, .. }), "{error}");
     });
 }

@@ -49,7 +49,7 @@ async fn play(env: SimEnv, seed: u64, ops: Vec<Op>) {
     let mut rng = Rng::new(seed);
     let mut state = State::default();
     let mut saved = None;
-    let (mut store, loaded) = SnapshotStore::open(env.clone(), small()).await.expect("a new one opens");
+    let (mut store, loaded) = open(env.clone(), small()).await.expect("a new one opens");
     assert_eq!(loaded, None);
     // What a reader would hold: the bodies as the checkpoints placed them.
     let mut held: BTreeMap<u64, Bytes> = BTreeMap::new();
@@ -78,7 +78,7 @@ async fn play(env: SimEnv, seed: u64, ops: Vec<Op>) {
             Op::Sweep => store.sweep().await.expect("the disk works"),
             Op::Reopen => {
                 drop(store);
-                let opened = SnapshotStore::open(env.clone(), small()).await.expect("it opens");
+                let opened = open(env.clone(), small()).await.expect("it opens");
                 let loaded;
                 (store, loaded) = opened;
                 held = loaded.iter().flat_map(|l| &l.blocks).map(|b| (b.chunk, b.body.clone())).collect();
@@ -88,7 +88,7 @@ async fn play(env: SimEnv, seed: u64, ops: Vec<Op>) {
         }
     }
     let before = store.catalog;
-    let (store, loaded) = SnapshotStore::open(env, small()).await.expect("it opens");
+    let (store, loaded) = open(env, small()).await.expect("it opens");
     assert_eq!(State::of(loaded), saved);
     assert_eq!(store.catalog, before, "memory is what the files say");
 }
@@ -116,7 +116,7 @@ fn a_checkpoint_costs_what_changed() {
     with_disk(1, async |env, _| {
         let mut rng = Rng::new(1);
         let mut state = State::default();
-        let (mut store, _) = SnapshotStore::open(env, small()).await.expect("a new one opens");
+        let (mut store, _) = open(env, small()).await.expect("a new one opens");
         let writes = (0..200).map(|chunk| state.write(&mut rng, chunk, 5000)).collect();
         let first = Checkpoint { facts: facts(), changes: writes };
         let saved = store.write(first, false).await.expect("the disk works");
@@ -137,7 +137,7 @@ fn a_held_body_keeps_its_file() {
     with_disk(2, async |env, disk| {
         let mut rng = Rng::new(2);
         let mut state = State::default();
-        let (mut store, _) = SnapshotStore::open(env, small()).await.expect("a new one opens");
+        let (mut store, _) = open(env, small()).await.expect("a new one opens");
         let writes: Vec<Change> = (0..4).map(|chunk| state.write(&mut rng, chunk, 5000)).collect();
         let saved =
             store.write(Checkpoint { facts: facts(), changes: writes }, false).await.expect("written");

@@ -21,7 +21,7 @@ fn checkpoints_survive_restarts_on_a_real_disk() {
         let env = RealEnv::default();
         let mut rng = Rng::new(11);
         let mut state = State::default();
-        let (mut store, loaded) = SnapshotStore::open(env.clone(), options.clone()).await.expect("it opens");
+        let (mut store, loaded) = open(env.clone(), options.clone()).await.expect("it opens");
         assert_eq!(loaded, None);
         for round in 0..6 {
             for at in 0..5 {
@@ -40,9 +40,9 @@ fn checkpoints_survive_restarts_on_a_real_disk() {
             }
             drop(store);
             let loaded;
-            (store, loaded) = SnapshotStore::open(env.clone(), options.clone()).await.expect("it opens");
+            (store, loaded) = open(env.clone(), options.clone()).await.expect("it opens");
             let found = State::of(loaded);
-            store.release_pages().expect("the mappings are whole");
+            store.release_next().expect("the mappings are whole");
             assert_eq!(found.as_ref(), Some(&state));
         }
         let expected = crate::data_dir::DataDir::open(&env, dir.path(), None).await;

@@ -1,0 +1,44 @@
+//! A log made of a checkpoint's chunks.
+
+use super::{Block, Body, Chunk, Log, Pos, Record};
+
+/// Chunks on their way into a log.
+#[derive(Default)]
+pub struct Loading {
+    chunks: Vec<(u64, Chunk)>,
+}
+
+impl Loading {
+    /// Adds a chunk, in any order, and hands over its records that are not dead: position and key.
+    pub fn take<'b>(&mut self, block: &'b Block, mut live: impl FnMut(Pos, &'b [u8])) {
+        let Block { chunk: id, base, body, dead } = block;
+        let mut chunk = Chunk::new(*base, Body::Sealed(body.clone()));
+        let mut next_dead = dead.iter().copied().peekable();
+        let mut offset = 0;
+        while offset < body.len() {
+            let at = offset;
+            let (record, len) = Record::decode(&body[at..], *base);
+            offset += len;
+            if next_dead.next_if(|dead| usize::from(*dead) == at).is_some() {
+                chunk.dead_bytes += len;
+            } else {
+                live(Pos::new(*id, at, record.tombstone), record.key);
+            }
+        }
+        assert!(next_dead.next().is_none(), "dead offsets ascend and are those of records");
+        chunk.dead.clone_from(dead);
+        chunk.stored = true;
+        self.chunks.push((*id, chunk));
+    }
+
+    /// The log; `next_chunk` is above every chunk there ever was.
+    pub fn finish(mut self, next_chunk: u64) -> Log {
+        self.chunks.sort_unstable_by_key(|(id, _)| *id);
+        assert!(self.chunks.is_sorted_by(|(a, _), (b, _)| a < b), "a chunk comes once");
+        assert!(self.chunks.last().is_none_or(|(id, _)| *id < next_chunk));
+        let bytes = self.chunks.iter().map(|(_, chunk)| chunk.len()).sum();
+        let dead = self.chunks.iter().map(|(_, chunk)| chunk.dead_bytes).sum();
+        let (ids, chunks) = self.chunks.into_iter().unzip();
+        Log { ids, chunks, next_id: next_chunk, bytes, dead, ..Log::default() }
+    }
+}
