@@ -45,7 +45,7 @@ pub const DEFRAGMENTS_MAX: usize = 256;
 pub const ENTRY_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Requests in one Raft entry.
 pub const ENTRY_REQUESTS_MAX: usize = 1_024;
-/// Pairs a range builds, or sixteen times as many keys it counts, before anything else may run: what is smaller is
+/// Pairs a range builds, or many times as many keys it counts, before anything else may run: what is smaller is
 /// answered at once.
 pub const RANGE_AT_ONCE_KEYS: usize = 64;
 /// How long a range may then go on, in steps of so many pairs, each time all other ranges of the core had their turn.

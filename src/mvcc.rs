@@ -33,7 +33,7 @@ mod store;
 
 pub use hash::{HashCursor, HashKv};
 pub use history::HistoryCursor;
-pub use index::{Hit, Hits};
+pub use index::{Counted, Hit, Hits};
 pub use loader::Loader;
 pub use log::{Block, Change, Pos};
 pub use record::Record;

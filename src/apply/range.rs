@@ -6,7 +6,7 @@ use super::{
     validate::{has_revision_filters, in_key_order},
 };
 use crate::{
-    mvcc::{Pin, Pos, Snapshot, Span},
+    mvcc::{Counted, Pin, Pos, Snapshot, Span},
     pb::{
         etcdserverpb::{self as pb, range_request::SortTarget},
         mvccpb::KeyValue,
@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Work of building one pair, in units of counting one key.
-const BUILD_COST: usize = 16;
+const BUILD_COST: usize = 64;
 
 /// A range under way. Every call must bring a snapshot of the same revision.
 pub struct Evaluation {
@@ -87,12 +87,13 @@ impl Evaluation {
         self.finish()
     }
 
-    /// Builds up to about `budget` pairs, or counts 16 times as many keys. True when everything was seen.
+    /// Builds up to about `budget` pairs, or counts many times as many keys. True when everything was seen.
     pub fn advance(&mut self, snapshot: &Snapshot<'_>, budget: usize) -> bool {
         let mut left = budget * BUILD_COST;
         let key = if self.next_key.is_empty() { &self.request.key[..] } else { &self.next_key[..] };
         let mut last = None;
-        for hit in snapshot.scan(Span::new(key, &self.request.range_end)) {
+        let mut hits = snapshot.scan(Span::new(key, &self.request.range_end));
+        while let Some(hit) = hits.next() {
             if left == 0
                 && let Some(last) = last
             {
@@ -112,7 +113,13 @@ impl Evaluation {
             }
             self.total += 1;
             if !wanted {
-                continue;
+                // Nor are those to come.
+                let Counted { existing, last } = hits.count_on(left);
+                self.total += existing as i64;
+                let Some(last) = last else { return true };
+                self.next_key = snapshot.record(last).key.to_vec();
+                self.next_key.push(0);
+                return false;
             }
             left = left.saturating_sub(BUILD_COST - 1);
             if let Some(kept_max) = self.kept_max {

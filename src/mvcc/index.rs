@@ -259,6 +259,36 @@ impl<'a> Hits<'a> {
     }
 }
 
+/// What [`Hits::count_on`] saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// Keys that exist.
+    pub existing: usize,
+    /// A record that has the last key seen, if others may follow.
+    pub last: Option<Pos>,
+}
+
+impl Hits<'_> {
+    /// Goes on leaf by leaf, until at least `budget` keys were seen or all, and only counts.
+    pub fn count_on(&mut self, budget: usize) -> Counted {
+        let (mut seen, mut existing) = (0, 0);
+        loop {
+            let entries = std::mem::take(&mut self.entries).as_slice();
+            seen += entries.len();
+            existing += self.index.histories.count(entries, self.until);
+            match entries.last() {
+                Some(last) if seen >= budget => {
+                    let last = Some(self.index.histories.versions(*last).newest());
+                    return Counted { existing, last };
+                }
+                _ => {}
+            }
+            let Some(leaf) = self.following.next() else { return Counted { existing, last: None } };
+            self.enter(leaf, 0);
+        }
+    }
+}
+
 impl Iterator for Hits<'_> {
     type Item = Hit;
 

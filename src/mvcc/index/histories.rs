@@ -25,6 +25,13 @@ impl Entry {
         Pos(self.0)
     }
 
+    /// Whether the key has one version, which lies before `until` and is no tombstone.
+    #[inline]
+    fn is_one_that_exists(self, until: Pos) -> bool {
+        // A slot is above every position.
+        self.0 < until.0 && !Pos(self.0).is_tombstone()
+    }
+
     fn slot(self) -> Option<usize> {
         (self.0 & HISTORY != 0).then_some((self.0 & !HISTORY) as usize)
     }
@@ -82,6 +89,20 @@ impl Histories {
             Some(slot) => Versions::Many(&self.pages[slot / PAGE][slot % PAGE]),
             None => Versions::One(Pos(entry.0)),
         }
+    }
+
+    /// How many of these keys exist before `until`.
+    pub fn count(&self, entries: &[Entry], until: Pos) -> usize {
+        let ones: usize = entries.iter().map(|entry| usize::from(entry.is_one_that_exists(until))).sum();
+        let slots: usize = entries.iter().map(|entry| (entry.0 >> HISTORY.trailing_zeros()) as usize).sum();
+        if slots == 0 {
+            return ones;
+        }
+        let exists = |entry: &&Entry| {
+            let several = entry.slot().and_then(|_| self.versions(**entry).before(until));
+            several.is_some_and(|pos| !pos.is_tombstone())
+        };
+        ones + entries.iter().filter(exists).count()
     }
 
     /// Adds a newer version; returns the entry that stands for the key from now on.

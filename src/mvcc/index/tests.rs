@@ -80,6 +80,16 @@ fn assert_as(model: &Model, index: &Index, log: &Log, probes: &[Vec<u8>]) {
             })
             .collect();
         assert_eq!(hits(index, log, until), expected);
+        let mut counting = index.scan(log, Span::From(b""), until);
+        let mut existing = usize::from(counting.next().is_some_and(|hit| hit.exists));
+        loop {
+            let counted = counting.count_on(100);
+            existing += counted.existing;
+            if counted.last.is_none() {
+                break;
+            }
+        }
+        assert_eq!(existing, expected.iter().filter(|hit| hit.exists).count());
     }
     for key in probes {
         let versions = index.get(log, key).map(|versions| versions.newest());
