@@ -4,7 +4,13 @@
 //! members. Nothing else in the server touches the kernel. Everything here belongs to one core:
 //! futures are neither `Send` nor shared.
 
-use std::{future::Future, io, ops::Range, path::Path, time::Duration};
+use std::{
+    future::Future,
+    io,
+    ops::{Deref, Range},
+    path::Path,
+    time::Duration,
+};
 
 use bytes::Bytes;
 
@@ -115,6 +121,8 @@ pub struct OpenOptions {
 pub trait File: 'static {
     /// Memory aligned for the device.
     type Buffer: AsRef<[u8]> + AsMut<[u8]> + 'static;
+    /// What was read.
+    type Read: Deref<Target = [u8]> + 'static;
 
     /// Smallest write the device takes, in bytes: a power of two, at least 512.
     fn unit(&self) -> usize;
@@ -128,7 +136,7 @@ pub trait File: 'static {
         offset: u64,
     ) -> impl Future<Output = io::Result<usize>> + use<Self> + 'static;
     /// Exactly `len` bytes, or fewer at the end of the file.
-    fn read_at(&self, offset: u64, len: usize) -> impl Future<Output = io::Result<Vec<u8>>>;
+    fn read_at(&self, offset: u64, len: usize) -> impl Future<Output = io::Result<Self::Read>>;
     fn size(&self) -> impl Future<Output = io::Result<u64>>;
     /// Reserves space for the first `len` bytes and sets the size; what was there stays.
     /// `Unsupported` if the file system cannot.

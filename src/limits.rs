@@ -109,6 +109,9 @@ pub const SEND_MESSAGE_BYTES_MAX: usize = i32::MAX as usize;
 /// How long runnable tasks may keep a core from noticing finished I/O; a durable write waits no longer
 /// to be acknowledged.
 pub const TURN_MAX: Duration = Duration::from_millis(5);
+/// Memory for direct I/O that is registered with the ring, cleared and pinned at a start; what does not fit is taken
+/// from the heap.
+pub const IO_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// Streams a client may have open on one connection, whatever a larger `--max-concurrent-streams` says.
 pub const CONNECTION_STREAMS_MAX: u32 = 65_536;
 /// Bytes gathered for one send.

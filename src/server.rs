@@ -101,6 +101,7 @@ pub fn run(mut config: Config) -> Result<i32, StartError> {
     let executor = LocalExecutorBuilder::new(Placement::Fixed(core))
         .name("pinion")
         .preempt_timer(limits::TURN_MAX)
+        .io_memory(limits::IO_BUFFER_BYTES)
         // What would block the loop must not share its core.
         .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
         .make()

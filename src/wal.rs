@@ -21,6 +21,7 @@ pub mod error;
 mod extent;
 pub mod format;
 mod preparation;
+mod reader;
 mod recovery;
 mod retirement;
 pub mod scan;

@@ -75,9 +75,16 @@ impl LogWindow {
         self.conf_state = conf_state;
     }
 
+    /// Whether the group has one member, so nobody will ask for old entries: who joins it gets a snapshot.
+    pub fn is_alone(&self) -> bool {
+        let ConfState { voters, learners, voters_outgoing, learners_next, .. } = &self.conf_state;
+        voters.len() == 1 && learners.is_empty() && voters_outgoing.is_empty() && learners_next.is_empty()
+    }
+
     /// Lets applied entries go, oldest first, until at most `keep_entries` and `keep_bytes` of the
-    /// applied ones remain.
+    /// applied ones remain; if it is alone, until one does.
     pub fn trim(&mut self, applied: u64, keep_entries: usize, keep_bytes: usize) {
+        let keep_entries = if self.is_alone() { 0 } else { keep_entries };
         while let Some(oldest) = self.entries.front() {
             let keep = self.entries.len() <= keep_entries && self.bytes <= keep_bytes;
             if oldest.index >= applied || keep {
@@ -194,6 +201,17 @@ mod tests {
         assert_eq!(window.bytes, 50);
         window.trim(100, 5, 10);
         assert_eq!(window.first_index().unwrap(), 100);
+    }
+
+    #[test]
+    fn who_is_alone_keeps_nothing_for_others() {
+        let mut window = window(1..=100);
+        window.set_conf_state(ConfState { voters: vec![1], ..ConfState::default() });
+        window.trim(90, 5, usize::MAX);
+        assert_eq!((window.first_index().unwrap(), window.term(89).unwrap()), (90, 1));
+        window.set_conf_state(ConfState { voters: vec![1], learners: vec![2], ..ConfState::default() });
+        window.trim(100, 5, usize::MAX);
+        assert_eq!(window.first_index().unwrap(), 96);
     }
 
     #[test]

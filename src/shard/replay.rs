@@ -3,12 +3,12 @@
 //! The log begins at or before the entry after the checkpoint, because it is cut only behind a durable one. What it
 //! has of the time before is not applied again; it fills the window that followers catch up from.
 
+use bytes::Bytes;
+
 use crate::{
     apply::StateMachine,
     limits,
-    raft::{
-        ConfChange, ConfState, Entry, EntryType, HardState, LogWindow, Member, Membership, MembershipError,
-    },
+    raft::{ConfChange, Entry, EntryType, HardState, LogWindow, Member, Membership, MembershipError},
     snapshot::Facts,
     types::LogIndex,
     wal::Record,
@@ -68,10 +68,11 @@ impl Replay {
             membership = members(&facts);
             state = restored;
         }
+        let window = LogWindow::new(checkpoint, HardState::default(), membership.conf_state());
         Replay {
             state,
             membership,
-            window: LogWindow::new(checkpoint, HardState::default(), ConfState::default()),
+            window,
             applied: checkpoint.0,
             checkpoint,
             committed: 0,
@@ -95,9 +96,7 @@ impl Replay {
                     2 => EntryType::EntryConfChangeV2,
                     _ => return Err(ReplayError::Kind { index: index.0, kind }),
                 };
-                let data = bytes::Bytes::copy_from_slice(data);
-                let entry = Entry { entry_type, term: term.0, index: index.0, data, ..Entry::default() };
-                self.append(entry)
+                self.append(term.0, index.0, entry_type, data)
             }
             Record::HardState { term, vote, commit } => {
                 let hard_state =
@@ -107,8 +106,14 @@ impl Replay {
         }
     }
 
-    fn append(&mut self, entry: Entry) -> Result<(), ReplayError> {
-        let (index, last) = (entry.index, self.window.last());
+    fn append(
+        &mut self,
+        term: u64,
+        index: u64,
+        entry_type: EntryType,
+        data: &[u8],
+    ) -> Result<(), ReplayError> {
+        let last = self.window.last();
         if index <= self.committed {
             return Err(ReplayError::BelowCommit { index, commit: self.committed });
         }
@@ -117,11 +122,13 @@ impl Replay {
         }
         // The log has older entries than the checkpoint: the window begins after the first of them.
         let begins = !self.has_entries && index <= self.checkpoint.0;
-        if begins || index <= self.window.base().0 {
+        let needless = index < self.checkpoint.0 && self.window.is_alone();
+        if begins || needless || index <= self.window.base().0 {
             let hard_state = self.window.hard_state().clone();
-            self.window = LogWindow::new((index, entry.term), hard_state, ConfState::default());
+            self.window = LogWindow::new((index, term), hard_state, self.membership.conf_state());
         } else {
-            self.window.append([entry]);
+            let data = Bytes::copy_from_slice(data);
+            self.window.append([Entry { entry_type, term, index, data, ..Entry::default() }]);
         }
         self.has_entries = true;
         Ok(())
@@ -147,6 +154,7 @@ impl Replay {
         let index = LogIndex(entry.index);
         if entry.entry_type != EntryType::EntryNormal {
             self.membership.apply(&ConfChange::decode(entry)?);
+            self.window.set_conf_state(self.membership.conf_state());
             self.state.mark_applied(index);
         } else if entry.data.is_empty() {
             self.state.mark_applied(index);

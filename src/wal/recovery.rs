@@ -1,14 +1,15 @@
 //! Reads the log when it is opened: replays what is whole, cuts a torn tail, refuses corruption.
 //!
-//! Runs once per shard before it serves. Memory is bounded by one batch and one chunk.
+//! Runs once per shard before it serves. Memory is bounded by one batch and a few chunks.
 
 use std::{collections::VecDeque, rc::Rc};
 
 use super::{
     WalError, WalOptions,
     extent::{Kept, Order, Span},
-    format::{Record, SegmentHeader, align_up, batch_bytes_max},
+    format::{Record, SegmentHeader, batch_bytes_max},
     preparation::Preparation,
+    reader::Reader,
     scan::{End, Scan, Step},
     segment::{self, FileOf, Segment},
 };
@@ -157,6 +158,7 @@ async fn run<F: File>(
     recovery: &mut Recovery,
     mut replay: impl FnMut(Record<'_>) -> Result<(), WalError>,
 ) -> Result<End, WalError> {
+    let mut reader = Reader::new(segment);
     loop {
         let step = scan.step(|record| {
             recovery.records += 1;
@@ -165,31 +167,12 @@ async fn run<F: File>(
         match step {
             Step::Batch => {}
             Step::End(end) => return Ok(end),
-            Step::Read { offset, bytes } => scan.supply(&read(segment, offset, bytes).await?),
+            Step::Read { offset, .. } => {
+                assert_eq!(offset, reader.offset, "a scan reads on");
+                scan.supply(reader.next().await?.bytes());
+            }
         }
     }
-}
-
-/// Reads bytes that are aligned to the segment's unit, which may be less than the device's.
-async fn read<F: File>(segment: &Segment<F>, offset: u64, bytes: usize) -> Result<Vec<u8>, WalError> {
-    let unit = segment.file.unit() as u64;
-    let start = offset / unit * unit;
-    let end = align_up(offset + bytes as u64, unit);
-    let mut read = segment
-        .file
-        .read_at(start, (end - start) as usize)
-        .await
-        .map_err(|e| WalError::from_io("read", &segment.path, e))?;
-    read.drain(..((offset - start) as usize).min(read.len()));
-    if read.len() < bytes {
-        return Err(WalError::Corrupt {
-            path: segment.path.clone(),
-            offset: offset + read.len() as u64,
-            what: "the file ends here",
-        });
-    }
-    read.truncate(bytes);
-    Ok(read)
 }
 
 /// Keeps a prepared segment if it still fits the options, else makes it again.

@@ -26,7 +26,7 @@ use std::{
 use bytes::Bytes;
 use glommio::{
     GlommioError,
-    io::{CloseResult, Directory, DmaBuffer, DmaFile},
+    io::{CloseResult, Directory, DmaBuffer, DmaFile, ReadResult},
 };
 use memmap2::{Advice, Mmap, UncheckedAdvice};
 use rustix::{
@@ -282,6 +282,7 @@ pub struct RealFile {
 
 impl File for RealFile {
     type Buffer = DmaBuffer;
+    type Read = ReadResult;
 
     fn unit(&self) -> usize {
         self.unit
@@ -307,10 +308,9 @@ impl File for RealFile {
         async move { file.write_at(buffer, offset).await.map_err(os_error) }
     }
 
-    async fn read_at(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+    async fn read_at(&self, offset: u64, len: usize) -> io::Result<ReadResult> {
         assert!(offset.is_multiple_of(self.unit as u64) && len.is_multiple_of(self.unit));
-        let read = self.file.read_at_aligned(offset, len).await.map_err(os_error)?;
-        Ok(read.to_vec())
+        self.file.read_at_aligned(offset, len).await.map_err(os_error)
     }
 
     async fn size(&self) -> io::Result<u64> {

@@ -259,6 +259,7 @@ fn alive(disk: &SimDisk, life: u64) -> io::Result<()> {
 
 impl File for SimFile {
     type Buffer = Vec<u8>;
+    type Read = Vec<u8>;
 
     fn unit(&self) -> usize {
         self.unit

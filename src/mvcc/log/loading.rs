@@ -2,6 +2,17 @@
 
 use super::{Block, Body, Chunk, Log, Pos, Record};
 
+/// Bytes that are brought near at a time: few enough to stay there until they are looked at.
+const FETCHED_BYTES: usize = 4096;
+const LINE_BYTES: usize = 64;
+
+/// Where a record begins is known only when the one before it was read: one wait for memory after the other. Lines
+/// that are known beforehand come side by side.
+fn fetch(bytes: &[u8]) {
+    let sum = bytes.iter().step_by(LINE_BYTES).map(|byte| u32::from(*byte)).sum::<u32>();
+    std::hint::black_box(sum);
+}
+
 /// Chunks on their way into a log.
 #[derive(Default)]
 pub struct Loading {
@@ -14,8 +25,12 @@ impl Loading {
         let Block { chunk: id, base, body, dead } = block;
         let mut chunk = Chunk::new(*base, Body::Sealed(body.clone()));
         let mut next_dead = dead.iter().copied().peekable();
-        let mut offset = 0;
+        let (mut offset, mut fetched) = (0, 0);
         while offset < body.len() {
+            while fetched <= offset {
+                fetch(&body[fetched..body.len().min(fetched + FETCHED_BYTES)]);
+                fetched += FETCHED_BYTES;
+            }
             let at = offset;
             let (record, len) = Record::decode(&body[at..], *base);
             offset += len;
