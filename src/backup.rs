@@ -19,20 +19,19 @@
 //! writing has nothing left to refuse.
 
 mod facts;
-mod hash;
+mod keep;
 mod reader;
 mod restore;
 mod schema;
 mod status;
 #[cfg(test)]
 mod tests;
-mod version;
 mod writer;
 
+pub use crate::row::Version;
 pub use facts::{Alarm, Auth, Compaction, Facts, Lease, Member};
-pub use hash::{HashKv, Keep};
+pub use keep::Keep;
 pub use reader::{Backup, Digest, Error, HashedKeys, Versions};
 pub use restore::{Bump, Failure, Outcome, RestoreTarget, restore};
 pub use status::Status;
-pub use version::Version;
 pub use writer::{Error as WriteError, Plan, Planner, Writer};

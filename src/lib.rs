@@ -20,13 +20,14 @@
 //! | logging | JSON and console log lines in etcd's shape                          | config                                    |
 //! | config  | flags, environment and YAML to one immutable `Config`               | types, limits                             |
 //! | bbolt   | the container of etcd's backup files: written in one pass, read in place |                                      |
-//! | backup  | etcd's backup files over it: facts, versions, hashes, restore         | bbolt, pb, types                          |
+//! | row     | versions as etcd files them, and `HashKV` over them                 |                                           |
+//! | backup  | etcd's backup files over it: facts, versions, restore                 | bbolt, pb, row, types                     |
 //! | ctl     | `pinion` as `etcdutl`                                               | backup, bbolt, config, data_dir, mvcc, server, snapshot, types |
 //! | metrics | etcd's metric names and our stage histograms                        |                                           |
 //! | wal     | segment and record format, group commit, recovery, cutting the front | env, limits, types                        |
 //! | snapshot | the state on disk: manifest, segments, checkpoints, merges          | env, limits, types                        |
 //! | data_dir | the data directory: lock, version, a folder per shard              | env, types, wal                           |
-//! | mvcc    | key index, revisions, compaction                                    | types                                     |
+//! | mvcc    | key index, revisions, compaction                                    | row, types                                |
 //! | apply   | validation and deterministic evaluation of requests                 | mvcc, pb, types                           |
 //! | raft    | pipeline around raft-rs: log window, proposals, read index          | types                                     |
 //! | shard   | the loop: admission, pending replies, one turn after another        | apply, backup, env, limits, metrics, mvcc, pb, raft, snapshot, types, wal |
@@ -51,6 +52,7 @@ pub mod mvcc;
 pub mod net;
 pub mod pb;
 pub mod raft;
+pub mod row;
 pub mod server;
 pub mod shard;
 pub mod snapshot;

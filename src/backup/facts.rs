@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::schema::{
     ALARM, AUTH, AUTH_ENABLED, AUTH_REVISION, AUTH_ROLES, AUTH_USERS, CLUSTER, CLUSTER_VERSION, CONF_STATE,
     CONSISTENT_INDEX, DOWNGRADE, FINISHED_COMPACTION, LEASE, MEMBERS, MEMBERS_REMOVED, META, REMOVED,
-    RevisionKey, SCHEDULED_COMPACTION, STORAGE_VERSION, TERM,
+    SCHEDULED_COMPACTION, STORAGE_VERSION, TERM,
 };
-use crate::{bbolt::Small, pb::etcdserverpb::AlarmMember};
+use crate::{bbolt::Small, pb::etcdserverpb::AlarmMember, row::RevisionKey};
 
 /// See `backup`. Nothing in it depends on the member the file was taken from but `members` and `removed`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -5,11 +5,12 @@ use std::collections::HashSet;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Facts, HashKv, Keep, Version,
+    Facts, Keep, Version,
     schema::{BUCKETS, KEY, META},
 };
 use crate::{
     bbolt::{self, File},
+    row::Hasher,
     types,
 };
 
@@ -159,11 +160,16 @@ impl<'a> Backup<'a> {
         let mut keep = Keep::new(revision);
         self.versions().try_for_each(|version| version.map(|version| keep.version(&version)))?;
         let keep = keep.kept_by_hash();
-        let mut hash = HashKv::new(compacted, revision, !keep.is_empty());
-        self.versions().try_for_each(|version| {
-            version.map(|version| hash.version(&version, || keep.contains(&(version.main, version.sub))))
-        })?;
-        Ok(HashedKeys { hash: hash.finish(), revision, compacted })
+        let mut hasher = Hasher::new(compacted);
+        for version in self.versions() {
+            let version = version?;
+            if version.main > revision {
+                break;
+            }
+            let is_kept = || keep.contains(&(version.main, version.sub));
+            hasher.version(&version, is_kept, || version.main < compacted || !version.tombstone);
+        }
+        Ok(HashedKeys { hash: hasher.finish(), revision, compacted })
     }
 }
 

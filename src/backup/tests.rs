@@ -247,12 +247,12 @@ fn a_database_of_something_else_is_refused() {
 
 #[test]
 fn rows_that_contradict_themselves_are_refused() {
-    let at = |main, sub, tombstone| schema::RevisionKey::new(main, sub, tombstone).as_bytes().to_vec();
+    let at = |main, sub, tombstone| crate::row::RevisionKey::new(main, sub, tombstone).as_bytes().to_vec();
     let value = |change: fn(&mut Owned)| {
         let mut version = put(5, "a", "b");
         change(&mut version);
         let mut row = Vec::new();
-        version.borrowed().encode(&mut row);
+        version.borrowed().row_value(|bytes| row.extend_from_slice(bytes));
         row
     };
     let good = value(|_| {});

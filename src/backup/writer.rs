@@ -84,7 +84,8 @@ pub struct Writer {
 impl Writer {
     /// The next version, the same as in the first pass.
     pub fn version(&mut self, version: &Version<'_>) -> Result<(), Error> {
-        version.encode(&mut self.row);
+        self.row.clear();
+        version.row_value(|bytes| self.row.extend_from_slice(bytes));
         self.file.row(version.row_key().as_bytes(), &self.row)?;
         Ok(())
     }

@@ -1,11 +1,19 @@
-//! One version of one key, and its row: `mvccpb.KeyValue` under its revision.
+//! One version of one key, and its row in etcd's bucket `key`: `mvccpb.KeyValue` under its revision. It is what backups
+//! are made of, and what members hash to compare themselves.
 //!
 //! Encoded and decoded by hand, because the bytes borrow from the store and from the file, and because their length must
-//! be known without them.
+//! be known without them. Pure.
+
+mod hash;
+mod key;
 
 use prost::encoding::{decode_varint, encode_varint, encoded_len_varint};
 
-use super::schema::RevisionKey;
+pub use hash::Hasher;
+pub use key::RevisionKey;
+
+/// Name of the bucket.
+pub const KEY_BUCKET: &[u8] = b"key";
 
 /// A tombstone has a key and nothing else. The version without a key is a mark that the revision was reached, which
 /// `etcdutl snapshot restore --bump-revision` leaves behind.
@@ -44,7 +52,7 @@ impl<'a> Version<'a> {
         self.key.is_empty()
     }
 
-    pub(super) fn row_key(&self) -> RevisionKey {
+    pub fn row_key(&self) -> RevisionKey {
         RevisionKey::new(self.main, self.sub, self.tombstone)
     }
 
@@ -59,25 +67,32 @@ impl<'a> Version<'a> {
         ]
     }
 
-    pub(super) fn row_value_bytes(&self) -> usize {
+    pub fn row_value_bytes(&self) -> usize {
         let numbers = self.numbers().into_iter().filter(|(_, number)| *number != 0);
         let texts = [self.key, self.value].into_iter().filter(|text| !text.is_empty());
         numbers.map(|(_, number)| 1 + encoded_len_varint(number as u64)).sum::<usize>()
             + texts.map(|text| 1 + encoded_len_varint(text.len() as u64) + text.len()).sum::<usize>()
     }
 
-    /// Replaces what is in `row`.
-    pub(super) fn encode(&self, row: &mut Vec<u8>) {
-        row.clear();
+    /// Hands out the bytes of the row, key and value where they lie.
+    pub fn row_value(&self, mut take: impl FnMut(&[u8])) {
         let [create, modified, version, lease] = self.numbers();
-        put_bytes(row, KEY, self.key);
-        [create, modified, version].into_iter().for_each(|(field, number)| put_number(row, field, number));
-        put_bytes(row, VALUE, self.value);
-        put_number(row, lease.0, lease.1);
+        let mut before = Short::default();
+        before.length(KEY, self.key);
+        take(before.as_slice());
+        take(self.key);
+        let mut between = Short::default();
+        [create, modified, version].into_iter().for_each(|(field, number)| between.number(field, number));
+        between.length(VALUE, self.value);
+        take(between.as_slice());
+        take(self.value);
+        let mut after = Short::default();
+        after.number(lease.0, lease.1);
+        take(after.as_slice());
     }
 
     /// A row of the bucket `key`, or what is wrong with it.
-    pub(super) fn decode(row_key: &[u8], row: &'a [u8]) -> Result<Self, &'static str> {
+    pub fn decode(row_key: &[u8], row: &'a [u8]) -> Result<Self, &'static str> {
         let (main, sub, tombstone) = RevisionKey::decode(row_key).ok_or("its key is not a revision")?;
         let mut version = Self { main, sub, tombstone, ..Self::default() };
         let mut modified = 0;
@@ -133,18 +148,45 @@ impl<'a> Version<'a> {
 
 const CUT: &str = "it is cut short";
 
-fn put_number(row: &mut Vec<u8>, field: u64, number: i64) {
-    if number != 0 {
-        encode_varint(field << 3 | VARINT, row);
-        encode_varint(number as u64, row);
+/// A few fields, without the heap: at most three numbers, a tag and a length.
+struct Short {
+    bytes: [u8; SHORT_BYTES],
+    len: usize,
+}
+
+const SHORT_BYTES: usize = 4 * (1 + VARINT_BYTES_MAX);
+const VARINT_BYTES_MAX: usize = 10;
+
+impl Default for Short {
+    fn default() -> Self {
+        Self { bytes: [0; SHORT_BYTES], len: 0 }
     }
 }
 
-fn put_bytes(row: &mut Vec<u8>, field: u64, bytes: &[u8]) {
-    if !bytes.is_empty() {
-        encode_varint(field << 3 | BYTES, row);
-        encode_varint(bytes.len() as u64, row);
-        row.extend_from_slice(bytes);
+impl Short {
+    fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    fn number(&mut self, field: u64, number: i64) {
+        if number != 0 {
+            self.varint(field << 3 | VARINT);
+            self.varint(number as u64);
+        }
+    }
+
+    /// What comes before bytes, which are left out where there are none.
+    fn length(&mut self, field: u64, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.varint(field << 3 | BYTES);
+            self.varint(bytes.len() as u64);
+        }
+    }
+
+    fn varint(&mut self, value: u64) {
+        let mut free = &mut self.bytes[self.len..];
+        encode_varint(value, &mut free);
+        self.len = SHORT_BYTES - free.len();
     }
 }
 
