@@ -34,7 +34,7 @@ pub use batch::{Batch, BatchError};
 pub use checkpoint::Due;
 pub use corruption::CorruptionChecks;
 pub use handle::{Chunks, List, Listed, Shard, Status};
-pub use quota::{Quota, readable};
+pub use quota::Quota;
 pub use run::{Fatal, Loop};
 pub use start::{Options, Started, start};
 

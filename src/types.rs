@@ -32,3 +32,43 @@ number!(/// Cluster id as carried by every response header.
     ClusterId, u64);
 number!(/// Shard number; shard 0 holds the keyspace `default` and decides membership.
     ShardId, u32);
+
+/// A number of bytes that is shown as etcd shows one (`humanize.Bytes`): in thousands, with a decimal below ten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
+        if self.0 < 10 {
+            return write!(f, "{} B", self.0);
+        }
+        let power = self.0.ilog(1000);
+        let scaled = (self.0 as f64 / 1000f64.powi(power as i32) * 10.0 + 0.5).floor() / 10.0;
+        let decimals = usize::from(scaled < 10.0);
+        write!(f, "{scaled:.decimals$} {}", UNITS[power as usize])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_as_people_read_them() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (9, "9 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (24_576, "25 kB"),
+            (65_536, "66 kB"),
+            (1_540_000, "1.5 MB"),
+            (2 << 30, "2.1 GB"),
+            (8 << 30, "8.6 GB"),
+            (u64::MAX, "18 EB"),
+        ] {
+            assert_eq!(Size(bytes).to_string(), text);
+        }
+    }
+}

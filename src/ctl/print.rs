@@ -2,8 +2,11 @@
 
 use serde::Serialize;
 
-use super::{BAD_FEATURE, Exit, numbers::humanized};
-use crate::backup::{HashedKeys, Status};
+use super::{BAD_FEATURE, Exit};
+use crate::{
+    backup::{HashedKeys, Status},
+    types::Size,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -51,7 +54,7 @@ impl Format {
                 ("hash", format!("{hash:x}")),
                 ("revision", revision.to_string()),
                 ("total keys", total_keys.to_string()),
-                ("total size", humanized(total_bytes)),
+                ("total size", Size(total_bytes).to_string()),
                 ("version", version.to_string()),
             ],
         )

@@ -6,12 +6,13 @@ use std::{cell::RefCell, time::Duration};
 
 use tracing::info;
 
-use super::{inbox::Inbox, quota::readable, reply::Reply};
+use super::{inbox::Inbox, reply::Reply};
 use crate::{
     apply::StateMachine,
     env::{Env, Instant},
     limits,
     metrics::Metrics,
+    types::Size,
 };
 
 #[derive(Default)]
@@ -86,9 +87,9 @@ impl Sweeping {
                 ?took,
                 "number-of-keys-compacted" = state.freed_versions() - freed_before,
                 "current-db-size-bytes" = state.size_bytes(),
-                "current-db-size" = readable(state.size_bytes()),
+                "current-db-size" = Size(state.size_bytes()).to_string(),
                 "current-db-size-in-use-bytes" = state.size_in_use_bytes(),
-                "current-db-size-in-use" = readable(state.size_in_use_bytes()),
+                "current-db-size-in-use" = Size(state.size_in_use_bytes()).to_string(),
                 "finished scheduled compaction"
             );
         }

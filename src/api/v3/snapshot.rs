@@ -10,7 +10,7 @@ use crate::{
     backup::{Facts, WriteError},
     metrics::Metrics,
     pb::etcdserverpb as pb,
-    shard::readable,
+    types::Size,
 };
 
 impl<K: Keyspace> Api<K> {
@@ -80,7 +80,7 @@ impl<K: Keyspace> Sending<K> {
         let total = backup.bytes();
         info!(
             "total-bytes" = total,
-            "size" = readable(total),
+            "size" = Size(total).to_string(),
             "storage-version" = STORAGE_VERSION,
             "sending database snapshot to client"
         );
@@ -105,7 +105,7 @@ impl<K: Keyspace> Sending<K> {
         let total = self.backup.bytes();
         info!(
             "total-bytes" = total,
-            "size" = readable(total),
+            "size" = Size(total).to_string(),
             took = ?self.took.since.elapsed(),
             "storage-version" = STORAGE_VERSION,
             "successfully sent database snapshot to client"
