@@ -1,7 +1,10 @@
 //! A range's answer on its way to the client: encoded piece by piece, straight from the store.
 //!
 //! Owned by the call that answers. Its range was measured before, so its length is known although nothing of it was
-//! kept: memory is one piece, however long the answer. The pin keeps every version that was measured.
+//! kept: memory is one piece, however long the answer. The pin keeps every version that was measured. Pairs that had to
+//! be sorted were kept; they go as they are encoded.
+
+use std::vec;
 
 use bytes::{BufMut, Bytes};
 use prost::{
@@ -9,10 +12,10 @@ use prost::{
     encoding::{WireType, encode_key, encode_varint, encoded_len_varint},
 };
 
-use super::StateMachine;
+use super::{StateMachine, range::Filter};
 use crate::{
     mvcc::{Pin, Record, Span},
-    pb::etcdserverpb as pb,
+    pb::{etcdserverpb as pb, mvccpb::KeyValue},
 };
 
 /// Values from this size on are handed out where they lie instead of being copied.
@@ -32,6 +35,23 @@ impl Ranged {
             Self::Whole(response) => response,
             Self::Long(_) => unreachable!("however many pairs there are, they are kept"),
         }
+    }
+
+    /// An answer that was made, with more than `bytes` of pairs to be encoded piece by piece.
+    pub(super) fn of(response: pb::RangeResponse, bytes: usize) -> Self {
+        let pairs_bytes = response.kvs.iter().map(|kv| field_len(&record(kv))).sum();
+        if pairs_bytes <= bytes {
+            return Self::Whole(response);
+        }
+        let pb::RangeResponse { header, kvs, more, count } = response;
+        let measure = Measure { pairs: kvs.len() as i64, bytes: pairs_bytes, more, count };
+        Self::Long(List {
+            header,
+            measure,
+            stage: Stage::Head,
+            source: Source::Kept(kvs.into_iter()),
+            left: measure,
+        })
     }
 }
 
@@ -61,14 +81,23 @@ impl Measure {
 pub struct List {
     header: Option<pb::ResponseHeader>,
     measure: Measure,
-    keys_only: bool,
     stage: Stage,
+    source: Source,
+    /// Of the measure, pairs and bytes still to come.
+    left: Measure,
+}
+
+enum Source {
+    Store(Stored),
+    Kept(vec::IntoIter<KeyValue>),
+}
+
+struct Stored {
+    keys_only: bool,
+    filter: Filter,
     /// Where to go on, and the end of the span.
     key: Vec<u8>,
     range_end: Bytes,
-    /// Of the measure, still to come.
-    pairs: i64,
-    bytes: usize,
     pin: Pin,
 }
 
@@ -86,16 +115,19 @@ impl List {
         measure: Measure,
         pin: Pin,
     ) -> Self {
+        let stored = Stored {
+            keys_only: request.keys_only,
+            filter: Filter::new(request),
+            key: request.key.to_vec(),
+            range_end: request.range_end.clone(),
+            pin,
+        };
         Self {
             header: Some(header),
             measure,
-            keys_only: request.keys_only,
             stage: Stage::Head,
-            key: request.key.to_vec(),
-            range_end: request.range_end.clone(),
-            pairs: measure.pairs,
-            bytes: measure.bytes,
-            pin,
+            source: Source::Store(stored),
+            left: measure,
         }
     }
 
@@ -117,9 +149,16 @@ impl List {
             self.head().encode(&mut piece).expect("a vector takes any message");
             self.stage = Stage::Pairs;
         }
-        self.encode_pairs(state, keys, bytes, &mut piece, pieces);
-        if self.pairs == 0 {
-            assert_eq!(self.bytes, 0, "a pinned revision stays as it was measured");
+        if self.left.pairs > 0 {
+            let left = &mut self.left;
+            let mut out = Output { piece: &mut piece, pieces, left, keys, bytes };
+            match &mut self.source {
+                Source::Store(stored) => stored.encode(state, &mut out),
+                Source::Kept(kvs) => encode_kept(kvs, &mut out),
+            }
+        }
+        if self.left.pairs == 0 {
+            assert_eq!(self.left.bytes, 0, "it is as it was measured");
             self.tail().encode(&mut piece).expect("a vector takes any message");
             self.stage = Stage::Done;
         }
@@ -127,52 +166,6 @@ impl List {
             pieces.push(piece.into());
         }
         self.stage != Stage::Done
-    }
-
-    fn encode_pairs(
-        &mut self,
-        state: &StateMachine,
-        keys: usize,
-        bytes: usize,
-        piece: &mut Vec<u8>,
-        pieces: &mut Vec<Bytes>,
-    ) {
-        if self.pairs == 0 {
-            return;
-        }
-        let snapshot = state.store().at_pin(&self.pin);
-        let (mut last, mut seen, mut encoded) = (None, 0, 0);
-        for hit in snapshot.scan(Span::new(&self.key, &self.range_end)) {
-            if self.pairs == 0 {
-                return;
-            }
-            if let Some(last) = last
-                && (seen >= keys || encoded >= bytes)
-            {
-                self.key = snapshot.record(last).key.to_vec();
-                self.key.push(0);
-                return;
-            }
-            last = Some(hit.pos);
-            seen += 1;
-            if !hit.exists {
-                continue;
-            }
-            let record = shown(snapshot.record(hit.pos), self.keys_only);
-            let length = field_len(&record);
-            encode_field(&record, piece, |value, piece| {
-                if value.len() < SHARED_BYTES {
-                    piece.put_slice(value);
-                } else {
-                    pieces.push(std::mem::take(piece).into());
-                    pieces.push(snapshot.share(hit.pos, value));
-                }
-            });
-            encoded += length;
-            self.bytes -= length;
-            self.pairs -= 1;
-        }
-        assert_eq!(self.pairs, 0, "a pinned revision stays as it was measured");
     }
 
     fn head(&self) -> pb::RangeResponse {
@@ -185,9 +178,97 @@ impl List {
     }
 }
 
+/// Where pairs are encoded to, and how many of them in this step.
+struct Output<'a> {
+    piece: &'a mut Vec<u8>,
+    pieces: &'a mut Vec<Bytes>,
+    left: &'a mut Measure,
+    /// To be looked at and to be encoded before the step ends.
+    keys: usize,
+    bytes: usize,
+}
+
+impl Output<'_> {
+    /// Whether the step goes on, which it does for one key at least.
+    fn has_room(&self) -> bool {
+        self.keys > 0 && self.bytes > 0
+    }
+
+    fn saw_key(&mut self) {
+        self.keys = self.keys.saturating_sub(1);
+    }
+
+    fn pair(&mut self, record: &Record<'_>, share: impl FnOnce(&[u8]) -> Bytes) {
+        let length = field_len(record);
+        encode_field(record, self.piece, |value, piece| {
+            if value.len() < SHARED_BYTES {
+                piece.put_slice(value);
+            } else {
+                self.pieces.push(std::mem::take(piece).into());
+                self.pieces.push(share(value));
+            }
+        });
+        self.bytes = self.bytes.saturating_sub(length);
+        self.left.bytes -= length;
+        self.left.pairs -= 1;
+    }
+}
+
+impl Stored {
+    fn encode(&mut self, state: &StateMachine, out: &mut Output<'_>) {
+        let snapshot = state.store().at_pin(&self.pin);
+        let mut last = None;
+        for hit in snapshot.scan(Span::new(&self.key, &self.range_end)) {
+            if out.left.pairs == 0 {
+                return;
+            }
+            if let Some(last) = last
+                && !out.has_room()
+            {
+                self.key = snapshot.record(last).key.to_vec();
+                self.key.push(0);
+                return;
+            }
+            last = Some(hit.pos);
+            out.saw_key();
+            if !hit.exists {
+                continue;
+            }
+            let record = snapshot.record(hit.pos);
+            if self.filter.passes(&record) {
+                out.pair(&shown(record, self.keys_only), |value| snapshot.share(hit.pos, value));
+            }
+        }
+        assert_eq!(out.left.pairs, 0, "a pinned revision stays as it was measured");
+    }
+}
+
+fn encode_kept(kvs: &mut vec::IntoIter<KeyValue>, out: &mut Output<'_>) {
+    for kv in kvs {
+        out.saw_key();
+        out.pair(&record(&kv), |_| kv.value.clone());
+        if !out.has_room() {
+            return;
+        }
+    }
+}
+
 /// The record as a list shows it; see `Evaluation::build`.
 pub(super) fn shown(record: Record<'_>, keys_only: bool) -> Record<'_> {
     if keys_only { Record { value: &[], lease: 0, ..record } } else { record }
+}
+
+/// The pair as a record.
+fn record(kv: &KeyValue) -> Record<'_> {
+    Record {
+        main: kv.mod_revision,
+        create: kv.create_revision,
+        version: kv.version,
+        lease: kv.lease,
+        key: &kv.key,
+        value: &kv.value,
+        ..Record::default()
+    }
 }
 
 /// Tags in a response and in a pair (etcd v3.7 rpc.proto, kv.proto).
@@ -244,7 +325,6 @@ fn encode_field(record: &Record<'_>, out: &mut Vec<u8>, put_value: impl FnOnce(&
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pb::mvccpb::KeyValue;
 
     #[test]
     fn a_pair_is_encoded_as_by_the_library() {

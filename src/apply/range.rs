@@ -6,7 +6,7 @@ use super::{
     validate::{has_revision_filters, in_key_order},
 };
 use crate::{
-    mvcc::{Counted, Pin, Pos, Snapshot, Span},
+    mvcc::{Counted, Pin, Pos, Record, Snapshot, Span},
     pb::{
         etcdserverpb::{self as pb, range_request::SortTarget},
         mvccpb::KeyValue,
@@ -34,6 +34,30 @@ pub struct Evaluation {
     /// Bytes of pairs kept so far, and how many are too many; none: however many there are, they are kept.
     kept: usize,
     kept_max: Option<usize>,
+    filter: Filter,
+}
+
+/// Which pairs a range is about, by their revisions; 0 is no bound.
+#[derive(Clone, Copy)]
+pub(super) struct Filter {
+    modified: (i64, i64),
+    created: (i64, i64),
+}
+
+impl Filter {
+    pub(super) fn new(request: &pb::RangeRequest) -> Self {
+        Self {
+            modified: (request.min_mod_revision, request.max_mod_revision),
+            created: (request.min_create_revision, request.max_create_revision),
+        }
+    }
+
+    pub(super) fn passes(&self, record: &Record<'_>) -> bool {
+        let inside = |revision: i64, (min, max): (i64, i64)| {
+            (max == 0 || revision <= max) && (min == 0 || revision >= min)
+        };
+        inside(record.main, self.modified) && inside(record.create, self.created)
+    }
 }
 
 impl Evaluation {
@@ -67,17 +91,20 @@ impl Evaluation {
             measure: None,
             kept: 0,
             kept_max: None,
+            filter: Filter::new(request),
         }
     }
 
-    /// With more than `bytes` of pairs, none are kept and the answer is a [`List`]. Not so where pairs are filtered
-    /// or sorted: those are needed.
+    /// With more than `bytes` of pairs, the answer is a [`List`] and none are kept. Where pairs are sorted they are
+    /// needed, and the list is of those.
     pub fn keep_at_most(mut self, bytes: usize) -> Self {
-        let request = &self.request;
-        let as_they_come =
-            in_key_order(request) && !has_revision_filters(request) && !sort::is_needed(request);
-        self.kept_max = as_they_come.then_some(bytes);
+        self.kept_max = Some(bytes);
         self
+    }
+
+    /// Whether pairs are answered in the order in which they are found.
+    fn as_they_come(&self) -> bool {
+        in_key_order(&self.request) && !sort::is_needed(&self.request)
     }
 
     /// The whole response at once.
@@ -90,6 +117,7 @@ impl Evaluation {
     /// Builds up to about `budget` pairs, or counts many times as many keys. True when everything was seen.
     pub fn advance(&mut self, snapshot: &Snapshot<'_>, budget: usize) -> bool {
         let mut left = budget * BUILD_COST;
+        let measured_from = self.kept_max.filter(|_| self.as_they_come());
         let key = if self.next_key.is_empty() { &self.request.key[..] } else { &self.next_key[..] };
         let mut last = None;
         let mut hits = snapshot.scan(Span::new(key, &self.request.range_end));
@@ -122,8 +150,12 @@ impl Evaluation {
                 return false;
             }
             left = left.saturating_sub(BUILD_COST - 1);
-            if let Some(kept_max) = self.kept_max {
-                let len = list::field_len(&list::shown(snapshot.record(hit.pos), self.request.keys_only));
+            if let Some(kept_max) = measured_from {
+                let record = snapshot.record(hit.pos);
+                if !self.filter.passes(&record) {
+                    continue;
+                }
+                let len = list::field_len(&list::shown(record, self.request.keys_only));
                 if let Some(measure) = &mut self.measure {
                     measure.add(len, self.request.limit);
                     continue;
@@ -154,12 +186,13 @@ impl Evaluation {
 
     /// The answer, once everything was seen. The pin is of the revision that was read.
     pub fn finish_ranged(mut self, pin: Pin) -> Ranged {
-        match self.measure.take() {
-            None => Ranged::Whole(self.finish()),
-            Some(measure) => {
-                let measure = Measure { count: self.total, ..measure };
-                Ranged::Long(List::new(&self.request, header(self.header_revision), measure, pin))
-            }
+        if let Some(measure) = self.measure.take() {
+            let measure = Measure { count: self.total, ..measure };
+            return Ranged::Long(List::new(&self.request, header(self.header_revision), measure, pin));
+        }
+        match self.kept_max {
+            Some(bytes) if !self.as_they_come() => Ranged::of(self.finish(), bytes),
+            _ => Ranged::Whole(self.finish()),
         }
     }
 
@@ -182,11 +215,7 @@ impl Evaluation {
     fn build(&self, snapshot: &Snapshot<'_>, pos: Pos) -> Option<KeyValue> {
         let request = &self.request;
         let record = snapshot.record(pos);
-        let outside =
-            |revision: i64, min: i64, max: i64| (max != 0 && revision > max) || (min != 0 && revision < min);
-        if outside(record.main, request.min_mod_revision, request.max_mod_revision)
-            || outside(record.create, request.min_create_revision, request.max_create_revision)
-        {
+        if !self.filter.passes(&record) {
             return None;
         }
         let mut kv =

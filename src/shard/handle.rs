@@ -80,7 +80,7 @@ impl Shard {
     pub async fn list(&self, request: pb::RangeRequest) -> Result<Listed, Error> {
         Ok(match self.evaluate(&request, Some(limits::RANGE_KEPT_BYTES)).await? {
             Ranged::Whole(response) => Listed::Whole(response),
-            Ranged::Long(list) => Listed::Long(List { shard: self.clone(), list: Some(list) }),
+            Ranged::Long(list) => Listed::Long(List { shard: self.clone(), list: Some(Box::new(list)) }),
         })
     }
 
@@ -243,7 +243,7 @@ pub enum Listed {
 /// A long answer under way. Its revision is held until it is dropped.
 pub struct List {
     shard: Shard,
-    list: Option<apply::List>,
+    list: Option<Box<apply::List>>,
 }
 
 impl List {

@@ -32,6 +32,8 @@ proptest! {
         puts in prop::collection::vec((0u16..300, prop_oneof![9 => 0usize..500, 1 => 10_000usize..40_000]), 1..400),
         deletes in prop::collection::vec(0u16..300, 0..50),
         limit in prop_oneof![Just(0i64), -1i64..300], keys_only in any::<bool>(), back in 0i64..100,
+        (sort_order, sort_target) in prop_oneof![2 => Just((0, 0)), 1 => (0i32..3, 0i32..5)],
+        (min_mod, max_create) in prop_oneof![2 => Just((0i64, 0i64)), 1 => (0i64..300, 0i64..300)],
         kept in 0usize..20_000, piece in 1usize..20_000, keys in 1usize..100,
     ) {
         let mut state = StateMachine::new();
@@ -45,7 +47,7 @@ proptest! {
         let revision = if back == 0 { 0 } else { (state.revision().0 - back).max(1) };
         let request = pb::RangeRequest {
             key: Bytes::from_static(b"key"), range_end: Bytes::from_static(b"kez"), limit, keys_only, revision,
-            ..Default::default()
+            sort_order, sort_target, min_mod_revision: min_mod, max_create_revision: max_create, ..Default::default()
         };
         let expected = state.range(&request).unwrap();
         let mut cursor = RangeCursor::new(&state, &request).unwrap().keep_at_most(kept);
@@ -82,19 +84,24 @@ proptest! {
 }
 
 #[test]
-fn what_must_be_sorted_or_filtered_is_kept() {
+fn what_is_sorted_or_filtered_is_a_list_too() {
     let mut state = StateMachine::new();
     state.mark_applied(LogIndex(1));
     (0..100).for_each(|key| put(&mut state, key, 100));
     let all = pb::RangeRequest { key: "key".into(), range_end: "kez".into(), ..Default::default() };
+    let evaluated = |request: &pb::RangeRequest, kept: usize| {
+        let mut cursor = RangeCursor::new(&state, request).unwrap().keep_at_most(kept);
+        while !cursor.step(&state, 16) {}
+        cursor.finish()
+    };
     for request in [
         pb::RangeRequest { sort_order: 2, ..all.clone() },
         pb::RangeRequest { sort_target: 1, ..all.clone() },
         pb::RangeRequest { min_mod_revision: 3, ..all.clone() },
-        pb::RangeRequest { count_only: true, ..all },
     ] {
-        let mut cursor = RangeCursor::new(&state, &request).unwrap().keep_at_most(10);
-        while !cursor.step(&state, 16) {}
-        assert_eq!(cursor.finish().whole(), state.range(&request).unwrap());
+        assert!(matches!(evaluated(&request, 10), Ranged::Long(_)), "{request:?}");
+        assert_eq!(evaluated(&request, 100_000).whole(), state.range(&request).unwrap());
     }
+    let request = pb::RangeRequest { count_only: true, ..all };
+    assert_eq!(evaluated(&request, 10).whole(), state.range(&request).unwrap());
 }
