@@ -82,6 +82,9 @@ pub const SNAPSHOT_PIECE_BYTES: usize = 256 * 1024;
 pub const SNAPSHOT_SYNC_BYTES: u64 = 4 * 1024 * 1024;
 /// Bytes read into the page cache at a time.
 pub const SNAPSHOT_PREFETCH_BYTES: u64 = 1024 * 1024;
+/// Time in which the pages of all mapped snapshot files are given back once. More often costs reads more: they fault
+/// the pages in again.
+pub const SNAPSHOT_RELEASE_ROUND: Duration = Duration::from_secs(10);
 /// Bytes freed at a time when a snapshot file is removed, and the pause after it.
 pub const SNAPSHOT_TRUNCATE_BYTES: u64 = 8 * 1024 * 1024;
 pub const SNAPSHOT_TRUNCATE_PAUSE: Duration = Duration::from_millis(2);

@@ -40,7 +40,7 @@ pub use self::{
     facts::{AlarmFact, Block, Change, Checkpoint, Conf, Facts, MemberFact, Restore, Saved},
 };
 use crate::{
-    env::{Disk, Env, Mapping},
+    env::{Disk, Env, Instant, Mapping},
     limits,
     types::ShardId,
 };
@@ -131,6 +131,8 @@ pub struct SnapshotStore<E: Env> {
     next_sequence: u64,
     /// The segment whose pages were given back last.
     last_released: u64,
+    /// When the next one's turn is.
+    release_at: Instant,
     /// Files of writes that did not come to their end.
     unfinished: Vec<PathBuf>,
     /// Whether a manifest that names them may have become durable.
@@ -140,7 +142,7 @@ pub struct SnapshotStore<E: Env> {
 impl<E: Env> SnapshotStore<E> {
     /// Opens the snapshot, or creates it in an empty directory. `restore` gets the state of the last checkpoint, whose
     /// facts are returned; there are none before the first one. Every byte is verified. Belongs to start-up: the core
-    /// does not serve meanwhile. What was verified stays resident until [`SnapshotStore::release_next`].
+    /// does not serve meanwhile. What was verified stays resident until [`SnapshotStore::release`].
     pub async fn open(
         env: E,
         options: SnapshotOptions,
@@ -196,13 +198,17 @@ impl<E: Env> SnapshotStore<E> {
         self.manifest_bytes + segments.sum::<u64>() + retired.sum::<u64>()
     }
 
-    /// Takes the mapped pages of one segment out of the resident set, the next one each time: called regularly, it
-    /// bounds what a start and reads bring in, which is the page cache's business.
-    pub fn release_next(&mut self) -> Result<(), SnapshotError> {
-        let later = self.segments.range(self.last_released + 1..).next();
-        let Some((sequence, segment)) = later.or_else(|| self.segments.first_key_value()) else {
+    /// Called often: takes mapped pages out of the resident set, all segments in turn, each once in a while. So what
+    /// a start and reads bring in is bounded, and for the rest the page cache's business.
+    pub fn release(&mut self) -> Result<(), SnapshotError> {
+        let now = self.env.now();
+        if now < self.release_at || self.segments.is_empty() {
             return Ok(());
-        };
+        }
+        let pause = limits::SNAPSHOT_RELEASE_ROUND / self.segments.len() as u32;
+        self.release_at = Instant(now.0 + pause.as_nanos() as u64);
+        let later = self.segments.range(self.last_released + 1..).next();
+        let (sequence, segment) = later.or_else(|| self.segments.first_key_value()).expect("there are some");
         self.last_released = *sequence;
         let path = &segment.path;
         segment.mapping.release().map_err(|e| SnapshotError::from_io("release the pages of", path, e))

@@ -183,7 +183,7 @@ impl<E: Env> Checkpoints<E> {
 
     /// Called with every tick of the clock.
     pub fn tick(&mut self) {
-        if let Some(Err(error)) = self.store.as_mut().map(SnapshotStore::release_next) {
+        if let Some(Err(error)) = self.store.as_mut().map(SnapshotStore::release) {
             warn!(%error, "failed to give back mapped pages");
         }
     }

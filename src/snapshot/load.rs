@@ -40,6 +40,7 @@ pub async fn open<E: Env>(
         manifest_bytes: 0,
         next_sequence: 1,
         last_released: 0,
+        release_at: env.now(),
         unfinished: Vec::new(),
         in_doubt: false,
         options,
