@@ -15,12 +15,14 @@
 //! | `http2`    | one client connection as a machine without I/O                              |
 //! | `pace`     | the intended start times of an open loop                                    |
 //! | `driver`   | sockets, threads, the clock                                                 |
+//! | `cores`    | which processors those threads use, and who goes first                      |
 //! | `record`   | percentiles, errors, the summary                                            |
 //!
 //! Closed loop: each client sends its next operation when the last one was answered. Open loop (`rate`): every
 //! operation has an intended start, and its latency counts from there, however late it could be sent: a server
 //! that stalls is charged for everyone who had to wait (no coordinated omission).
 
+mod cores;
 mod driver;
 mod http2;
 mod list;

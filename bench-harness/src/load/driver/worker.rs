@@ -15,7 +15,9 @@ use tokio::net::TcpStream;
 use tokio::task::LocalSet;
 
 use super::{CONNECT_TIMEOUT, Error, Shared, nanoseconds};
+use crate::load::cores;
 use crate::load::http2::{Broken, Connection, Failure};
+use crate::load::options::Operation;
 use crate::load::pace::{Schedule, Timer};
 use crate::load::record::Recorder;
 use crate::load::workload::{Kind, Told, Workload};
@@ -77,8 +79,13 @@ impl std::fmt::Display for Lost {
 }
 
 pub fn run(shared: Arc<Shared>, index: u32) -> Result<Recorder, Error> {
+    let placed = cores::leave_the_last().and_then(|()| match shared.options.operation {
+        // A list keeps a processor busy for long; the puts that are measured beside it must not wait for that.
+        Operation::List => cores::step_back(),
+        _ => Ok(()),
+    });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|source| Error::Io { what: "start a runtime", source });
+    let runtime = placed.and(runtime).map_err(|source| Error::Io { what: "start a runtime", source });
     let local = LocalSet::new();
     let connected = runtime.and_then(|runtime| {
         let lanes = local.block_on(&runtime, connect_all(&shared, index))?;
