@@ -79,7 +79,7 @@ pub const SNAPSHOT_CARRY_BYTES: u64 = 128 * 1024 * 1024;
 /// One direct write of a checkpoint; larger ones hold up the log's.
 pub const SNAPSHOT_PIECE_BYTES: usize = 256 * 1024;
 /// Bytes of a checkpoint written before they are made durable.
-pub const SNAPSHOT_SYNC_BYTES: u64 = 4 * 1024 * 1024;
+pub const SNAPSHOT_SYNC_BYTES: u64 = 1024 * 1024;
 /// Bytes read into the page cache at a time.
 pub const SNAPSHOT_PREFETCH_BYTES: u64 = 1024 * 1024;
 /// Time in which the pages of all mapped snapshot files are given back once. More often costs reads more: they fault
