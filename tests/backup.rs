@@ -31,6 +31,11 @@ fn a_backup_of_etcd_3_7_is_read_and_written_again() {
 }
 
 #[test]
+fn a_backup_of_etcd_3_6_is_read_and_written_again() {
+    round_trip("etcd-3.6", Some("3.6.0"));
+}
+
+#[test]
 fn a_backup_of_etcd_3_5_is_read_and_written_again() {
     round_trip("etcd-3.5", None);
 }
@@ -164,6 +169,11 @@ fn pinion_moves_to_etcd() {
 #[test]
 fn etcd_3_7_moves_to_pinion() {
     moving::within(directory().path(), "etcd");
+}
+
+#[test]
+fn etcd_3_6_moves_to_pinion() {
+    moving::within(directory().path(), "etcd-3.6");
 }
 
 #[test]
