@@ -10,6 +10,7 @@ mod alarm;
 mod codec;
 pub mod cost;
 mod cursor;
+mod filter;
 mod list;
 mod machine;
 mod range;

@@ -22,6 +22,7 @@ mod http;
 mod http1;
 mod http2;
 mod listener;
+mod offer;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -30,7 +31,8 @@ use std::{future::Future, rc::Rc, time::Duration};
 
 use glommio::{executor, spawn_local_into, timer::sleep};
 
-pub use listener::{Listener, Offer, Reuse};
+pub use listener::{Listener, Reuse};
+pub use offer::Offer;
 
 use crate::{
     api::{Api, Keyspace},

@@ -91,7 +91,7 @@ impl Default for Shape {
 
 #[derive(Clone, Debug)]
 pub struct SnapshotMetrics {
-    /// One durable step of a checkpoint: a few MiB, written and synced; pauses not counted.
+    /// One durable step of a checkpoint: about a MiB, written and synced; pauses not counted.
     pub commit_seconds: Histogram,
 }
 

@@ -12,7 +12,7 @@ use prost::{
     encoding::{WireType, encode_key, encode_varint, encoded_len_varint},
 };
 
-use super::{StateMachine, range::Filter};
+use super::{StateMachine, filter::Filter};
 use crate::{
     mvcc::{Pin, Record, Span},
     pb::{etcdserverpb as pb, mvccpb::KeyValue},

@@ -1,12 +1,13 @@
 //! Evaluation of one range request, whole or slice by slice (`executeRange` in etcd's etcdserver/txn/range.go).
 
 use super::{
+    filter::Filter,
     list::{self, List, Measure, Ranged},
     sort,
     validate::{has_revision_filters, in_key_order},
 };
 use crate::{
-    mvcc::{Counted, Pin, Pos, Record, Snapshot, Span},
+    mvcc::{Counted, Pin, Pos, Snapshot, Span},
     pb::{
         etcdserverpb::{self as pb, range_request::SortTarget},
         mvccpb::KeyValue,
@@ -35,29 +36,6 @@ pub struct Evaluation {
     kept: usize,
     kept_max: Option<usize>,
     filter: Filter,
-}
-
-/// Which pairs a range is about, by their revisions; 0 is no bound.
-#[derive(Clone, Copy)]
-pub(super) struct Filter {
-    modified: (i64, i64),
-    created: (i64, i64),
-}
-
-impl Filter {
-    pub(super) fn new(request: &pb::RangeRequest) -> Self {
-        Self {
-            modified: (request.min_mod_revision, request.max_mod_revision),
-            created: (request.min_create_revision, request.max_create_revision),
-        }
-    }
-
-    pub(super) fn passes(&self, record: &Record<'_>) -> bool {
-        let inside = |revision: i64, (min, max): (i64, i64)| {
-            (max == 0 || revision <= max) && (min == 0 || revision >= min)
-        };
-        inside(record.main, self.modified) && inside(record.create, self.created)
-    }
 }
 
 impl Evaluation {

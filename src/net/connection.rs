@@ -9,7 +9,7 @@ use super::{
     connections::{Phase, Place},
     grpc::Grpc,
     http1, http2,
-    listener::Offer,
+    offer::Offer,
     socket::{Socket, Version},
 };
 use crate::api::{Api, Keyspace};

@@ -35,7 +35,7 @@ use super::{
     connection::Routes,
     connections::{Phase, Place},
     grpc, http as plain,
-    listener::Offer,
+    offer::Offer,
     socket::Socket,
 };
 use crate::{

@@ -12,32 +12,11 @@ use futures_lite::future::or;
 use glommio::{net::TcpListener, spawn_local_into, timer::sleep};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{Error, connection::Server, connections::Connections};
-use crate::{
-    api::{Keyspace, http::Surface},
-    limits,
-};
+use super::{Error, Offer, connection::Server, connections::Connections};
+use crate::{api::Keyspace, limits};
 
 /// Pause after a failed accept: out of descriptors or memory, most likely.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
-
-/// What a listener serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Offer {
-    pub grpc: bool,
-    pub http: Option<Surface>,
-}
-
-impl Offer {
-    /// `--listen-client-urls`.
-    pub const CLIENT: Offer = Offer { grpc: true, http: Some(Surface::Client) };
-    /// `--listen-client-urls` when there are `--listen-client-http-urls` beside them.
-    pub const CLIENT_GRPC: Offer = Offer { grpc: true, http: None };
-    /// `--listen-client-http-urls`.
-    pub const CLIENT_HTTP: Offer = Offer { grpc: false, http: Some(Surface::Client) };
-    /// `--listen-metrics-urls`.
-    pub const METRICS: Offer = Offer { grpc: false, http: Some(Surface::Metrics) };
-}
 
 /// `--socket-reuse-port` and `--socket-reuse-address`.
 #[derive(Clone, Copy, Debug, Default)]

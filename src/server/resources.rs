@@ -4,11 +4,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{info, warn};
 
 use super::StartError;
+use crate::limits;
 
 /// The ring refuses to start with less locked memory.
 const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
-/// Buffers the executor registers with the ring; with less locked memory it goes on without.
-const MEMLOCK_BYTES_WANTED: u64 = 16 * 1024 * 1024;
+/// Buffers the executor registers with the ring, and room for the ring; with less locked memory it goes on without.
+const MEMLOCK_BYTES_WANTED: u64 = 2 * limits::IO_BUFFER_BYTES as u64;
 /// As in etcd: below this not even the member's own files are certain.
 const DESCRIPTORS_MIN: u64 = 150;
 

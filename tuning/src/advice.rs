@@ -5,14 +5,14 @@ use serde::Serialize;
 
 use crate::{
     disk::device::Device,
+    figures::{Beside, Load, USUAL_BYTES, Writes},
     latency::Percentiles,
-    report::{Beside, Load, USUAL_BYTES, Writes},
 };
 
 /// A unit below the usual one is worth its name only if it is faster by this much.
 const WORTH_IT: f64 = 0.9;
-/// The server's default and largest sensible segment.
-const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+/// The server's default and the largest sensible segment.
+const SEGMENT_BYTES: u64 = 32 * 1024 * 1024;
 const SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// A segment shall last this long, so that the next one is ready in time without haste.
 const SEGMENT_SECONDS: f64 = 5.0;

@@ -23,8 +23,9 @@ use crate::{
         scratch::{Blocks, Pool, Scratch, Target},
     },
     error::Error,
+    figures::{Beside, Load, State, USUAL_BYTES, Way, Writes},
     latency::{self, Latencies},
-    report::{Beside, Load, Report, State, USUAL_BYTES, Way, Writes},
+    report::Report,
 };
 
 pub struct Options {

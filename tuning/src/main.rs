@@ -3,6 +3,7 @@
 mod advice;
 mod disk;
 mod error;
+mod figures;
 mod fio;
 mod latency;
 mod plot;

@@ -3,7 +3,10 @@
 
 use std::fmt::Write;
 
-use crate::report::{Report, Writes};
+use crate::{
+    figures::{Beside, Writes},
+    report::Report,
+};
 
 const WIDTH: f64 = 1200.0;
 const PANEL: (f64, f64) = (600.0, 430.0);
@@ -146,10 +149,9 @@ fn by_state(report: &Report) -> Panel {
 
 fn by_checkpoint(report: &Report) -> Panel {
     let beside = &report.load.beside;
-    let steps = |of: fn(&crate::report::Beside) -> f64| {
-        beside.iter().map(|b| (b.step.count > 0).then(|| of(b) / 1e3)).collect()
-    };
-    let logs = |of: fn(&crate::report::Beside) -> f64| beside.iter().map(|b| Some(of(b) / 1e3)).collect();
+    let steps =
+        |of: fn(&Beside) -> f64| beside.iter().map(|b| (b.step.count > 0).then(|| of(b) / 1e3)).collect();
+    let logs = |of: fn(&Beside) -> f64| beside.iter().map(|b| Some(of(b) / 1e3)).collect();
     Panel {
         title: format!("A checkpoint beside the log, {} writes/s", report.load.writes_per_second),
         x_title: "checkpoint, MB/s".into(),

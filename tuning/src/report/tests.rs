@@ -1,5 +1,6 @@
 use super::*;
 use crate::advice;
+use crate::{figures::Beside, latency::Percentiles};
 
 /// A disk of 100 us a write; `factor` of that for sizes under 4 KiB.
 pub fn report(factor: f64, beside: Vec<Beside>) -> Report {
