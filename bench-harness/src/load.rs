@@ -22,7 +22,7 @@
 //! operation has an intended start, and its latency counts from there, however late it could be sent: a server
 //! that stalls is charged for everyone who had to wait (no coordinated omission).
 
-mod cores;
+pub mod cores;
 mod driver;
 mod http2;
 mod list;

@@ -7,7 +7,7 @@ use super::Error;
 use super::options::Options;
 use super::place::{Running, millis};
 use super::report::Sample;
-use crate::load::{self, Operation, Phase, Traced, options_seconds as seconds};
+use crate::load::{self, Operation, Phase, Traced, cores, options_seconds as seconds};
 use crate::process::Usage;
 use crate::prom::{self, Scrape};
 
@@ -114,6 +114,9 @@ impl Probe {
             // When the load does not come up, `start` goes and nothing happens beside it.
             let thread = scope.spawn(move || {
                 started.recv().ok()?;
+                // Such as writing a snapshot to a file: the puts must not wait for the processor because of it.
+                let stepped_back = cores::leave_the_last().and_then(|()| cores::step_back());
+                stepped_back.expect("a thread may let others go first");
                 std::thread::sleep(lead);
                 let from = Instant::now();
                 Some(Beside { outcome: beside(), from, to: Instant::now() })
