@@ -9,7 +9,7 @@ use std::{hint::black_box, time::Duration};
 
 use clock::CpuTime;
 use criterion::{Criterion, criterion_group, criterion_main};
-use pinion::mvcc::{Block, Change, Loading, Mark, Span, Store};
+use pinion::mvcc::{Block, Change, Freed, Loading, Mark, Span, Store};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -98,7 +98,7 @@ impl Loaded {
     fn compact(&mut self, budget: usize) {
         let revision = self.store.revision().0;
         self.store.compact(revision).expect("newer than the last");
-        while !self.store.compact_step(budget) {}
+        while self.store.compact_step(budget, true) != Freed::All {}
     }
 }
 

@@ -20,7 +20,7 @@ mod stream;
 mod txn;
 pub mod validate;
 
-pub use crate::mvcc::{HashCursor, HashKv};
+pub use crate::mvcc::{Freed, HashCursor, HashKv};
 pub use alarm::Alarms;
 pub use codec::DecodeError;
 pub use cursor::RangeCursor;

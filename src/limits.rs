@@ -25,8 +25,10 @@ pub const COMMITTED_BYTES_MAX: u64 = 4 * 1024 * 1024;
 pub const CATCHUP_BYTES: usize = 16 * 1024 * 1024;
 /// Pause between two slices of work in the background.
 pub const BACKGROUND_PAUSE: Duration = Duration::from_micros(100);
-/// Keys of one slice of physical compaction between two turns of the loop.
+/// Records of one slice of physical compaction between two turns of the loop, and more of them for each request that
+/// was applied in the turn. Freeing a version visits its record, and sometimes others of its chunk.
 pub const COMPACTION_SLICE_KEYS: usize = 256;
+pub const COMPACTION_KEYS_PER_WRITE: usize = 4;
 /// Bytes of versions in the log only that make a checkpoint due: what a restart replays.
 pub const CHECKPOINT_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes of the log behind the last checkpoint that make one due.

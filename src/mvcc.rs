@@ -31,6 +31,7 @@ mod record;
 mod span;
 mod store;
 
+pub use compaction::Freed;
 pub use hash::{HashCursor, HashKv};
 pub use history::HistoryCursor;
 pub use index::{Counted, Hit, Hits};

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use pinion::{
-    apply::{Request, StateMachine, validate},
+    apply::{Freed, Request, StateMachine, validate},
     limits::MAX_TXN_OPS,
     types::LogIndex,
 };
@@ -27,6 +27,6 @@ fuzz_target!(|bytes: &[u8]| {
             // Both outcomes are fine; what counts is that there is one, and the same log gives the same state.
             drop(state.apply(LogIndex(index), &request));
         }
-        while !state.compact_step(16) {}
+        while state.compact_step(16, true) != Freed::All {}
     }
 });

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{Alarms, Error, Request, Response, cost, range::Evaluation, txn, validate};
 use crate::{
-    mvcc::{Change, HashCursor, HashKv, HistoryCursor, Mark, Record, Span, Store},
+    mvcc::{Change, Freed, HashCursor, HashKv, HistoryCursor, Mark, Record, Span, Store},
     pb::etcdserverpb::{self as pb, AlarmType},
     types::{LogIndex, Revision},
 };
@@ -129,10 +129,9 @@ impl StateMachine {
         self.store.live_keys()
     }
 
-    /// One slice of physical compaction, about `budget_keys` records; true when nothing is left that may be freed
-    /// now. Has no influence on any response.
-    pub fn compact_step(&mut self, budget_keys: usize) -> bool {
-        self.store.compact_step(budget_keys)
+    /// One slice of physical compaction, about `budget_keys` records. Has no influence on any response.
+    pub fn compact_step(&mut self, budget_keys: usize, may_rewrite: bool) -> Freed {
+        self.store.compact_step(budget_keys, may_rewrite)
     }
 
     /// What a checkpoint of this moment needs besides [`StateMachine::changes`].

@@ -2,7 +2,8 @@
 //!
 //! First the log is walked from the last finished compaction to the new one: each version there supersedes what its
 //! key had before, so the cost follows the number of writes in between, not the number of keys. Then chunks that are
-//! mostly dead are rewritten.
+//! dead as a whole go, and those that are mostly dead are rewritten. Only the last takes memory until the next
+//! checkpoint, so only it can be put off.
 //!
 //! Of each key the newest version at or below the compacted revision survives, unless it is a tombstone below it; a
 //! tombstone exactly at the revision stays until the next compaction, because a watch may start there
@@ -37,14 +38,27 @@ enum Stage {
     Idle,
     /// Forgetting superseded versions up to `target`; `at` is the next record to look at.
     Forget { target: i64, at: Pos },
+    /// Dropping chunks that are dead as a whole; `slot` is the next one to look at.
+    Drop { target: i64, slot: usize },
     /// Rewriting chunks; `slot` is the next one to look at.
     Rewrite { target: i64, slot: usize },
 }
 
+/// How a step of compaction ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freed {
+    /// Nothing is left that may be freed now; revisions held by a [`Pin`](super::Pin) are taken up by the next step
+    /// after it is dropped.
+    All,
+    /// There is more to do.
+    Some,
+    /// Chunks are to be rewritten, once that is allowed.
+    AllButRewriting,
+}
+
 impl Store {
-    /// Visits about `budget` records. True when nothing is left that may be freed now; revisions held by a
-    /// [`Pin`](super::Pin) are taken up by the next call after it is dropped.
-    pub fn compact_step(&mut self, budget: usize) -> bool {
+    /// Visits about `budget` records.
+    pub fn compact_step(&mut self, budget: usize, may_rewrite: bool) -> Freed {
         let mut left = budget.max(1);
         loop {
             match self.sweep.stage {
@@ -52,17 +66,21 @@ impl Store {
                     let target = self.floor();
                     if target <= self.sweep.done {
                         self.sweep.thorough = false;
-                        return true;
+                        return Freed::All;
                     }
                     // Revision `done` is walked again: its tombstones are due now.
                     let at = self.log.after(self.sweep.done - 1);
                     self.sweep.stage = Stage::Forget { target, at };
                 }
                 Stage::Forget { target, at } => self.forget(target, at, &mut left),
-                Stage::Rewrite { target, slot } => self.rewrite(target, slot, &mut left),
+                Stage::Drop { target, slot } => self.drop_dead(target, slot, &mut left),
+                Stage::Rewrite { target, slot } if may_rewrite => self.rewrite(target, slot, &mut left),
+                // The next compaction finds the same chunks, and has more to free.
+                Stage::Rewrite { target, .. } if self.floor() > target => self.finish(target),
+                Stage::Rewrite { .. } => return Freed::AllButRewriting,
             }
             if left == 0 {
-                return false;
+                return Freed::Some;
             }
         }
     }
@@ -73,7 +91,7 @@ impl Store {
         self.sweep.thorough = true;
         match self.sweep.stage {
             Stage::Idle => self.sweep.stage = Stage::Rewrite { target: self.sweep.done, slot: 0 },
-            Stage::Forget { .. } => {}
+            Stage::Forget { .. } | Stage::Drop { .. } => {}
             Stage::Rewrite { target, .. } => self.sweep.stage = Stage::Rewrite { target, slot: 0 },
         }
     }
@@ -107,14 +125,29 @@ impl Store {
             }
         }
         self.log.seal_sparse(self.sweep.thorough);
-        self.sweep.stage = Stage::Rewrite { target, slot: 0 };
+        self.sweep.stage = Stage::Drop { target, slot: 0 };
+    }
+
+    fn drop_dead(&mut self, target: i64, slot: usize, left: &mut usize) {
+        let Some(run) = self.log.dead_run(slot) else {
+            self.log.purge();
+            self.sweep.stage = Stage::Rewrite { target, slot: 0 };
+            return;
+        };
+        *left = left.saturating_sub(run.len());
+        self.sweep.stage = Stage::Drop { target, slot: run.end };
+        self.log.install(run, 0, Vec::new());
+    }
+
+    fn finish(&mut self, target: i64) {
+        self.sweep.done = target;
+        self.sweep.stage = Stage::Idle;
     }
 
     fn rewrite(&mut self, target: i64, slot: usize, left: &mut usize) {
         let Some(run) = self.log.sparse_run(slot, self.sweep.thorough) else {
             self.log.purge();
-            self.sweep.done = target;
-            self.sweep.stage = Stage::Idle;
+            self.finish(target);
             return;
         };
         // Searching the index reads keys at the positions it names, so all are found before the first one moves.

@@ -23,6 +23,8 @@ pub use unsaved::{Block, Change};
 pub const CHUNK_BYTES: usize = 64 * 1024;
 /// Chunks replaced by one at a time: the work of a slice of compaction stays small.
 const RUN_CHUNKS_MAX: usize = 8;
+/// Chunks that are dropped at a time.
+const DROPPED_CHUNKS_MAX: usize = 64;
 const OFFSET_BITS: u32 = 16;
 const _: () = assert!(CHUNK_BYTES == 1 << OFFSET_BITS);
 
@@ -306,6 +308,16 @@ impl Log {
         {
             last.body.seal();
         }
+    }
+
+    /// The next sealed chunks from slot `at` on with nothing alive in them.
+    pub fn dead_run(&self, at: usize) -> Option<Range<usize>> {
+        let is_dead = |chunk: &Chunk| {
+            matches!(chunk.body, Body::Sealed(_)) && chunk.len() > 0 && chunk.dead_bytes == chunk.len()
+        };
+        let start = at + self.chunks[at..].iter().position(is_dead)?;
+        let more = self.chunks[start..].iter().take(DROPPED_CHUNKS_MAX).take_while(|chunk| is_dead(chunk));
+        Some(start..start + more.count())
     }
 
     /// The first sealed chunks from slot `at` on that are worth replacing by one: mostly dead ones and small

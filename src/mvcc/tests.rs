@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::{Error, Snapshot, Span, Store};
+use super::{Error, Freed, Snapshot, Span, Store};
 
 mod hash;
 mod history;
@@ -132,7 +132,7 @@ proptest! {
                     prop_assert_eq!(store.compact(revision), expected);
                 }
                 Step::Sweep(budget) => {
-                    store.compact_step(*budget);
+                    store.compact_step(*budget, *budget % 3 > 0);
                 }
                 Step::Scan(start, end, back) => {
                     let revision = store.revision().0 - i64::from(*back % 16);
@@ -148,7 +148,7 @@ proptest! {
                 }
             }
         }
-        while !store.compact_step(100) {}
+        while store.compact_step(100, true) != Freed::All {}
         for revision in store.compacted().0.max(1)..=store.revision().0 {
             let snapshot = store.at(revision).unwrap();
             let expected: Vec<_> = model.at(revision).collect();
@@ -175,7 +175,7 @@ fn deleting_everything_and_compacting_leaves_nothing_behind() {
     write.end();
     let revision = store.revision().0;
     store.compact(revision).unwrap();
-    while !store.compact_step(1000) {}
+    while store.compact_step(1000, true) != Freed::All {}
     assert_eq!(
         store.now().scan(Span::From(b"")).filter(|hit| !hit.exists).count(),
         19_990,
@@ -185,7 +185,7 @@ fn deleting_everything_and_compacting_leaves_nothing_behind() {
     write.put(b"key", b"", 0);
     write.end();
     store.compact(revision + 1).unwrap();
-    while !store.compact_step(1000) {}
+    while store.compact_step(1000, true) != Freed::All {}
     assert_eq!(store.now().scan(Span::From(b"")).count(), 11);
     assert!(store.bytes() < 100_000, "{}", store.bytes());
 }
@@ -203,11 +203,40 @@ fn a_pinned_revision_outlives_its_compaction() {
     let pin = store.pin(first);
     let second = put(&mut store, "second");
     store.compact(second.0).unwrap();
-    assert!(store.compact_step(usize::MAX));
+    assert_eq!(store.compact_step(usize::MAX, true), Freed::All);
     assert_eq!(store.at(first.0).err(), Some(Error::Compacted));
     assert_eq!(store.at_pin(&pin).get(b"key").unwrap().value, b"first");
     drop(pin);
     assert!(store.bytes_in_use() == store.bytes());
-    assert!(store.compact_step(usize::MAX));
+    assert_eq!(store.compact_step(usize::MAX, true), Freed::All);
     assert!(store.bytes_in_use() < store.bytes());
+}
+
+#[test]
+fn what_is_dead_as_a_whole_goes_while_rewriting_waits() {
+    let mut store = Store::default();
+    let put = |store: &mut Store, key: &[u8]| {
+        let mut write = store.write();
+        write.put(key, &[7; 1000], 0);
+        write.end();
+    };
+    // A key that stays in each chunk of the first half, none in the second.
+    for round in 0..4_000u32 {
+        if round < 2_000 && round % 50 == 0 {
+            put(&mut store, &round.to_be_bytes());
+        }
+        put(&mut store, b"overwritten");
+    }
+    let before = store.bytes();
+    for revision in [store.revision().0 - 1, store.revision().0] {
+        store.compact(revision).expect("readable");
+        while store.compact_step(100, false) == Freed::Some {}
+        assert_eq!(store.compact_step(100, false), Freed::AllButRewriting, "and the next one is not held up");
+    }
+    let waiting = store.bytes();
+    assert!(waiting < before * 6 / 10, "{waiting} of {before} bytes are left");
+    assert!(waiting > before * 4 / 10, "{waiting} of {before} bytes are left");
+    while store.compact_step(100, true) != Freed::All {}
+    assert!(store.bytes() < before / 10, "{} of {before} bytes are left", store.bytes());
+    assert_eq!(store.live_keys(), 41);
 }

@@ -34,7 +34,7 @@ use super::{
     view::View,
 };
 use crate::{
-    apply::{Request, Response, StateMachine},
+    apply::{Freed, Request, Response, StateMachine},
     env::{Env, Instant, Network},
     limits,
     metrics::Metrics,
@@ -111,6 +111,8 @@ pub(super) struct Turns<E: Env> {
     /// Term of the last applied entry.
     applied_term: Term,
     compacting: bool,
+    /// Since the last slice of compaction.
+    applied_requests: usize,
     sweeping: Sweeping,
     /// Callers of physical compactions, answered when nothing is left to free.
     compactions: Vec<(WriteReply, Response)>,
@@ -130,6 +132,7 @@ impl<E: Env> Turns<E> {
             ticked: false,
             applied_term,
             compacting: false,
+            applied_requests: 0,
             sweeping: Sweeping::default(),
             compactions: Vec::new(),
         }
@@ -399,6 +402,7 @@ impl<E: Env> Loop<E> {
         let mut counts = Counts::default();
         let mut state = self.state.borrow_mut();
         for (sequence, request) in (first..).zip(batch) {
+            self.turns.applied_requests += 1;
             let request = request.map_err(failed)?;
             let response = state.apply(LogIndex(entry.index), &request);
             if let Ok(response) = &response {
@@ -456,23 +460,24 @@ impl<E: Env> Loop<E> {
         }
     }
 
-    /// One slice of physical compaction, so that it never shows in the latency of a write.
+    /// One slice of physical compaction: short, so that it does not show in the latency of a write, and longer the more
+    /// was written meanwhile, so that writers never outrun it.
     fn compact(&mut self) {
-        if self.checkpoints.is_behind(&self.state.borrow()) {
-            self.turns.compacting = false;
-            return;
-        }
+        let may_rewrite = !self.checkpoints.is_behind(&self.state.borrow());
+        let written = std::mem::take(&mut self.turns.applied_requests);
+        let budget = limits::COMPACTION_SLICE_KEYS + limits::COMPACTION_KEYS_PER_WRITE * written;
         let sweeping = &mut self.turns.sweeping;
         let asked = !sweeping.waits_for_files();
-        let done = sweeping.step(&self.env, &self.inbox, &self.state, &self.metrics);
+        let slice = (budget, may_rewrite);
+        let freed = sweeping.step(&self.env, &self.inbox, &self.state, &self.metrics, slice);
         if sweeping.waits_for_files() {
             if asked {
                 self.checkpoints.rewrite();
             }
             sweeping.files(self.checkpoints.is_rewriting(), self.env.now(), &self.metrics);
         }
-        self.turns.compacting = !done;
-        if done && !self.turns.compactions.is_empty() {
+        self.turns.compacting = freed == Freed::Some;
+        if freed == Freed::All && !self.turns.compactions.is_empty() {
             self.inbox.answered(self.turns.compactions.len());
             for (reply, response) in self.turns.compactions.drain(..) {
                 reply.send(Ok(response));

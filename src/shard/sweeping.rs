@@ -8,9 +8,8 @@ use tracing::info;
 
 use super::{inbox::Inbox, reply::Reply};
 use crate::{
-    apply::StateMachine,
+    apply::{Freed, StateMachine},
     env::{Env, Instant},
-    limits,
     metrics::Metrics,
     types::Size,
 };
@@ -50,14 +49,15 @@ impl Sweeping {
         metrics.defrag_inflight.set(i64::from(self.is_awaited()));
     }
 
-    /// One slice, if there is something to do; true when nothing is left that may be freed now.
+    /// One slice of about `budget` records, if there is something to do.
     pub fn step(
         &mut self,
         env: &impl Env,
         inbox: &Inbox,
         state: &RefCell<StateMachine>,
         metrics: &Metrics,
-    ) -> bool {
+        (budget, may_rewrite): (usize, bool),
+    ) -> Freed {
         let mut state = state.borrow_mut();
         let asked = inbox.take_defragments();
         if !asked.is_empty() {
@@ -67,16 +67,16 @@ impl Sweeping {
             self.defragments.extend(asked.into_iter().map(|reply| (now, reply)));
         }
         if !state.compaction_is_due() {
-            return true;
+            return Freed::All;
         }
         let before = env.now();
         let freed = state.freed_versions();
         let (began, freed_before) = *self.began.get_or_insert((before, freed));
-        let done = state.compact_step(limits::COMPACTION_SLICE_KEYS);
+        let left = state.compact_step(budget, may_rewrite);
         let after = env.now();
         metrics.compaction_pause.observe(milliseconds(after.since(before)));
         metrics.compaction_keys.inc_by(state.freed_versions() - freed);
-        if done {
+        if left == Freed::All {
             self.began = None;
             let took = after.since(began);
             metrics.compaction_total.observe(milliseconds(took));
@@ -93,7 +93,7 @@ impl Sweeping {
                 "finished scheduled compaction"
             );
         }
-        done
+        left
     }
 }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use prost::Message;
 
-use crate::apply::{RangeCursor, Ranged, Request, StateMachine};
+use crate::apply::{Freed, RangeCursor, Ranged, Request, StateMachine};
 use crate::pb::etcdserverpb as pb;
 use crate::types::LogIndex;
 
@@ -23,7 +23,7 @@ fn compact(state: &mut StateMachine) {
     let revision = state.revision().0;
     let compaction = pb::CompactionRequest { revision, physical: false };
     state.apply(state.applied(), &Request::Compact(compaction)).expect("newer than the last one");
-    while !state.compact_step(100) {}
+    while state.compact_step(100, true) != Freed::All {}
 }
 
 proptest! {

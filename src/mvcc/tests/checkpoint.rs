@@ -73,7 +73,7 @@ fn run(store: &mut Store, step: &Step) {
             // Refused if it is not above the last one.
             store.compact(revision).unwrap_or_default();
         }
-        Step::Sweep(budget) => drop(store.compact_step(*budget)),
+        Step::Sweep(budget) => drop(store.compact_step(*budget, *budget % 3 > 0)),
         _ => {}
     }
 }

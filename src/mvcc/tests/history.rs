@@ -53,7 +53,7 @@ fn take(store: &mut Store, step: &Step, all: &mut Vec<Row>) {
                 store.compact(revision).expect("between the two");
             }
         }
-        Step::Sweep(budget) => drop(store.compact_step(*budget)),
+        Step::Sweep(budget) => drop(store.compact_step(*budget, *budget % 3 > 0)),
         Step::Defragment => store.defragment(),
     }
     let mut at = store.log.after(before);
