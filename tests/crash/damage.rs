@@ -13,7 +13,7 @@ const IN_HEADER: u64 = 20;
 const PAYLOAD: u8 = b'x';
 const FLIPPED_BYTES: usize = 3;
 
-/// The oldest segment of the log below a data directory.
+/// The oldest segment of the log below a data directory. A file of another name is no segment yet, or no longer.
 pub fn first_segment(data_dir: &Path) -> PathBuf {
     let mut found = Vec::new();
     let mut directories = vec![data_dir.to_owned()];
@@ -22,7 +22,9 @@ pub fn first_segment(data_dir: &Path) -> PathBuf {
             let path = entry.expect("read a directory entry").path();
             if path.is_dir() {
                 directories.push(path);
-            } else if fs::read(&path).expect("read a file").starts_with(MAGIC) {
+            } else if path.extension().is_some_and(|extension| extension == "wal")
+                && fs::read(&path).expect("read a file").starts_with(MAGIC)
+            {
                 found.push(path);
             }
         }
