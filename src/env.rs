@@ -16,10 +16,12 @@ use bytes::Bytes;
 
 use crate::types::MemberId;
 
+mod begun;
 mod failure;
 pub mod real;
 pub mod sim;
 
+pub use begun::Begun;
 pub use failure::{DiskError, write_all};
 
 /// Monotonic time since an arbitrary start, in nanoseconds.

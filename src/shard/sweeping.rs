@@ -74,7 +74,9 @@ impl Sweeping {
         let (began, freed_before) = *self.began.get_or_insert((before, freed));
         let left = state.compact_step(budget, may_rewrite);
         let after = env.now();
-        metrics.compaction_pause.observe(milliseconds(after.since(before)));
+        if left != Freed::AllButRewriting {
+            metrics.compaction_pause.observe(milliseconds(after.since(before)));
+        }
         metrics.compaction_keys.inc_by(state.freed_versions() - freed);
         if left == Freed::All {
             self.began = None;

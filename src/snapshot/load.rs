@@ -5,9 +5,6 @@
 
 use std::{collections::BTreeMap, future::Future, io, path::Path};
 
-use futures_lite::future::poll_once;
-use futures_util::future::maybe_done;
-
 use super::{
     Block, Facts, MappingOf, Restore, Segment, SnapshotError, SnapshotOptions, SnapshotStore,
     catalog::Catalog,
@@ -15,7 +12,7 @@ use super::{
     format::{self, FORMAT_VERSION, Fault, Manifest, SegmentRef},
 };
 use crate::{
-    env::{Disk, Env, Mapping},
+    env::{Begun, Disk, Env, Mapping},
     types::ShardId,
 };
 
@@ -128,17 +125,15 @@ async fn map_segment<E: Env>(
 /// Hands over every chunk that counts, once the segment it lies in is verified.
 async fn read<E: Env>(store: &SnapshotStore<E>, restore: &mut impl Restore) -> Result<(), SnapshotError> {
     let shard = store.options.shard;
-    let mut segments =
-        store.segments.values().map(|segment| (segment, Box::pin(maybe_done(verify(segment, shard)))));
-    let mut ahead = segments.next();
-    while let Some((segment, mut verified)) = ahead {
-        verified.as_mut().await;
-        verified.as_mut().take_output().expect("it was waited for")?;
-        ahead = segments.next();
-        if let Some((_, next)) = &mut ahead {
-            // Begins; nothing is lost if it is done at once.
-            poll_once(next.as_mut()).await.unwrap_or_default();
-        }
+    let mut segments = store.segments.values();
+    let mut next = async || match segments.next() {
+        Some(segment) => Some((segment, Begun::new(verify(segment, shard)).await)),
+        None => None,
+    };
+    let mut ahead = next().await;
+    while let Some((segment, verified)) = ahead {
+        verified.finish().await?;
+        ahead = next().await;
         for block in store.table(segment)?.blocks.iter() {
             let chunk = block.chunk.to_native();
             let newest =

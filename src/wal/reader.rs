@@ -2,11 +2,8 @@
 
 use std::{collections::VecDeque, future::Future, ops::Range, pin::Pin};
 
-use futures_lite::future::poll_once;
-use futures_util::future::{MaybeDone, maybe_done};
-
 use super::{WalError, format::align_up, segment::Segment};
-use crate::env::File;
+use crate::env::{Begun, File};
 
 const CHUNK_BYTES: u64 = 512 * 1024;
 const READS: usize = 3;
@@ -23,7 +20,7 @@ impl<R: std::ops::Deref<Target = [u8]>> Chunk<R> {
     }
 }
 
-type Reading<'s, R> = Pin<Box<MaybeDone<Pin<Box<dyn Future<Output = Result<Chunk<R>, WalError>> + 's>>>>>;
+type Reading<'s, R> = Begun<Pin<Box<dyn Future<Output = Result<Chunk<R>, WalError>> + 's>>>;
 
 pub struct Reader<'s, F: File> {
     segment: &'s Segment<F>,
@@ -47,15 +44,12 @@ impl<'s, F: File> Reader<'s, F> {
             let bytes = CHUNK_BYTES.min(end - self.begun);
             let reading: Pin<Box<dyn Future<Output = _>>> =
                 Box::pin(read(self.segment, self.begun, bytes as usize));
-            let mut reading = Box::pin(maybe_done(reading));
-            poll_once(reading.as_mut()).await.unwrap_or_default();
             self.begun += bytes;
-            self.readings.push_back((bytes, reading));
+            self.readings.push_back((bytes, Begun::new(reading).await));
         }
-        let (bytes, mut reading) = self.readings.pop_front().expect("the segment goes on");
-        reading.as_mut().await;
+        let (bytes, reading) = self.readings.pop_front().expect("the segment goes on");
         self.offset += bytes;
-        reading.as_mut().take_output().expect("it was waited for")
+        reading.finish().await
     }
 }
 

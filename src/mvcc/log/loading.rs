@@ -27,9 +27,11 @@ impl Loading {
         let mut next_dead = dead.iter().copied().peekable();
         let (mut offset, mut fetched) = (0, 0);
         while offset < body.len() {
-            while fetched <= offset {
-                fetch(&body[fetched..body.len().min(fetched + FETCHED_BYTES)]);
-                fetched += FETCHED_BYTES;
+            if fetched <= offset {
+                // Not what lies between: a long value is not looked at.
+                let from = offset - offset % FETCHED_BYTES;
+                fetched = from + FETCHED_BYTES;
+                fetch(&body[from..body.len().min(fetched)]);
             }
             let at = offset;
             let (record, len) = Record::decode(&body[at..], *base);
