@@ -19,10 +19,12 @@ use crate::types::MemberId;
 mod begun;
 mod failure;
 pub mod real;
+mod removal;
 pub mod sim;
 
 pub use begun::Begun;
 pub use failure::{DiskError, write_all};
+pub use removal::remove_in_steps;
 
 /// Monotonic time since an arbitrary start, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,10 +107,12 @@ pub trait Mapping: 'static {
     fn slice(&self, range: Range<usize>) -> Bytes;
     /// Nobody holds a slice of it any more.
     fn is_unique(&self) -> bool;
-    /// Takes its pages out of this process's resident set; they come back from the page cache or
+    /// Takes its pages out of this process's resident set, beside the core; they come back from the page cache or
     /// the disk when they are looked at again. Before, it is best read from its start to its end; from
-    /// now on in any order.
-    fn release(&self) -> io::Result<()>;
+    /// now on in any order. Until it returns the mapping is not unique.
+    fn release(&self) -> impl Future<Output = io::Result<()>> + use<Self>;
+    /// Gives it up, beside the core: unmapping many pages takes long.
+    fn unmap(self) -> impl Future<Output = ()>;
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -18,7 +18,7 @@ pub use restored::{Restored, restore};
 use std::{io, net::SocketAddr, rc::Rc};
 
 use futures_lite::future::or;
-use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
+use glommio::{LocalExecutorBuilder, Placement};
 use tracing::{error, info, warn};
 
 use crate::{
@@ -103,7 +103,7 @@ pub fn run(mut config: Config) -> Result<i32, StartError> {
         .preempt_timer(limits::TURN_MAX)
         .io_memory(limits::IO_BUFFER_BYTES)
         // What would block the loop must not share its core.
-        .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
+        .blocking_thread_pool_placement(resources::helper_placement(core))
         .make()
         .map_err(|error| StartError::Executor(error.to_string()))?;
     executor.run(serve(RealEnv::default(), config, listeners, stop))

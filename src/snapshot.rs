@@ -40,7 +40,7 @@ pub use self::{
     facts::{AlarmFact, Block, Change, Checkpoint, Conf, Facts, MemberFact, Restore, Saved},
 };
 use crate::{
-    env::{Disk, Env, Instant, Mapping},
+    env::{Disk, Env, Instant, Mapping, remove_in_steps},
     limits,
     types::ShardId,
 };
@@ -184,8 +184,10 @@ impl<E: Env> SnapshotStore<E> {
                 continue;
             }
             // Unmapped before the file shrinks.
-            retired.mapping = None;
-            files::remove_in_steps(&self.env, &retired.path).await?;
+            if let Some(mapping) = retired.mapping.take() {
+                mapping.unmap().await;
+            }
+            remove_in_steps(&self.env, &retired.path, || false).await?;
             self.retired.swap_remove(at);
         }
         Ok(())
@@ -198,20 +200,22 @@ impl<E: Env> SnapshotStore<E> {
         self.manifest_bytes + segments.sum::<u64>() + retired.sum::<u64>()
     }
 
-    /// Called often: takes mapped pages out of the resident set, all segments in turn, each once in a while. So what
+    /// Whether it is time for [`SnapshotStore::release`].
+    pub fn release_is_due(&self) -> bool {
+        self.env.now() >= self.release_at && !self.segments.is_empty()
+    }
+
+    /// Takes mapped pages out of the resident set: those of one segment, all in turn, each once in a while. So what
     /// a start and reads bring in is bounded, and for the rest the page cache's business.
-    pub fn release(&mut self) -> Result<(), SnapshotError> {
-        let now = self.env.now();
-        if now < self.release_at || self.segments.is_empty() {
-            return Ok(());
-        }
-        let pause = limits::SNAPSHOT_RELEASE_ROUND / self.segments.len() as u32;
-        self.release_at = Instant(now.0 + pause.as_nanos() as u64);
+    pub async fn release(&mut self) -> Result<(), SnapshotError> {
         let later = self.segments.range(self.last_released + 1..).next();
-        let (sequence, segment) = later.or_else(|| self.segments.first_key_value()).expect("there are some");
+        let Some((sequence, segment)) = later.or_else(|| self.segments.first_key_value()) else {
+            return Ok(());
+        };
         self.last_released = *sequence;
-        let path = &segment.path;
-        segment.mapping.release().map_err(|e| SnapshotError::from_io("release the pages of", path, e))
+        let pause = limits::SNAPSHOT_RELEASE_ROUND / self.segments.len() as u32;
+        self.release_at = Instant(self.env.now().0 + pause.as_nanos() as u64);
+        release(segment).await
     }
 
     async fn discard_unfinished(&mut self) -> Result<(), SnapshotError> {
@@ -219,7 +223,7 @@ impl<E: Env> SnapshotStore<E> {
             return Ok(());
         }
         while let Some(path) = self.unfinished.last() {
-            files::remove_in_steps(&self.env, path).await?;
+            remove_in_steps(&self.env, path, || false).await?;
             self.unfinished.pop();
         }
         Ok(())
@@ -323,8 +327,7 @@ impl<E: Env> SnapshotStore<E> {
             self.env.disk().map(&path).await.map_err(|e| SnapshotError::from_io("map", &path, e))?;
         let segment = Segment { reference, path, mapping };
         self.table(&segment)?;
-        let released = segment.mapping.release();
-        released.map_err(|e| SnapshotError::from_io("release the pages of", &segment.path, e))?;
+        release(&segment).await?;
         Ok(segment)
     }
 
@@ -406,6 +409,11 @@ impl<E: Env> SnapshotStore<E> {
             carried_bytes: carried.map(Planned::body_bytes).sum(),
         }
     }
+}
+
+async fn release<E: Env>(segment: &Segment<E>) -> Result<(), SnapshotError> {
+    let released = segment.mapping.release().await;
+    released.map_err(|e| SnapshotError::from_io("release the pages of", &segment.path, e))
 }
 
 /// What a checkpoint put on disk.

@@ -47,6 +47,7 @@ type Background<E> = Pin<Box<dyn Future<Output = (SnapshotStore<E>, Outcome)>>>;
 enum Outcome {
     Written(Result<Saved, SnapshotError>),
     Swept(Result<(), SnapshotError>),
+    Released(Result<(), SnapshotError>),
 }
 
 /// A shard's checkpoints.
@@ -136,7 +137,7 @@ impl<E: Env> Checkpoints<E> {
         }
         if self.to_sweep && self.placing.len() == 0 && self.task.is_none() {
             self.to_sweep = false;
-            self.sweep();
+            self.start(async |store| Outcome::Swept(store.sweep().await));
         }
         durable
     }
@@ -178,13 +179,19 @@ impl<E: Env> Checkpoints<E> {
                 }
                 None
             }
+            Outcome::Released(result) => {
+                if let Err(error) = result {
+                    warn!(%error, "failed to give back mapped pages");
+                }
+                None
+            }
         }
     }
 
     /// Called with every tick of the clock.
     pub fn tick(&mut self) {
-        if let Some(Err(error)) = self.store.as_mut().map(SnapshotStore::release) {
-            warn!(%error, "failed to give back mapped pages");
+        if self.store.as_ref().is_some_and(SnapshotStore::release_is_due) {
+            self.start(async |store| Outcome::Released(store.release().await));
         }
     }
 
@@ -206,22 +213,18 @@ impl<E: Env> Checkpoints<E> {
 
     /// Begins to write a checkpoint that was just taken.
     pub fn begin(&mut self, checkpoint: Checkpoint, log_bytes: u64, now: Instant) {
-        let mut store = self.store.take().expect("one checkpoint at a time");
         self.taken = Some(Taken { applied: checkpoint.facts.applied, began: now });
         self.log_mark = log_bytes;
         self.retry_at = None;
         let whole = std::mem::take(&mut self.whole);
-        self.task = Some(Box::pin(async move {
-            let written = store.write(checkpoint, whole).await;
-            (store, Outcome::Written(written))
-        }));
+        self.start(async move |store| Outcome::Written(store.write(checkpoint, whole).await));
     }
 
-    fn sweep(&mut self) {
-        let mut store = self.store.take().expect("no task is under way");
+    fn start(&mut self, work: impl AsyncFnOnce(&mut SnapshotStore<E>) -> Outcome + 'static) {
+        let mut store = self.store.take().expect("one task at a time");
         self.task = Some(Box::pin(async move {
-            let swept = store.sweep().await;
-            (store, Outcome::Swept(swept))
+            let outcome = work(&mut store).await;
+            (store, outcome)
         }));
     }
 }

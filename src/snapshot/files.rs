@@ -183,25 +183,6 @@ pub async fn prefetch<E: Env>(env: &E, path: &Path, offset: u64, bytes: u64) -> 
     Ok(())
 }
 
-/// Removes a file that is mapped nowhere. Freeing much space at once would hold up other writes to the disk.
-pub async fn remove_in_steps<E: Env>(env: &E, path: &Path) -> Result<(), SnapshotError> {
-    let disk = env.disk();
-    let file = match disk.open(path, OpenOptions { create: false, data_sync: false }).await {
-        Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(SnapshotError::from_io("open", path, e)),
-    };
-    let io = |action: &'static str| move |e| SnapshotError::from_io(action, path, e);
-    let mut size = file.size().await.map_err(io("stat"))?;
-    while size > limits::SNAPSHOT_TRUNCATE_BYTES {
-        size -= limits::SNAPSHOT_TRUNCATE_BYTES;
-        file.truncate(size).await.map_err(io("truncate"))?;
-        env.sleep(limits::SNAPSHOT_TRUNCATE_PAUSE).await;
-    }
-    file.close().await.map_err(io("close"))?;
-    remove(env, path).await
-}
-
 /// Removes a file at once; a missing one is fine.
 pub async fn remove<E: Env>(env: &E, path: &Path) -> Result<(), SnapshotError> {
     match env.disk().remove(path).await {

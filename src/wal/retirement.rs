@@ -22,14 +22,10 @@ use std::{
 
 use super::{WalError, extent::Kept, segment};
 use crate::{
-    env::{Disk, Env, File, OpenOptions},
+    env::{Disk, Env, remove_in_steps},
     limits,
 };
 
-/// Space given back at a time. A GiB at once holds up the log's writes for tens of milliseconds.
-const TRUNCATE_STEP_BYTES: u64 = 4 * 1024 * 1024;
-/// Pause between two steps.
-const TRUNCATE_PAUSE: Duration = Duration::from_millis(10);
 /// Time until something that failed is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
@@ -157,26 +153,9 @@ impl<E: Env> Retirement<E> {
         self.insist(async || self.remove(&unused.path).await).await;
     }
 
-    /// Gives the space of a file back in steps, then removes it.
+    /// Not durable: if it is lost, the next start repeats it.
     async fn remove(&self, path: &Path) -> Result<(), WalError> {
-        let disk = self.env.disk();
-        let file = match disk.open(path, OpenOptions { create: false, data_sync: false }).await {
-            Ok(file) => file,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(e) => return Err(WalError::from_io("open", path, e)),
-        };
-        let mut size = file.size().await.map_err(|e| WalError::from_io("stat", path, e))?;
-        while size > 0 && !self.stopped.get() {
-            size = size.saturating_sub(TRUNCATE_STEP_BYTES);
-            file.truncate(size).await.map_err(|e| WalError::from_io("truncate", path, e))?;
-            self.env.sleep(TRUNCATE_PAUSE).await;
-        }
-        file.close().await.map_err(|e| WalError::from_io("close", path, e))?;
-        if self.stopped.get() {
-            return Ok(());
-        }
-        // Not synced: if the removal is lost, the next start repeats it.
-        disk.remove(path).await.map_err(|e| WalError::from_io("remove", path, e))
+        Ok(remove_in_steps(&self.env, path, || self.stopped.get()).await?)
     }
 
     /// Repeats a step until it succeeds: the log does not depend on it, and the reason may pass. False

@@ -1,7 +1,7 @@
 //! Files through the executor's ring, past the page cache.
 //!
 //! Opening, renaming, removing and syncing go through glommio (ring or its helper thread), so the
-//! log can prepare segments while the core serves. Mapping, examining a mapping and prefetching run on
+//! log can prepare segments while the core serves. Everything about mappings, and prefetching, runs on
 //! glommio's helper thread. Listing, locking, creating directories and small whole files are plain
 //! blocking calls: start-up only.
 //!
@@ -49,6 +49,9 @@ const DEAD_PAUSE: Duration = Duration::from_millis(5);
 
 /// Read into the page cache at a time, on the helper thread.
 const PREFETCH_BYTES: u64 = 256 * 1024;
+
+/// Of a mapping, given back at a time.
+const RELEASE_BYTES: usize = 2 * 1024 * 1024;
 
 /// This machine's file systems.
 #[derive(Clone, Copy, Debug, Default)]
@@ -222,12 +225,22 @@ impl Mapping for RealMapping {
         self.map.as_ref().is_none_or(|map| Arc::strong_count(map) == 1)
     }
 
-    fn release(&self) -> io::Result<()> {
-        let Some(map) = &self.map else { return Ok(()) };
-        // SAFETY: the mapping is of a file and read-only; its pages are read from the file again when they are
-        // looked at.
-        unsafe { map.unchecked_advise(UncheckedAdvice::DontNeed)? };
-        map.advise(Advice::Normal)
+    fn release(&self) -> impl Future<Output = io::Result<()>> + use<> {
+        let map = self.map.clone();
+        async move {
+            let Some(map) = map else { return Ok(()) };
+            glommio::executor().spawn_blocking(move || release_blocking(&map)).await
+        }
+    }
+
+    async fn unmap(self) {
+        let Some(map) = self.map else { return };
+        glommio::executor()
+            .spawn_blocking(move || {
+                // Without, unmapping takes longer, and the core can neither map nor unmap anything meanwhile.
+                release_blocking(&map).ok();
+            })
+            .await;
     }
 }
 
@@ -251,6 +264,17 @@ fn populate_blocking(mapping: &Mmap) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => mapping.advise(Advice::WillNeed),
         result => result,
     }
+}
+
+/// In steps, between which the core can map and unmap.
+fn release_blocking(mapping: &Mmap) -> io::Result<()> {
+    for start in (0..mapping.len()).step_by(RELEASE_BYTES) {
+        let bytes = RELEASE_BYTES.min(mapping.len() - start);
+        // SAFETY: the mapping is of a file and read-only; its pages are read from the file again when they are
+        // looked at.
+        unsafe { mapping.unchecked_advise_range(UncheckedAdvice::DontNeed, start, bytes)? };
+    }
+    mapping.advise(Advice::Normal)
 }
 
 /// Reads and forgets: unlike an advice, it returns when the pages are there.

@@ -220,9 +220,11 @@ impl Mapping for SimMapping {
         self.content.is_empty() || self.content.is_unique()
     }
 
-    fn release(&self) -> io::Result<()> {
-        Ok(())
+    fn release(&self) -> impl Future<Output = io::Result<()>> + use<> {
+        async { Ok(()) }
     }
+
+    async fn unmap(self) {}
 }
 
 /// A held lock.

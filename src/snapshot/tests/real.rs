@@ -42,7 +42,7 @@ fn checkpoints_survive_restarts_on_a_real_disk() {
             let loaded;
             (store, loaded) = open(env.clone(), options.clone()).await.expect("it opens");
             let found = State::of(loaded);
-            store.release().expect("the mappings are whole");
+            store.release().await.expect("the mappings are whole");
             assert_eq!(found.as_ref(), Some(&state));
         }
         let expected = crate::data_dir::DataDir::open(&env, dir.path(), None).await;
