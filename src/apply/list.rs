@@ -36,23 +36,6 @@ impl Ranged {
             Self::Long(_) => unreachable!("however many pairs there are, they are kept"),
         }
     }
-
-    /// An answer that was made, with more than `bytes` of pairs to be encoded piece by piece.
-    pub(super) fn of(response: pb::RangeResponse, bytes: usize) -> Self {
-        let pairs_bytes = response.kvs.iter().map(|kv| field_len(&record(kv))).sum();
-        if pairs_bytes <= bytes {
-            return Self::Whole(response);
-        }
-        let pb::RangeResponse { header, kvs, more, count } = response;
-        let measure = Measure { pairs: kvs.len() as i64, bytes: pairs_bytes, more, count };
-        Self::Long(List {
-            header,
-            measure,
-            stage: Stage::Head,
-            source: Source::Kept(kvs.into_iter()),
-            left: measure,
-        })
-    }
 }
 
 /// What a range came to.
@@ -129,6 +112,14 @@ impl List {
             source: Source::Store(stored),
             left: measure,
         }
+    }
+
+    /// An answer that was made, with so many `bytes` of pairs, which go as they are encoded.
+    pub(super) fn of(response: pb::RangeResponse, bytes: usize) -> Self {
+        let pb::RangeResponse { header, kvs, more, count } = response;
+        let measure = Measure { pairs: kvs.len() as i64, bytes, more, count };
+        let source = Source::Kept(kvs.into_iter());
+        Self { header, measure, stage: Stage::Head, source, left: measure }
     }
 
     /// To be completed before the first piece.
@@ -284,6 +275,11 @@ fn numbers(record: &Record<'_>) -> [(u32, i64); 3] {
 pub(super) fn field_len(record: &Record<'_>) -> usize {
     let len = pair_len(record);
     1 + encoded_len_varint(len as u64) + len
+}
+
+/// The same of a pair.
+pub(super) fn pair_field_len(kv: &KeyValue) -> usize {
+    field_len(&record(kv))
 }
 
 fn pair_len(record: &Record<'_>) -> usize {

@@ -3,7 +3,7 @@
 use super::{
     filter::Filter,
     list::{self, List, Measure, Ranged},
-    sort,
+    sort::Sorter,
     validate::{has_revision_filters, in_key_order},
 };
 use crate::{
@@ -29,6 +29,10 @@ pub struct Evaluation {
     limit: i64,
     with_total: bool,
     kvs: Vec<KeyValue>,
+    /// The pairs go through it, and to `kvs` once all were seen; none: they are answered as they come.
+    sorter: Option<Sorter>,
+    /// Every pair was seen.
+    seen: bool,
     total: i64,
     /// Instead of the pairs, where there would be too many bytes of them.
     measure: Option<Measure>,
@@ -52,7 +56,8 @@ impl Evaluation {
         } else {
             0
         };
-        let keep_max = if limit == 0 && request.limit > 0 && !sort::is_needed(request) {
+        let sorter = Sorter::new(request);
+        let keep_max = if limit == 0 && request.limit > 0 && sorter.is_none() {
             request.limit.saturating_add(1)
         } else {
             limit
@@ -65,6 +70,8 @@ impl Evaluation {
             limit,
             with_total: with_total || request.count_only,
             kvs: Vec::new(),
+            sorter,
+            seen: false,
             total: 0,
             measure: None,
             kept: 0,
@@ -80,11 +87,6 @@ impl Evaluation {
         self
     }
 
-    /// Whether pairs are answered in the order in which they are found.
-    fn as_they_come(&self) -> bool {
-        in_key_order(&self.request) && !sort::is_needed(&self.request)
-    }
-
     /// The whole response at once.
     pub fn run(mut self, snapshot: &Snapshot<'_>) -> pb::RangeResponse {
         let finished = self.advance(snapshot, usize::MAX / BUILD_COST);
@@ -92,10 +94,29 @@ impl Evaluation {
         self.finish()
     }
 
-    /// Builds up to about `budget` pairs, or counts many times as many keys. True when everything was seen.
+    /// Builds up to about `budget` pairs, or counts many times as many keys, or sorts. True when nothing is left to do.
     pub fn advance(&mut self, snapshot: &Snapshot<'_>, budget: usize) -> bool {
+        if !self.seen {
+            self.seen = self.look(snapshot, budget);
+        }
+        self.seen && self.sort(budget)
+    }
+
+    fn sort(&mut self, budget: usize) -> bool {
+        let Some(sorter) = &mut self.sorter else { return true };
+        let (kvs, kept, keys_only) = (&mut self.kvs, &mut self.kept, self.request.keys_only);
+        sorter.give(budget, |mut kv| {
+            if keys_only {
+                kv.value.clear();
+            }
+            *kept += list::pair_field_len(&kv);
+            kvs.push(kv);
+        })
+    }
+
+    fn look(&mut self, snapshot: &Snapshot<'_>, budget: usize) -> bool {
         let mut left = budget * BUILD_COST;
-        let measured_from = self.kept_max.filter(|_| self.as_they_come());
+        let measured_from = self.kept_max.filter(|_| self.sorter.is_none());
         let key = if self.next_key.is_empty() { &self.request.key[..] } else { &self.next_key[..] };
         let mut last = None;
         let mut hits = snapshot.scan(Span::new(key, &self.request.range_end));
@@ -152,14 +173,21 @@ impl Evaluation {
                 }
             }
             if let Some(kv) = self.build(snapshot, hit.pos) {
-                self.kvs.push(kv);
+                match &mut self.sorter {
+                    Some(sorter) => sorter.take(kv),
+                    None => self.kvs.push(kv),
+                }
             }
         }
         true
     }
 
     fn wanted_so_far(&self) -> i64 {
-        self.measure.map_or(self.kvs.len() as i64, |measure| measure.pairs + i64::from(measure.more))
+        match (&self.measure, &self.sorter) {
+            (Some(measure), _) => measure.pairs + i64::from(measure.more),
+            (None, Some(sorter)) => sorter.taken() as i64,
+            (None, None) => self.kvs.len() as i64,
+        }
     }
 
     /// The answer, once everything was seen. The pin is of the revision that was read.
@@ -168,25 +196,20 @@ impl Evaluation {
             let measure = Measure { count: self.total, ..measure };
             return Ranged::Long(List::new(&self.request, header(self.header_revision), measure, pin));
         }
-        match self.kept_max {
-            Some(bytes) if !self.as_they_come() => Ranged::of(self.finish(), bytes),
-            _ => Ranged::Whole(self.finish()),
-        }
+        // Kept bytes above the bound were measured instead, unless they had to be sorted.
+        let (kept, too_many) = (self.kept, self.kept_max.is_some_and(|max| self.kept > max));
+        let response = self.finish();
+        if too_many { Ranged::Long(List::of(response, kept)) } else { Ranged::Whole(response) }
     }
 
     pub fn finish(self) -> pb::RangeResponse {
-        let Self { request, header_revision, mut kvs, total, measure, .. } = self;
+        let Self { request, header_revision, mut kvs, sorter, total, measure, .. } = self;
         assert!(measure.is_none(), "the pairs were not kept");
-        sort::sort(&mut kvs, &request);
-        let more = request.limit > 0 && kvs.len() as i64 > request.limit;
-        if more {
+        let too_many = request.limit > 0 && kvs.len() as i64 > request.limit;
+        if too_many {
             kvs.truncate(request.limit as usize);
         }
-        if request.keys_only {
-            for kv in &mut kvs {
-                kv.value.clear();
-            }
-        }
+        let more = too_many || sorter.is_some_and(|sorter| sorter.has_more());
         pb::RangeResponse { header: Some(header(header_revision)), kvs, more, count: total }
     }
 
