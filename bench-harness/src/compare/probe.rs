@@ -161,6 +161,27 @@ impl<T> Probed<T> {
     }
 }
 
+/// What a p99 over a short time is when nothing happens: the median of those over stretches of a trace, each of `length`.
+pub fn typical_p99_ms(trace: &[Traced], length: Duration) -> Option<f64> {
+    let since = trace.iter().map(|traced| traced.intended).min()?;
+    let mut stretches = std::collections::BTreeMap::<u128, Vec<Duration>>::new();
+    for traced in trace {
+        let stretch = (traced.intended - since).as_nanos() / length.as_nanos().max(1);
+        stretches.entry(stretch).or_default().push(traced.latency);
+    }
+    // The last one is cut off.
+    if stretches.len() > 1 {
+        stretches.pop_last();
+    }
+    let mut p99s = Vec::new();
+    for mut latencies in stretches.into_values() {
+        latencies.sort();
+        p99s.extend(quantile_ms(&latencies, 0.99));
+    }
+    p99s.sort_by(f64::total_cmp);
+    p99s.get(p99s.len() / 2).copied()
+}
+
 /// Of sorted latencies, in milliseconds: the smallest that so many of them do not exceed.
 pub fn quantile_ms(sorted: &[Duration], quantile: f64) -> Option<f64> {
     let rank = (sorted.len() as f64 * quantile).ceil() as usize;
@@ -188,5 +209,23 @@ mod tests {
         assert_eq!(quantile_ms(&sorted, 1.0), Some(1000.0));
         assert_eq!(quantile_ms(&sorted[..1], 0.5), Some(1.0));
         assert_eq!(quantile_ms(&[], 0.5), None);
+    }
+
+    #[test]
+    fn one_slow_stretch_is_not_typical() {
+        let since = Instant::now();
+        let at = |ms: u64, latency| Traced {
+            intended: since + Duration::from_millis(ms),
+            latency: Duration::from_millis(latency),
+        };
+        let mut trace: Vec<_> = (0..1000).map(|ms| at(ms, 1 + ms / 100)).collect();
+        trace[250].latency = Duration::from_secs(1);
+        assert_eq!(
+            typical_p99_ms(&trace, Duration::from_millis(100)),
+            Some(5.0),
+            "1 to 9; the end is cut off"
+        );
+        assert_eq!(typical_p99_ms(&trace, Duration::from_secs(10)), Some(10.0), "there is only one");
+        assert_eq!(typical_p99_ms(&[], Duration::from_secs(1)), None);
     }
 }

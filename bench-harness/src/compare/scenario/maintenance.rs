@@ -4,6 +4,7 @@
 //! One server goes through all phases in turn. It starts with a `--snapshot-count` so high that no checkpoint falls
 //! into the others by count; the last phase starts it again with the usual one, over a long log.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Job, Progress, step};
@@ -11,8 +12,9 @@ use crate::admin::{self, Admin};
 use crate::compare::Error;
 use crate::compare::options::Options;
 use crate::compare::place::{Fill, Place, Running};
-use crate::compare::probe::{Probe, Probed, quantile_ms, with_latencies};
+use crate::compare::probe::{Probe, Probed, quantile_ms, typical_p99_ms, with_latencies};
 use crate::compare::report::{Column, Layout, Panel, Sample};
+use crate::load::Traced;
 use crate::process;
 
 const COMMITS: &str = "etcd_disk_backend_commit_duration_seconds";
@@ -30,6 +32,7 @@ static LAYOUT: Layout = Layout {
         Column::plain("p99 - idle ms", 2),
         Column::plain("p99 / idle", 2),
         Column::lower("p99 during ms", 2),
+        Column::plain("idle as long ms", 2),
         Column::lower("took s", 3),
         Column::plain("commits", 0),
         Column::plain("disk MiB", 0),
@@ -57,6 +60,10 @@ pub struct MaintenanceOptions {
     /// Put over these keys before the first phase; the compaction removes as many.
     #[arg(long, default_value_t = 300_000)]
     pub maintenance_revisions: u64,
+    /// Where the client puts the snapshot it saves; without, on the disk of the server, which then writes it beside the
+    /// log. A client on another machine has a disk of its own.
+    #[arg(long)]
+    pub backup_dir: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -108,20 +115,37 @@ pub struct Maintenance {
     /// All keys once, then as often as there are revisions to compact.
     fill: Fill,
     probe: Probe,
+    backup_dir: Option<PathBuf>,
+}
+
+/// What the other phases are compared with.
+struct Idle {
+    p99_ms: f64,
+    trace: Vec<Traced>,
 }
 
 impl Maintenance {
     pub fn new(options: &Options) -> Self {
-        let MaintenanceOptions { maintenance_keys: keys, maintenance_revisions: revisions } =
+        let MaintenanceOptions { maintenance_keys: keys, maintenance_revisions: revisions, ref backup_dir } =
             options.maintenance;
         let (key_size, value_size) = (options.stored.stored_key_size, options.value_size);
         let fill = Fill { count: keys + revisions, keys, key_size, value_size };
-        Self { fill, probe: Probe::new(options, keys) }
+        Self { fill, probe: Probe::new(options, keys), backup_dir: backup_dir.clone() }
     }
 
-    fn phase(&self, phase: Phase, running: &Running, progress: &mut dyn FnMut(f64)) -> Result<Sample, Error> {
+    /// `idle` is filled by the phase of that name and looked at by the others.
+    fn phase(
+        &self,
+        phase: Phase,
+        running: &Running,
+        idle: &mut Option<Idle>,
+        progress: &mut dyn FnMut(f64),
+    ) -> Result<Sample, Error> {
         let admin = Admin::connect(running.server.addr())?;
-        let snapshot = running.file("snapshot.db");
+        let snapshot = match &self.backup_dir {
+            Some(dir) => dir.join(format!("snapshot-{}.db", std::process::id())),
+            None => running.file("snapshot.db"),
+        };
         let probed = self.probe.run(running, || phase.perform(&admin, &snapshot), progress)?;
         if snapshot.exists() {
             std::fs::remove_file(&snapshot).map_err(crate::compare::io("remove the snapshot"))?;
@@ -139,7 +163,11 @@ impl Maintenance {
                     let took = probed.beside.to - probed.beside.from;
                     sample = sample
                         .with("took s", took.as_secs_f64())
-                        .with("p99 during ms", quantile_ms(&probed.during(), 0.99));
+                        .with("p99 during ms", quantile_ms(&probed.during(), 0.99))
+                        .with(
+                            "idle as long ms",
+                            idle.as_ref().and_then(|idle| typical_p99_ms(&idle.trace, took)),
+                        );
                 }
             }
             // No phase to measure: what the puts took is idle time.
@@ -151,6 +179,16 @@ impl Maintenance {
                 sample.note = Some(format!("failed: {error}"));
                 sample.errors += 1;
             }
+        }
+        match (&idle, sample.value("p99 ms")) {
+            (Some(idle), Some(p99)) => {
+                sample =
+                    sample.with("p99 - idle ms", p99 - idle.p99_ms).with("p99 / idle", p99 / idle.p99_ms);
+            }
+            (None, Some(p99_ms)) if matches!(phase, Phase::Idle) => {
+                *idle = Some(Idle { p99_ms, trace: probed.summary.trace });
+            }
+            (_, _) => {}
         }
         Ok(sample)
     }
@@ -183,7 +221,7 @@ impl Job for Maintenance {
         };
         running.fill(self.fill, &mut step(progress, (0.0, 0.2), "fill"))?;
         let mut samples: Vec<(String, Sample)> = Vec::new();
-        let mut idle_p99 = None;
+        let mut idle = None;
         for (index, phase) in Phase::ALL.into_iter().enumerate() {
             let from = 0.2 + 0.8 * index as f64 / Phase::ALL.len() as f64;
             progress(from, "wait for rest");
@@ -199,14 +237,8 @@ impl Job for Maintenance {
                 running.server.start_again_with(|launch| launch.arg(CHECKPOINT_OFTEN))?;
             }
             let to = from + 0.8 / Phase::ALL.len() as f64;
-            let mut sample = self.phase(phase, &running, &mut step(progress, (from, to), phase.group()))?;
-            let p99 = sample.value("p99 ms");
-            if let (Some(idle), Some(p99)) = (idle_p99, p99) {
-                sample = sample.with("p99 - idle ms", p99 - idle).with("p99 / idle", p99 / idle);
-            }
-            if matches!(phase, Phase::Idle) {
-                idle_p99 = p99;
-            }
+            let progress = &mut step(progress, (from, to), phase.group());
+            let sample = self.phase(phase, &running, &mut idle, progress)?;
             samples.push((phase.group().to_owned(), sample));
         }
         running.stop()?;
