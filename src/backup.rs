@@ -1,8 +1,8 @@
 //! etcd's backup files: its v3 schema in a bbolt database, as `Maintenance.Snapshot` sends it and `etcdutl` reads it.
 //!
 //! ```text
-//! store --Version in revision order--> [Planner, Writer] --pieces--> file, then the SHA-256 of it
-//! file --> [Backup] --Facts, then Version in revision order--> store
+//! store --Record in revision order--> [Planner, Writer] --pieces--> file, then the SHA-256 of it
+//! file --> [Backup] --Facts, then Record in revision order--> store
 //! ```
 //!
 //! | bucket | rows |
@@ -28,7 +28,7 @@ mod status;
 mod tests;
 mod writer;
 
-pub use crate::row::Version;
+pub use crate::row::Record;
 pub use facts::{Alarm, Auth, Compaction, Facts, Lease, Member};
 pub use keep::Keep;
 pub use reader::{Backup, Digest, Error, HashedKeys, Versions};

@@ -31,13 +31,13 @@ mod record;
 mod span;
 mod store;
 
+pub use crate::row::Record;
 pub use compaction::Freed;
 pub use hash::{HashCursor, HashKv};
 pub use history::HistoryCursor;
 pub use index::{Counted, Hit, Hits};
 pub use loader::Loader;
 pub use log::{Block, Change, Pos};
-pub use record::Record;
 pub use span::Span;
 pub use store::{Error, Loading, Mark, Pin, Snapshot, Store, Write};
 

@@ -18,7 +18,7 @@ pub const KEY_BUCKET: &[u8] = b"key";
 /// A tombstone has a key and nothing else. The version without a key is a mark that the revision was reached, which
 /// `etcdutl snapshot restore --bump-revision` leaves behind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Version<'a> {
+pub struct Record<'a> {
     pub main: i64,
     pub sub: i64,
     pub create: i64,
@@ -42,7 +42,7 @@ const FIXED64: u64 = 1;
 const BYTES: u64 = 2;
 const FIXED32: u64 = 5;
 
-impl<'a> Version<'a> {
+impl<'a> Record<'a> {
     /// The mark of a revision that no key carries.
     pub fn mark(main: i64) -> Self {
         Self { main, ..Self::default() }
@@ -92,7 +92,7 @@ impl<'a> Version<'a> {
     }
 
     /// A row of the bucket `key`, or what is wrong with it.
-    pub fn decode(row_key: &[u8], row: &'a [u8]) -> Result<Self, &'static str> {
+    pub fn from_row(row_key: &[u8], row: &'a [u8]) -> Result<Self, &'static str> {
         let (main, sub, tombstone) = RevisionKey::decode(row_key).ok_or("its key is not a revision")?;
         let mut version = Self { main, sub, tombstone, ..Self::default() };
         let mut modified = 0;

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use pinion::{
-    backup::{Backup, Digest, Facts, Planner, Status, Version},
+    backup::{Backup, Digest, Facts, Planner, Record, Status},
     bbolt::File,
 };
 
@@ -13,13 +13,13 @@ static SOUND: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let keys: Vec<Vec<u8>> = (0..600).map(|n| format!("key{n:04}").into_bytes()).collect();
     let value = [7; 40];
     let versions = || {
-        keys.iter().zip(2..).map(|(key, main)| Version {
+        keys.iter().zip(2..).map(|(key, main)| Record {
             main,
             create: main,
             version: 1,
             key,
             value: &value,
-            ..Version::default()
+            ..Record::default()
         })
     };
     let facts = Facts { revision: 601, storage_version: Some("3.7.0".into()), ..Facts::default() };

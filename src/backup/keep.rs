@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::Version;
+use super::Record;
 
 /// What a compaction at a revision would keep, found by looking at all versions up to it in revision order.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ impl<'a> Keep<'a> {
         Self { revision, newest: HashMap::new() }
     }
 
-    pub fn version(&mut self, version: &Version<'a>) {
+    pub fn version(&mut self, version: &Record<'a>) {
         if version.main > self.revision || self.newest.get(version.key).is_some_and(|newest| newest.is_final)
         {
             return;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Facts, Keep, Version,
+    Facts, Keep, Record,
     schema::{BUCKETS, KEY, META},
 };
 use crate::{
@@ -180,7 +180,7 @@ pub struct Versions<'a> {
 }
 
 impl<'a> Iterator for Versions<'a> {
-    type Item = Result<Version<'a>, Error>;
+    type Item = Result<Record<'a>, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let row = match self.rows.next()? {
@@ -189,7 +189,7 @@ impl<'a> Iterator for Versions<'a> {
         };
         let version = match row.bucket {
             Some(_) => Err("it is a bucket"),
-            None => Version::decode(row.key, row.value),
+            None => Record::from_row(row.key, row.value),
         };
         Some(version.map_err(|what| bad(KEY, row.key, what)))
     }

@@ -1,6 +1,6 @@
 //! From a backup to a new store: what is refused, what changes on the way, in which order it arrives.
 
-use super::{Backup, Error, Facts, Keep, Version, facts::Compaction};
+use super::{Backup, Error, Facts, Keep, Record, facts::Compaction};
 
 /// Takes a restored state: the facts, then every version in revision order, then the end. Nothing counts before
 /// [`RestoreTarget::finish`] has returned; what was begun and not finished is removed by whoever began it.
@@ -9,7 +9,7 @@ pub trait RestoreTarget {
 
     /// `facts` is as the new store shall be: compaction is finished, and members are those of the old cluster.
     fn begin(&mut self, facts: &Facts) -> Result<(), Self::Error>;
-    fn version(&mut self, version: &Version<'_>) -> Result<(), Self::Error>;
+    fn version(&mut self, version: &Record<'_>) -> Result<(), Self::Error>;
     fn finish(&mut self) -> Result<(), Self::Error>;
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{
-    Error, Version,
+    Error, Record,
     schema::{KEY, META, STORAGE_VERSION},
 };
 use crate::bbolt::File;
@@ -41,7 +41,7 @@ impl Status {
                     status.storage_version = str::from_utf8(row.value).ok().map(str::to_owned);
                 }
                 if name == KEY {
-                    let version = Version::decode(row.key, row.value)
+                    let version = Record::from_row(row.key, row.value)
                         .map_err(|what| super::reader::bad(KEY, row.key, what))?;
                     status.revision = version.main;
                     match version.tombstone {

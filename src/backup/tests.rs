@@ -20,14 +20,14 @@ struct Owned {
 }
 
 impl Owned {
-    fn of(version: &Version<'_>) -> Self {
-        let Version { main, sub, create, version, lease, tombstone, key, value } = *version;
+    fn of(version: &Record<'_>) -> Self {
+        let Record { main, sub, create, version, lease, tombstone, key, value } = *version;
         Self { main, sub, create, version, lease, tombstone, key: key.to_vec(), value: value.to_vec() }
     }
 
-    fn borrowed(&self) -> Version<'_> {
+    fn borrowed(&self) -> Record<'_> {
         let Self { main, sub, create, version, lease, tombstone, .. } = *self;
-        Version { main, sub, create, version, lease, tombstone, key: &self.key, value: &self.value }
+        Record { main, sub, create, version, lease, tombstone, key: &self.key, value: &self.value }
     }
 }
 
@@ -140,7 +140,7 @@ impl RestoreTarget for Memory {
         Ok(())
     }
 
-    fn version(&mut self, version: &Version<'_>) -> Result<(), Self::Error> {
+    fn version(&mut self, version: &Record<'_>) -> Result<(), Self::Error> {
         assert!(self.facts.is_some() && !self.finished);
         if self.fails_at == Some(self.versions.len()) {
             return Err("no room");
@@ -190,7 +190,7 @@ fn a_revision_beyond_the_last_version_is_marked() {
     assert_eq!(backup.live_keys(), 1);
     let mut planner = Planner::new(&plain_facts(2)).expect("facts");
     let beyond = WriteError::Revision { main: 3, revision: 2 };
-    assert_eq!(planner.version(&Version { main: 3, ..Version::default() }), Err(beyond));
+    assert_eq!(planner.version(&Record { main: 3, ..Record::default() }), Err(beyond));
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn rows_that_contradict_themselves_are_refused() {
         row
     };
     let good = value(|_| {});
-    assert!(Version::decode(&at(5, 0, false), &good).is_ok());
+    assert!(Record::from_row(&at(5, 0, false), &good).is_ok());
     for (key, row) in [
         (at(5, 0, true), good.clone()),
         (at(6, 0, false), good.clone()),
@@ -273,11 +273,11 @@ fn rows_that_contradict_themselves_are_refused() {
         (at(5, 0, false), b"\x0f\x01".to_vec()),
         (at(5, 0, false), b"\x08\x01".to_vec()),
     ] {
-        assert!(Version::decode(&key, &row).is_err(), "{key:?} {row:?}");
+        assert!(Record::from_row(&key, &row).is_err(), "{key:?} {row:?}");
     }
     // Fields of later releases are no reason to refuse.
     let more = [&good[..], b"\x38\x01\x42\x01x\x49\0\0\0\0\0\0\0\0\x55\0\0\0\0"].concat();
-    assert_eq!(Version::decode(&at(5, 0, false), &more), Ok(put(5, "a", "b").borrowed()));
+    assert_eq!(Record::from_row(&at(5, 0, false), &more), Ok(put(5, "a", "b").borrowed()));
 }
 
 #[test]

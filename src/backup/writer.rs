@@ -9,7 +9,7 @@
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::{Facts, Version, schema::KEY};
+use super::{Facts, Record, schema::KEY};
 use crate::bbolt;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,8 +34,8 @@ impl Planner {
     }
 
     /// The next version in revision order.
-    pub fn version(&mut self, version: &Version<'_>) -> Result<(), Error> {
-        let Version { main, .. } = *version;
+    pub fn version(&mut self, version: &Record<'_>) -> Result<(), Error> {
+        let Record { main, .. } = *version;
         if main > self.revision {
             return Err(Error::Revision { main, revision: self.revision });
         }
@@ -46,7 +46,7 @@ impl Planner {
 
     pub fn finish(mut self) -> Result<Plan, Error> {
         // etcd takes the revision from the last row.
-        let mark = (self.last < self.revision).then(|| Version::mark(self.revision));
+        let mark = (self.last < self.revision).then(|| Record::mark(self.revision));
         if let Some(mark) = mark {
             self.version(&mark)?;
         }
@@ -57,7 +57,7 @@ impl Planner {
 #[derive(Debug)]
 pub struct Plan {
     file: bbolt::Plan,
-    mark: Option<Version<'static>>,
+    mark: Option<Record<'static>>,
 }
 
 impl Plan {
@@ -76,14 +76,14 @@ impl Plan {
 #[derive(Debug)]
 pub struct Writer {
     file: bbolt::Writer,
-    mark: Option<Version<'static>>,
+    mark: Option<Record<'static>>,
     digest: Sha256,
     row: Vec<u8>,
 }
 
 impl Writer {
     /// The next version, the same as in the first pass.
-    pub fn version(&mut self, version: &Version<'_>) -> Result<(), Error> {
+    pub fn version(&mut self, version: &Record<'_>) -> Result<(), Error> {
         self.row.clear();
         version.row_value(|bytes| self.row.extend_from_slice(bytes));
         self.file.row(version.row_key().as_bytes(), &self.row)?;

@@ -10,10 +10,10 @@ use clap::Args;
 
 use super::{Exit, map, numbers};
 use crate::{
-    backup::{Alarm, Backup, Bump, Digest, Facts, Outcome, RestoreTarget, Version, restore},
+    backup::{Alarm, Backup, Bump, Digest, Facts, Outcome, Record, RestoreTarget, restore},
     config::{self, Config, url::Url},
     data_dir::{RESTORING, half_restored},
-    mvcc::{Loader, Record},
+    mvcc::Loader,
     server::{self, Restored},
     snapshot::AlarmFact,
 };
@@ -89,9 +89,8 @@ impl RestoreTarget for State {
         Ok(())
     }
 
-    fn version(&mut self, version: &Version<'_>) -> Result<(), Infallible> {
-        let Version { main, sub, create, version, lease, tombstone, key, value } = *version;
-        self.loader.version(&Record { main, sub, create, version, lease, tombstone, key, value });
+    fn version(&mut self, version: &Record<'_>) -> Result<(), Infallible> {
+        self.loader.version(version);
         Ok(())
     }
 

@@ -5,13 +5,10 @@
 //! be what a compaction leaves, whether the rest was freed already or not.
 
 use super::{
-    Pin, Record,
+    Pin,
     store::{Error, Store},
 };
-use crate::{
-    row::{Hasher, Version},
-    types::Revision,
-};
+use crate::{row::Hasher, types::Revision};
 
 /// What a version costs beside its bytes: looking up its key takes longer than hashing a few hundred bytes.
 const VERSION_COST: usize = 512;
@@ -74,7 +71,7 @@ impl HashCursor {
                 let above = record.main > self.compacted;
                 let is_kept = || read.find(record.key).is_some_and(|newest| above || newest == pos);
                 let is_there = || compacted.find(record.key) == Some(pos);
-                self.hasher.version(&row(&record), is_kept, is_there);
+                self.hasher.version(&record, is_kept, is_there);
                 left = left.saturating_sub(VERSION_COST + record.key.len() + record.value.len());
                 at = following;
             }
@@ -82,10 +79,4 @@ impl HashCursor {
         let hash = self.hasher.finish();
         Some(HashKv { hash, compacted: Revision(self.compacted), revision: Revision(self.revision) })
     }
-}
-
-/// The record as etcd files it.
-fn row<'a>(record: &Record<'a>) -> Version<'a> {
-    let Record { main, sub, create, version, lease, tombstone, key, value } = *record;
-    Version { main, sub, create, version, lease, tombstone, key, value }
 }

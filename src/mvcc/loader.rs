@@ -1,8 +1,8 @@
 //! A store made of versions that come from elsewhere, with all that a store would have computed: for a restore.
 
 use super::{
+    Record,
     log::{Block, Change, Log},
-    record::Record,
     store::Mark,
 };
 

@@ -14,7 +14,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use self::unsaved::{Unsaved, Unsaveds};
-use super::record::Record;
+use crate::row::Record;
 
 pub use loading::Loading;
 pub use unsaved::{Block, Change};

@@ -6,24 +6,13 @@
 //! ```
 //! Numbers in brackets are present only where the flags say so.
 
+use crate::row::Record;
+
 const TOMBSTONE: u8 = 1;
 /// Not the first version of its key: creation revision and version follow.
 const REVISED: u8 = 1 << 1;
 const LEASED: u8 = 1 << 2;
 const SUB: u8 = 1 << 3;
-
-/// A version as stored. A tombstone has neither value, version, creation revision nor lease.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Record<'a> {
-    pub main: i64,
-    pub sub: i64,
-    pub create: i64,
-    pub version: i64,
-    pub lease: i64,
-    pub tombstone: bool,
-    pub key: &'a [u8],
-    pub value: &'a [u8],
-}
 
 impl<'a> Record<'a> {
     /// Most bytes the record can take.

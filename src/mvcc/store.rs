@@ -5,11 +5,10 @@ use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 use bytes::Bytes;
 
 use super::{
-    Span,
+    Record, Span,
     compaction::Sweep,
     index::{Builder, Hits, Index, Versions},
     log::{self, Block, Change, Log, Pos},
-    record::Record,
 };
 use crate::types::Revision;
 

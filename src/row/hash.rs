@@ -10,7 +10,7 @@
 //!
 //! Who has the versions says what would be kept and what is there; the order of versions is that of their revisions.
 
-use super::{KEY_BUCKET, Version};
+use super::{KEY_BUCKET, Record};
 
 /// A hash under way.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +34,7 @@ impl Hasher {
     /// - `is_there`: of a version up to the compacted revision, whether it is there, however much was freed
     pub fn version(
         &mut self,
-        version: &Version<'_>,
+        version: &Record<'_>,
         is_kept: impl FnOnce() -> bool,
         is_there: impl FnOnce() -> bool,
     ) {
@@ -66,7 +66,7 @@ impl Digest {
         Self(crc32c::crc32c(KEY_BUCKET))
     }
 
-    fn add(&mut self, version: &Version<'_>) {
+    fn add(&mut self, version: &Record<'_>) {
         let mut take = |bytes: &[u8]| self.0 = crc32c::crc32c_append(self.0, bytes);
         take(version.row_key().as_bytes());
         version.row_value(take);

@@ -9,9 +9,9 @@ use bytes::Bytes;
 
 use super::Shard;
 use crate::{
-    backup::{Alarm, Auth, Compaction, Facts, Member, Planner, Version, WriteError, Writer},
+    backup::{Alarm, Auth, Compaction, Facts, Member, Planner, Record, WriteError, Writer},
     limits,
-    mvcc::{HistoryCursor, Record},
+    mvcc::HistoryCursor,
 };
 
 /// A backup under way. Dropping it lets go of the pinned revision.
@@ -34,7 +34,7 @@ impl Shard {
         let mut planner = Planner::new(&facts)?;
         loop {
             let _slice = self.turnstile.pass().await;
-            let plan = |record: &Record<'_>| planner.version(&version(record));
+            let plan = |record: &Record<'_>| planner.version(record);
             if self.state.borrow().history_step(&mut cursor, limits::BACKUP_SLICE_BYTES, plan)? {
                 break;
             }
@@ -89,7 +89,7 @@ impl Backup {
 
     fn step(&mut self) -> Result<(), WriteError> {
         let writer = self.writer.as_mut().expect("the last version was not reached");
-        let write = |record: &Record<'_>| writer.version(&version(record));
+        let write = |record: &Record<'_>| writer.version(record);
         let state = self.shard.state.borrow();
         if state.history_step(&mut self.cursor, limits::BACKUP_SLICE_BYTES, write)? {
             let writer = self.writer.take().expect("just seen");
@@ -99,11 +99,6 @@ impl Backup {
         }
         Ok(())
     }
-}
-
-fn version<'a>(record: &Record<'a>) -> Version<'a> {
-    let Record { main, sub, create, version, lease, tombstone, key, value } = *record;
-    Version { main, sub, create, version, lease, tombstone, key, value }
 }
 
 fn member(member: crate::pb::etcdserverpb::Member) -> Member {

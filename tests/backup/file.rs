@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bench_harness::pb::mvccpb::KeyValue;
 use pinion::{
-    backup::{Backup, Facts, Planner, Version},
+    backup::{Backup, Facts, Planner, Record},
     bbolt::File,
 };
 
@@ -21,15 +21,15 @@ pub struct Owned {
 }
 
 impl Owned {
-    pub fn borrowed(&self) -> Version<'_> {
+    pub fn borrowed(&self) -> Record<'_> {
         let Self { main, sub, create, version, lease, tombstone, .. } = *self;
-        Version { main, sub, create, version, lease, tombstone, key: &self.key, value: &self.value }
+        Record { main, sub, create, version, lease, tombstone, key: &self.key, value: &self.value }
     }
 }
 
 pub fn versions(backup: &Backup<'_>) -> Vec<Owned> {
-    let owned = |version: Version<'_>| {
-        let Version { main, sub, create, version, lease, tombstone, key, value } = version;
+    let owned = |version: Record<'_>| {
+        let Record { main, sub, create, version, lease, tombstone, key, value } = version;
         Owned { main, sub, create, version, lease, tombstone, key: key.to_vec(), value: value.to_vec() }
     };
     backup.versions().map(|version| owned(version.expect("checked"))).collect()

@@ -6,9 +6,8 @@ use proptest::prelude::*;
 
 use super::{Builder, Directory, Hit, Index, Leaf, directory::Spot, shared};
 use crate::mvcc::{
-    Span,
+    Record, Span,
     log::{Log, Pos},
-    record::Record,
 };
 
 const PREFIXES: [&[u8]; 5] = [
