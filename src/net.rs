@@ -12,8 +12,8 @@
 //!   its answer encoded once.
 //! - Nagle's algorithm is off.
 //!
-//! `http2` drives h2's server side, `http1` hyper's; only they and `grpc` know HTTP types. Another
-//! HTTP/2 engine replaces `http2`; the handlers stay.
+//! `http2` drives h2's server side, `http1` hyper's, and `routes` says where a request goes; only they and
+//! `grpc` know HTTP types. Another HTTP/2 engine replaces `http2`; the handlers stay.
 
 mod connection;
 mod connections;
@@ -23,6 +23,7 @@ mod http1;
 mod http2;
 mod listener;
 mod offer;
+mod routes;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -84,7 +85,7 @@ pub async fn serve<K: Keyspace>(
 ) {
     let connections = Rc::new(Connections::new(config.connections_max));
     let queue = executor().current_task_queue();
-    let routes = Rc::new(connection::Routes::new(api));
+    let routes = Rc::new(routes::Routes::new(api));
     let server = Rc::new(connection::Server::new(&config, routes, queue));
     let accepting: Vec<_> = listeners
         .into_iter()

@@ -10,6 +10,7 @@
 //! |------------|-----------------------------------------------------------------------------|
 //! | `options`  | what to run, as flags and as a value                                        |
 //! | `workload` | which operation on which key comes next; what a reply means                 |
+//! | `keys`     | the keys                                                                    |
 //! | `list`     | where each client's list stands: pages, one revision for all of them        |
 //! | `message`  | the requests and replies of the hot path, encoded and walked without copies |
 //! | `http2`    | one client connection as a machine without I/O                              |
@@ -25,6 +26,7 @@
 pub mod cores;
 mod driver;
 mod http2;
+mod keys;
 mod list;
 mod message;
 mod options;
@@ -33,6 +35,6 @@ mod record;
 mod workload;
 
 pub use driver::{Error, Live, Phase, own_cpu, run};
+pub use keys::key;
 pub use options::{Operation, Options, seconds as options_seconds};
 pub use record::{Latency, Listed, Summary, Traced};
-pub use workload::key;

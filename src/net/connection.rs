@@ -7,24 +7,12 @@ use glommio::{TaskQueueHandle, net::TcpStream};
 use super::{
     NetConfig,
     connections::{Phase, Place},
-    grpc::Grpc,
     http1, http2,
     offer::Offer,
+    routes::Routes,
     socket::{Socket, Version},
 };
-use crate::api::{Api, Keyspace};
-
-/// Where requests of all connections of a core go.
-pub(super) struct Routes<K> {
-    pub(super) api: Api<K>,
-    pub(super) grpc: Grpc<K>,
-}
-
-impl<K: Keyspace> Routes<K> {
-    pub(super) fn new(api: Api<K>) -> Self {
-        Self { grpc: Grpc::new(&api), api }
-    }
-}
+use crate::api::Keyspace;
 
 /// Why a connection ended early. Clients come and go as they like.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +61,8 @@ impl<K: Keyspace> Server<K> {
                 Box::pin(http1::serve(api, offer.http, socket, place)).await?;
             }
             Some(Version::Http2) => {
-                Box::pin(http2::serve(&self.settings, &self.routes, offer, socket, place)).await?;
+                let route = |head, body, reply| self.routes.call(offer, head, body, reply);
+                Box::pin(http2::serve(&self.settings, socket, place, route)).await?;
             }
         }
         Ok(())

@@ -28,20 +28,14 @@ use std::{
 };
 
 use h2::{Reason, RecvStream, server};
-use http::{Method, Request, header::CONTENT_LENGTH, request::Parts};
+use http::{Request, request::Parts};
 
 use super::{
     NetConfig,
-    connection::Routes,
     connections::{Phase, Place},
-    grpc, http as plain,
-    offer::Offer,
     socket::Socket,
 };
-use crate::{
-    api::{Api, Keyspace, http::Surface},
-    limits,
-};
+use crate::limits;
 use bell::Bell;
 use calls::Calls;
 use exchange::Unsent;
@@ -86,13 +80,12 @@ impl Settings {
     }
 }
 
-/// Serves one connection to its end.
-pub(super) async fn serve<K: Keyspace>(
+/// Serves one connection to its end. `route` gives the call that a request begins.
+pub(super) async fn serve(
     settings: &Settings,
-    routes: &Rc<Routes<K>>,
-    offer: Offer,
     socket: Socket,
     place: &Place,
+    route: impl Fn(Parts, Body, Reply) -> Call,
 ) -> Result<(), Error> {
     let wire = Wire::new(socket);
     let mut handshake = pin!(settings.protocol.handshake(wire.clone()));
@@ -109,13 +102,13 @@ pub(super) async fn serve<K: Keyspace>(
         connection.map(|connection| Ok(Some(connection)))
     });
     let Some(connection) = connection.await? else { return Ok(()) };
-    let mut driver: Option<Driver<K>> = None;
-    let mut connection = Some(connection);
+    let mut driver = None;
+    let mut start = Some((connection, route));
     poll_fn(|context| {
         let phase = place.poll_phase(context);
         let driver = driver.get_or_insert_with(|| {
-            let connection = connection.take().expect("made once");
-            Driver::new(connection, settings, routes.clone(), offer, wire.clone(), context.waker())
+            let (connection, route) = start.take().expect("made once");
+            Driver::new(connection, settings, route, wire.clone(), context.waker())
         });
         driver.poll(phase)
     })
@@ -125,10 +118,9 @@ pub(super) async fn serve<K: Keyspace>(
 /// A request that waits to be started.
 type Held = (Request<RecvStream>, server::SendResponse<Payload>);
 
-struct Driver<K> {
+struct Driver<R> {
     connection: server::Connection<Wire, Payload>,
-    routes: Rc<Routes<K>>,
-    offer: Offer,
+    route: R,
     wire: Wire,
     calls: Calls,
     bell: Arc<Bell>,
@@ -141,12 +133,11 @@ struct Driver<K> {
     draining: bool,
 }
 
-impl<K: Keyspace> Driver<K> {
+impl<R: Fn(Parts, Body, Reply) -> Call> Driver<R> {
     fn new(
         mut connection: server::Connection<Wire, Payload>,
         settings: &Settings,
-        routes: Rc<Routes<K>>,
-        offer: Offer,
+        route: R,
         wire: Wire,
         task: &Waker,
     ) -> Self {
@@ -159,8 +150,7 @@ impl<K: Keyspace> Driver<K> {
         }
         Self {
             connection,
-            routes,
-            offer,
+            route,
             wire,
             calls,
             waker: bell.clone().into(),
@@ -256,26 +246,6 @@ impl<K: Keyspace> Driver<K> {
     fn start(&mut self, request: Request<RecvStream>, reply: server::SendResponse<Payload>) {
         let (head, body) = request.into_parts();
         let (body, reply) = (Body::from(body), Reply::new(reply, self.unsent.clone()));
-        let call: Call = if self.offer.grpc && grpc::asked_for(&head.headers) {
-            self.routes.grpc.call(head, body, reply)
-        } else {
-            Box::pin(answer_plainly(self.routes.api.clone(), self.offer.http, head, reply))
-        };
-        self.calls.add(call);
-    }
-}
-
-/// A plain endpoint; none reads a body.
-async fn answer_plainly<K: Keyspace>(api: Api<K>, surface: Option<Surface>, head: Parts, reply: Reply) {
-    let (mut answer, body) = plain::serve(&api, surface, &head).await.into_parts();
-    answer.headers.entry(CONTENT_LENGTH).or_insert_with(|| body.len().into());
-    let answer = http::Response::from_parts(answer, ());
-    let sent = if head.method == Method::HEAD || body.is_empty() {
-        reply.finish(answer)
-    } else {
-        reply.begin(answer).and_then(|mut sending| sending.queue(body, true))
-    };
-    if let Err(Gone) = sent {
-        tracing::debug!("the client did not wait for an answer");
+        self.calls.add((self.route)(head, body, reply));
     }
 }

@@ -8,6 +8,7 @@ pub mod load;
 pub mod processors;
 pub mod ring;
 pub mod scratch;
+pub mod target;
 
 use std::path::PathBuf;
 
@@ -20,7 +21,8 @@ use crate::{
         load::Pattern,
         processors::Watch,
         ring::{AtEnd, Durable, Job, Stop},
-        scratch::{Blocks, Pool, Scratch, Target},
+        scratch::{Blocks, Scratch},
+        target::{Pool, Target},
     },
     error::Error,
     figures::{Beside, Load, State, USUAL_BYTES, Way, Writes},

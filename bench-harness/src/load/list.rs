@@ -1,8 +1,7 @@
 //! Where each client's list stands. A client that got a page asks for the next one at the same revision, from the
 //! first possible key after the last one it got; at the end it starts over.
 
-use super::message::{self, Malformed};
-use super::workload::Told;
+use super::message::{self, Malformed, Told};
 
 /// Below every key.
 const FIRST: &[u8] = &[0];

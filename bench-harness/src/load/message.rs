@@ -10,6 +10,22 @@ pub const PREFIX: usize = 5;
 #[error("malformed reply")]
 pub struct Malformed;
 
+/// What a good reply told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    Done,
+    /// A get of a key that does not exist.
+    NotFound,
+    /// A txn whose compare failed.
+    Conflict,
+    /// Of a list; `last` when it has reached its end.
+    Page {
+        keys: u64,
+        bytes: u64,
+        last: bool,
+    },
+}
+
 pub fn put(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     framed(out, |out| put_fields(out, key, value));
 }

@@ -107,7 +107,7 @@ impl Options {
 
     /// What cannot be run, and why.
     pub fn check(&self) -> Result<(), String> {
-        let digits = super::workload::key_digits(self.key_space);
+        let digits = super::keys::key_digits(self.key_space);
         let refuse = |bad: bool, why: &str| if bad { Err(why.to_owned()) } else { Ok(()) };
         refuse(self.key_space == 0, "--key-space must be at least 1")?;
         refuse(

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use super::message::Told;
 use super::options::Options;
-use super::workload::{Kind, Told};
+use super::workload::Kind;
 
 /// Longer latencies count as this one.
 const LATENCY_NS_MAX: u64 = 600_000_000_000;

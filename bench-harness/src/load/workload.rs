@@ -4,24 +4,13 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::http2::Method;
+use super::keys::{key_digits, write_key};
 use super::list::Lists;
-use super::message::{self, Malformed};
+use super::message::{self, Malformed, Told};
 use super::options::{Operation, Options};
 
 /// Values are slices at random offsets of one random block: no cost per byte, and not compressible.
 const VALUE_OFFSETS: usize = 1 << 16;
-
-/// Number of hexadecimal digits the largest key needs.
-pub fn key_digits(key_space: u64) -> usize {
-    (64 - key_space.saturating_sub(1).leading_zeros() as usize).div_ceil(4).max(1)
-}
-
-/// The key of an index, as every load with this key size and key space writes it.
-pub fn key(size: usize, key_space: u64, index: u64) -> String {
-    let mut key = vec![b'k'; size];
-    write_key(&mut key, index, key_digits(key_space));
-    String::from_utf8(key).expect("letters and digits")
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -29,22 +18,6 @@ pub enum Kind {
     Get,
     Txn,
     List,
-}
-
-/// What a good reply told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
-    Done,
-    /// A get of a key that does not exist.
-    NotFound,
-    /// A txn whose compare failed.
-    Conflict,
-    /// Of a list; `last` when it has reached its end.
-    Page {
-        keys: u64,
-        bytes: u64,
-        last: bool,
-    },
 }
 
 #[derive(Debug)]
@@ -163,19 +136,12 @@ fn zipf(uniform: f64, keys: u64, skew: f64) -> u64 {
     (rank as u64 - 1).min(keys - 1)
 }
 
-fn write_key(key: &mut [u8], mut index: u64, digits: usize) {
-    for place in key.iter_mut().rev().take(digits) {
-        *place = b"0123456789abcdef"[(index & 15) as usize];
-        index >>= 4;
-    }
-    assert_eq!(index, 0, "the key is too short for its index");
-}
-
 #[cfg(test)]
 mod tests {
     use prost::Message;
 
     use super::*;
+    use crate::load::keys::key;
     use crate::pb::etcdserverpb as pb;
 
     fn options(operation: Operation) -> Options {
@@ -199,11 +165,6 @@ mod tests {
         assert_eq!(seen.len(), 300);
         assert_eq!(&seen.first().unwrap()[..], b"kkkkk000");
         assert_eq!(&seen.last().unwrap()[..], key(8, 300, 299).as_bytes());
-    }
-
-    #[test]
-    fn digits_match_the_largest_key() {
-        assert_eq!([1, 16, 17, 256, 257, u64::MAX].map(key_digits), [1, 1, 2, 2, 3, 16]);
     }
 
     #[test]

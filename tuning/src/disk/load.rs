@@ -17,7 +17,7 @@ use io_uring::{
 use crate::{
     disk::{
         ring::{self, Stop},
-        scratch::{Pool, Target},
+        target::{Pool, Target},
     },
     error::Error,
     latency::Latencies,

@@ -18,7 +18,7 @@ use io_uring::{
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::{
-    disk::scratch::{Pool, Target},
+    disk::target::{Pool, Target},
     error::Error,
     latency::Latencies,
 };

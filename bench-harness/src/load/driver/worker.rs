@@ -17,10 +17,11 @@ use tokio::task::LocalSet;
 use super::{CONNECT_TIMEOUT, Error, Shared, nanoseconds};
 use crate::load::cores;
 use crate::load::http2::{Broken, Connection, Failure};
+use crate::load::message::Told;
 use crate::load::options::Operation;
 use crate::load::pace::{Schedule, Timer};
 use crate::load::record::Recorder;
-use crate::load::workload::{Kind, Told, Workload};
+use crate::load::workload::{Kind, Workload};
 
 /// Several frames of the largest size.
 const READ_BYTES: usize = 256 << 10;
