@@ -25,7 +25,10 @@ use crate::{
     api::{self, Api},
     config::{self, Bootstrap, Config, Retention},
     data_dir::DataDir,
-    env::{DiskError, Env, real::RealEnv},
+    env::{
+        DiskError, Env,
+        real::{RealEnv, explain_faults},
+    },
     limits, logging,
     metrics::{self, Metrics},
     net::{self, Listener, NetConfig, Offer},
@@ -95,6 +98,7 @@ pub fn run(mut config: Config) -> Result<i32, StartError> {
     }
     let listeners = listeners::bind(&config)?;
     let stop = Stop::listen().map_err(StartError::Signals)?;
+    explain_faults().map_err(StartError::Signals)?;
     let core = resources::core(config.core)?;
     announce(&config, core);
     Quota::new(config.quota_bytes).announce();

@@ -22,10 +22,11 @@ use std::{
     os::unix::process::ExitStatusExt,
     path::Path,
     process::{Command, ExitStatus},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bench_harness::{
+    admin::Admin,
     oracle,
     process::{Error, Kind, Launch, Server},
 };
@@ -35,6 +36,8 @@ use crash::{
     writers::{self, Values},
 };
 
+/// Between two looks at a server.
+const LOOK: Duration = Duration::from_millis(20);
 /// A graceful end under load may take so long on the slowest machine.
 const GRACE: Duration = Duration::from_secs(60);
 
@@ -156,6 +159,45 @@ fn a_damaged_log_is_refused() {
     }
     campaign.server.start_again().unwrap_or_else(|error| panic!("undamaged again: {error}"));
     campaign.verify().unwrap_or_else(|wrong| panic!("undamaged again: {wrong}"));
+}
+
+/// A mapped file that the disk does not give any more: the server ends, and says why.
+#[test]
+fn a_mapped_file_that_cannot_be_read_ends_the_server_with_a_word() {
+    if tested::kind(&tested::program()) == Kind::Etcd {
+        return;
+    }
+    let directory = directory();
+    let data_dir = directory.path().join("data");
+    let args = ["--snapshot-count=100"];
+    let mut campaign = Campaign::begin_tested(&data_dir, &args, 1).unwrap_or_else(|why| panic!("{why}"));
+    let mut ended = None;
+    let cut = |server: &mut Server| {
+        let since = Instant::now();
+        let patience =
+            |what: &str| if since.elapsed() < GRACE { Ok(()) } else { Err(format!("{what} in vain")) };
+        while !std::fs::read_to_string(server.log_path()).is_ok_and(|log| log.contains("saved snapshot")) {
+            patience("waited for a snapshot")?;
+            std::thread::sleep(LOOK);
+        }
+        damage::cut_snapshot(&data_dir);
+        // A backup looks at everything.
+        let copy = directory.path().join("copy.db");
+        let saved = Admin::connect(server.addr()).and_then(|admin| admin.save_snapshot(&copy));
+        if saved.is_ok() {
+            return Err("what cannot be read was backed up".to_owned());
+        }
+        while ended.is_none() {
+            patience("waited for the end")?;
+            std::thread::sleep(LOOK);
+            ended = server.exited().map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    };
+    campaign.load_until(Duration::from_millis(1), cut).unwrap_or_else(|why| panic!("{why}"));
+    assert_eq!(ended.and_then(|status| status.signal()), Some(libc::SIGBUS));
+    let tail = campaign.server.log_tail().expect("read the log");
+    assert!(tail.contains("a mapped snapshot file cannot be read"), "{tail}");
 }
 
 /// The check checked: the data directory is swapped for an older copy of itself.

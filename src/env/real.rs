@@ -4,6 +4,7 @@
 //! reaches the kernel goes through that executor's reactor.
 
 pub mod disk;
+mod fault;
 
 use std::{future::Future, time::Duration};
 
@@ -11,6 +12,8 @@ use rustix::{
     rand::{GetRandomFlags, getrandom},
     time::{ClockId, clock_gettime},
 };
+
+pub use fault::explain_faults;
 
 use self::disk::RealDisk;
 use crate::{
