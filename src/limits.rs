@@ -28,7 +28,9 @@ pub const BACKGROUND_PAUSE: Duration = Duration::from_micros(100);
 /// Records of one slice of physical compaction between two turns of the loop, and more of them for each request that
 /// was applied in the turn. Freeing a version visits its record, and sometimes others of its chunk.
 pub const COMPACTION_SLICE_KEYS: usize = 256;
-pub const COMPACTION_KEYS_PER_WRITE: usize = 4;
+pub const COMPACTION_KEYS_PER_WRITE: usize = 8;
+/// Busy turns in which a slice of compaction is put off.
+pub const COMPACTION_TURNS_PUT_OFF: u32 = 3;
 /// Bytes of versions in the log only that make a checkpoint due: what a restart replays.
 pub const CHECKPOINT_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes of the log behind the last checkpoint that make one due.

@@ -111,6 +111,8 @@ pub(super) struct Turns<E: Env> {
     /// Term of the last applied entry.
     applied_term: Term,
     compacting: bool,
+    /// Turns since the last slice of compaction.
+    put_off: u32,
     /// Since the last slice of compaction.
     applied_requests: usize,
     sweeping: Sweeping,
@@ -132,6 +134,7 @@ impl<E: Env> Turns<E> {
             ticked: false,
             applied_term,
             compacting: false,
+            put_off: 0,
             applied_requests: 0,
             sweeping: Sweeping::default(),
             compactions: Vec::new(),
@@ -144,20 +147,21 @@ impl<E: Env> Loop<E> {
     /// member must not go on.
     pub async fn run(mut self) -> Result<(), Fatal> {
         self.pipeline.campaign_if_sole_voter()?;
+        let mut quiet = false;
         loop {
-            self.turn()?;
+            self.turn(quiet)?;
             if self.inbox.stopping() && self.idle() {
                 return self.close().await;
             }
             let mut pause = self.is_busy().then(|| Box::pin(self.env.sleep(limits::BACKGROUND_PAUSE)));
-            poll_fn(|cx| match self.wait(cx) {
+            quiet = poll_fn(|cx| match self.wait(cx) {
                 // A timer, not a yield: the core looks for finished I/O between two slices. While the log writes,
                 // the next slice waits for it: see `turnstile`.
                 Poll::Pending if self.turns.in_flight.is_none() => match &mut pause {
-                    Some(pause) => pause.as_mut().poll(cx),
+                    Some(pause) => pause.as_mut().poll(cx).map(|()| true),
                     None => Poll::Pending,
                 },
-                woken => woken,
+                woken => woken.map(|()| false),
             })
             .await;
         }
@@ -206,7 +210,8 @@ impl<E: Env> Loop<E> {
         if woken { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    fn turn(&mut self) -> Result<(), Fatal> {
+    /// `quiet`: nothing came, there is time for work in the background.
+    fn turn(&mut self, quiet: bool) -> Result<(), Fatal> {
         let now = self.env.now();
         self.step_messages();
         if std::mem::take(&mut self.turns.ticked) {
@@ -225,7 +230,7 @@ impl<E: Env> Loop<E> {
             self.handle(ready)?;
         }
         self.checkpoint(now);
-        self.compact();
+        self.compact(quiet);
         self.publish();
         Ok(())
     }
@@ -461,8 +466,14 @@ impl<E: Env> Loop<E> {
     }
 
     /// One slice of physical compaction: short, so that it does not show in the latency of a write, and longer the more
-    /// was written meanwhile, so that writers never outrun it.
-    fn compact(&mut self) {
+    /// was written meanwhile, so that writers never outrun it. A turn that has requests or replies to see to has none,
+    /// unless there were too many of those.
+    fn compact(&mut self, quiet: bool) {
+        if self.turns.compacting && !quiet && self.turns.put_off < limits::COMPACTION_TURNS_PUT_OFF {
+            self.turns.put_off += 1;
+            return;
+        }
+        self.turns.put_off = 0;
         let may_rewrite = !self.checkpoints.is_behind(&self.state.borrow());
         let written = std::mem::take(&mut self.turns.applied_requests);
         let budget = limits::COMPACTION_SLICE_KEYS + limits::COMPACTION_KEYS_PER_WRITE * written;
