@@ -28,9 +28,10 @@ pub const BACKGROUND_PAUSE: Duration = Duration::from_micros(100);
 /// Records of one slice of physical compaction between two turns of the loop, and more of them for each request that
 /// was applied in the turn. Freeing a version visits its record, and sometimes others of its chunk.
 pub const COMPACTION_SLICE_KEYS: usize = 256;
-pub const COMPACTION_KEYS_PER_WRITE: usize = 8;
-/// Busy turns in which a slice of compaction is put off.
+pub const COMPACTION_KEYS_PER_WRITE: usize = 4;
+/// For so many busy turns, and so many writes applied in them, a slice of compaction may be put off.
 pub const COMPACTION_TURNS_PUT_OFF: u32 = 3;
+pub const COMPACTION_WRITES_PUT_OFF: usize = 8;
 /// Bytes of versions in the log only that make a checkpoint due: what a restart replays.
 pub const CHECKPOINT_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes of the log behind the last checkpoint that make one due.
@@ -65,7 +66,7 @@ pub const RANGE_PIECE_KEYS: usize = 512;
 /// A piece that will be compressed, which takes longer.
 pub const RANGE_ZIPPED_BYTES: usize = 4 * 1024;
 /// Bytes of versions a backup visits in one slice; each costs at least half a kilobyte.
-pub const BACKUP_SLICE_BYTES: usize = 64 * 1024;
+pub const BACKUP_SLICE_BYTES: usize = 16 * 1024;
 /// Size of a log segment unless `--wal-segment-bytes` says otherwise.
 pub const WAL_SEGMENT_BYTES: u64 = 32 * 1024 * 1024;
 /// Smallest segment whose largest batch still takes an entry of [`ENTRY_BYTES_MAX`].
@@ -90,8 +91,8 @@ pub const SNAPSHOT_PREFETCH_BYTES: u64 = 1024 * 1024;
 /// the pages in again.
 pub const SNAPSHOT_RELEASE_ROUND: Duration = Duration::from_secs(10);
 /// Bytes freed at a time when a large file is removed, and the pause after it: a device that is told what is free takes
-/// a fifth of a millisecond for a MiB, and a write waits for it.
-pub const REMOVAL_BYTES: u64 = 1024 * 1024;
+/// a fifth of a millisecond for a MiB, and a write waits for it. A checkpoint waits for the removal of old files.
+pub const REMOVAL_BYTES: u64 = 2 * 1024 * 1024;
 pub const REMOVAL_PAUSE: Duration = Duration::from_millis(2);
 /// Bytes a keyspace may occupy unless `--quota-backend-bytes` says otherwise (etcd's default).
 pub const QUOTA_BYTES: i64 = 2 * 1024 * 1024 * 1024;

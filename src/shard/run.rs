@@ -466,11 +466,14 @@ impl<E: Env> Loop<E> {
     }
 
     /// One slice of physical compaction: short, so that it does not show in the latency of a write, and longer the more
-    /// was written meanwhile, so that writers never outrun it. A turn that has requests or replies to see to has none,
+    /// was written meanwhile, so that writers never outrun it. A turn that has a few requests or replies to see to has none,
     /// unless there were too many of those.
     fn compact(&mut self, quiet: bool) {
-        if self.turns.compacting && !quiet && self.turns.put_off < limits::COMPACTION_TURNS_PUT_OFF {
-            self.turns.put_off += 1;
+        let turns = &mut self.turns;
+        let may_wait = turns.put_off < limits::COMPACTION_TURNS_PUT_OFF
+            && turns.applied_requests < limits::COMPACTION_WRITES_PUT_OFF;
+        if turns.compacting && !quiet && may_wait {
+            turns.put_off += 1;
             return;
         }
         self.turns.put_off = 0;
