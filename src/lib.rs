@@ -16,7 +16,7 @@
 //! | types   | newtypes shared by all stages                                       |                                           |
 //! | limits  | every bound                                                         |                                           |
 //! | pb      | wire messages generated from `proto/`                               |                                           |
-//! | env     | disk, network, clock, randomness: real (glommio) and simulated      | types                                     |
+//! | env     | disk, network, clock, randomness: real (glommio) and simulated      | limits, types                             |
 //! | logging | JSON and console log lines in etcd's shape                          | config                                    |
 //! | config  | flags, environment and YAML to one immutable `Config`               | types, limits                             |
 //! | bbolt   | the container of etcd's backup files: written in one pass, read in place |                                      |

@@ -238,7 +238,9 @@ impl Mapping for RealMapping {
         glommio::executor()
             .spawn_blocking(move || {
                 // Without, unmapping takes longer, and the core can neither map nor unmap anything meanwhile.
-                release_blocking(&map).ok();
+                if let Err(error) = release_blocking(&map) {
+                    log::debug!("a file is unmapped in one step: {error}");
+                }
             })
             .await;
     }

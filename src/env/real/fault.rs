@@ -12,9 +12,11 @@ const WORDS: &[u8] =
 /// Lets such an end of the process say why. Call it once, before files are mapped.
 pub fn explain_faults() -> io::Result<()> {
     let end = || {
-        // Nobody is left to tell of a failure; and the process ends in any case.
-        let _ = rustix::io::write(rustix::stdio::stderr(), WORDS);
-        let _ = low_level::emulate_default_handler(SIGBUS);
+        let said = rustix::io::write(rustix::stdio::stderr(), WORDS).is_ok();
+        let ended = low_level::emulate_default_handler(SIGBUS).is_ok();
+        if !said || !ended {
+            low_level::abort();
+        }
     };
     // SAFETY: one system call, and a function that is made for signal handlers. The signal is the core's or the helper
     // thread's own fault, so no other code of theirs goes on meanwhile.
