@@ -47,11 +47,12 @@ const UNIT_DEFAULT: usize = 4096;
 const DEAD_PATIENCE: Duration = Duration::from_secs(30);
 const DEAD_PAUSE: Duration = Duration::from_millis(5);
 
-/// Read into the page cache at a time, on the helper thread.
-const PREFETCH_BYTES: u64 = 256 * 1024;
+/// Read into the page cache at a time, on the helper thread. The disk's answer is a pause for the processor it is on.
+const PREFETCH_BYTES: u64 = 64 * 1024;
 
-/// Of a mapping, given back at a time.
+/// Of a mapping, given back at a time, and the pause after it.
 const RELEASE_BYTES: usize = 2 * 1024 * 1024;
+const RELEASE_PAUSE: Duration = Duration::from_micros(20);
 
 /// This machine's file systems.
 #[derive(Clone, Copy, Debug, Default)]
@@ -268,13 +269,14 @@ fn populate_blocking(mapping: &Mmap) -> io::Result<()> {
     }
 }
 
-/// In steps, between which the core can map and unmap.
+/// In steps, between which the core can map and unmap, and others have the processor.
 fn release_blocking(mapping: &Mmap) -> io::Result<()> {
     for start in (0..mapping.len()).step_by(RELEASE_BYTES) {
         let bytes = RELEASE_BYTES.min(mapping.len() - start);
         // SAFETY: the mapping is of a file and read-only; its pages are read from the file again when they are
         // looked at.
         unsafe { mapping.unchecked_advise_range(UncheckedAdvice::DontNeed, start, bytes)? };
+        std::thread::sleep(RELEASE_PAUSE);
     }
     mapping.advise(Advice::Normal)
 }
@@ -282,8 +284,8 @@ fn release_blocking(mapping: &Mmap) -> io::Result<()> {
 /// Reads and forgets: unlike an advice, it returns when the pages are there.
 fn prefetch_blocking(path: &Path, offset: u64, len: u64) -> io::Result<()> {
     let file = fs::File::open(path)?;
-    // Makes large pages of the page cache, which cost a tenth to map.
-    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Sequential)?;
+    // No read-ahead of the kernel's own: that is one long stretch of allocating pages, and others wait for the processor.
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random)?;
     let mut scratch = vec![0; PREFETCH_BYTES.min(len) as usize];
     let end = offset.saturating_add(len);
     let mut at = offset;
