@@ -1,7 +1,7 @@
 //! Crashes while checkpoints are made, merged and switched, compaction rewrites chunks and the log is cut.
 //!
 //! One client at a time knows exactly what the state must be: everything it was told of, and of the one request
-//! that was under way, all or nothing.
+//! that was under way, all or nothing. The same on disks where now and then anything fails but the log's writes.
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
@@ -15,20 +15,25 @@ use pinion::{
 use crate::world::{self, World};
 
 /// Key to value.
-type Keys = BTreeMap<String, String>;
+pub type Keys = BTreeMap<String, String>;
 
 /// What the client knows.
-#[derive(Clone, Default)]
-struct Known {
-    revision: i64,
-    compacted: i64,
+#[derive(Clone)]
+pub struct Known {
+    pub revision: i64,
+    pub compacted: i64,
     /// The keys at each revision since the compacted one.
-    history: BTreeMap<i64, Keys>,
+    pub history: BTreeMap<i64, Keys>,
     /// What a request that was not answered would have made of it.
     maybe: Option<(i64, i64, Keys)>,
 }
 
 impl Known {
+    /// Of an empty state.
+    pub fn new() -> Self {
+        Known { revision: 1, compacted: 0, history: BTreeMap::from([(1, Keys::new())]), maybe: None }
+    }
+
     fn keys(&self) -> Keys {
         self.history.get(&self.revision).cloned().unwrap_or_default()
     }
@@ -42,7 +47,7 @@ impl Known {
     }
 
     /// The shard's state is what is known, with the request under way done or not.
-    fn settle(&mut self, shard: &Shard, seed: u64) {
+    pub fn settle(&mut self, shard: &Shard, seed: u64) {
         let status = shard.status();
         let told = (status.revision.0, status.compact_revision.0.max(0));
         if let Some((revision, compacted, keys)) = self.maybe.take()
@@ -103,10 +108,12 @@ fn draw(world: &World, known: &Known) -> (Request, (i64, i64, Keys)) {
     }
 }
 
+const CLIENT: MemberId = MemberId(1000);
+
 /// Writes until its member is gone.
-fn client(world: Rc<World>, known: Rc<RefCell<Known>>, shard: Shard) {
+pub fn client(world: Rc<World>, known: Rc<RefCell<Known>>, shard: Shard) {
     let sim = world.sim.clone();
-    sim.spawn(MemberId(1000), async move {
+    sim.spawn(CLIENT, async move {
         loop {
             let (request, outcome) = draw(&world, &known.borrow());
             known.borrow_mut().maybe = Some(outcome.clone());
@@ -127,17 +134,20 @@ fn client(world: Rc<World>, known: Rc<RefCell<Known>>, shard: Shard) {
     });
 }
 
+pub fn end_client(world: &World) {
+    world.sim.crash(CLIENT);
+}
+
 /// How often a world's member crashes.
 const CRASHES: u64 = 20;
 
-/// Crashes so often; how many checkpoints there were.
-fn crashes(seed: u64) -> usize {
+/// Crashes so often, and so many of a thousand operations of the disk fail; how many checkpoints and failures there were.
+fn crashes(seed: u64, failing_permille: u64) -> (usize, u64) {
     let mut world = World::new(seed, 1);
     world.checkpoint = Due { entries: 1 + world.sim.below(12), bytes: 256 * 1024, log_bytes: 1 << 20 };
     world.catchup_entries = world.sim.below(5) as usize;
     let world = Rc::new(world);
-    let known = Rc::new(RefCell::new(Known { revision: 1, ..Known::default() }));
-    known.borrow_mut().history.insert(1, Keys::new());
+    let known = Rc::new(RefCell::new(Known::new()));
     let mut checkpoints = std::collections::BTreeSet::new();
     for _ in 0..CRASHES {
         world.start(0);
@@ -147,9 +157,15 @@ fn crashes(seed: u64) -> usize {
         };
         known.borrow_mut().settle(&shard, seed);
         client(world.clone(), known.clone(), shard);
+        world.nodes[0].disk.set_failing(failing_permille);
         world.sim.run_until(1 + world.sim.below(1_500), || false);
+        world.nodes[0].disk.set_failing(0);
+        if let Some(how) = world.nodes[0].ended.borrow().as_ref() {
+            let error = how.as_ref().expect_err("nobody stopped it");
+            assert!(error.contains("/wal"), "seed {seed}: only the log may end it: {error}");
+        }
         world.crash(0);
-        world.sim.crash(MemberId(1000));
+        end_client(&world);
         let segments = world.nodes[0].disk.files().into_iter().map(|(path, _)| path);
         checkpoints.extend(segments.filter(|path| path.extension().is_some_and(|e| e == "seg")));
         if world.sim.chance(200) {
@@ -158,7 +174,7 @@ fn crashes(seed: u64) -> usize {
             world.crash(0);
         }
     }
-    checkpoints.len()
+    (checkpoints.len(), world.nodes[0].disk.failures())
 }
 
 /// Nothing acknowledged is lost, nothing deleted or compacted comes back.
@@ -166,6 +182,24 @@ fn crashes(seed: u64) -> usize {
 fn crashes_during_checkpoints_lose_nothing() {
     let seeds = world::seeds(60);
     let count = seeds.clone().count();
-    let checkpoints: usize = seeds.map(crashes).sum();
+    let checkpoints: usize = seeds.map(|seed| crashes(seed, 0).0).sum();
     assert!(checkpoints > count, "{checkpoints} checkpoints in {count} worlds");
+}
+
+/// Nor do they when syncs, renames, removals, allocations and the checkpoint's own writes fail, and the
+/// member goes on unless it was the log's next segment that could not be made.
+#[test]
+fn failures_during_checkpoints_lose_nothing() {
+    let seeds = world::seeds(30);
+    let count = seeds.clone().count();
+    let (mut checkpoints, mut failures) = (0, 0);
+    for seed in seeds {
+        let (made, failed) = crashes(seed, 2 + seed % 40);
+        checkpoints += made;
+        failures += failed as usize;
+    }
+    assert!(
+        checkpoints > count && failures > count,
+        "{checkpoints} checkpoints, {failures} failures, {count} worlds"
+    );
 }

@@ -2,8 +2,9 @@
 //!
 //! Fault model: a write that was not durable when the machine crashed is kept, lost or torn at sector
 //! granularity, each sector on its own; creations, renames and removals not yet synced are lost from
-//! some point on; so is a truncation, as a whole; a write may fail, end short or run into a full or read-only disk; any stored byte may
-//! be flipped. Not modelled: a disk that lies about durability.
+//! some point on; so is a truncation, as a whole; a write may fail, end short or run into a full or read-only disk; any other
+//! operation may fail, and what a failed sync was for is then durable or lost, whatever is synced later; any stored byte
+//! may be flipped. Not modelled: a disk that lies about durability.
 //!
 //! Cheap to clone; all clones are the same disk. It outlives crashes, open files do not.
 
@@ -71,6 +72,17 @@ impl SimDisk {
         self.media.borrow_mut().fail_write(after, fault);
     }
 
+    /// So many of a thousand operations fail from now on: all that change something, but durable writes, and bringing
+    /// files into memory.
+    pub fn set_failing(&self, permille: u64) {
+        self.media.borrow_mut().failing_permille = permille;
+    }
+
+    /// Operations that failed for that reason.
+    pub fn failures(&self) -> u64 {
+        self.media.borrow().failures
+    }
+
     /// Bytes by which files may still grow; `None` is no limit.
     pub fn set_free_bytes(&self, bytes: Option<u64>) {
         self.media.borrow_mut().free_bytes = bytes;
@@ -103,6 +115,20 @@ impl SimDisk {
     async fn pause(&self) {
         pause(&self.sim).await;
     }
+
+    /// The error of an operation whose turn to fail it is.
+    fn failure(&self) -> io::Result<()> {
+        let mut media = self.media.borrow_mut();
+        if media.failing_permille == 0 || !self.sim.chance(media.failing_permille) {
+            return Ok(());
+        }
+        media.failures += 1;
+        Err(eio())
+    }
+}
+
+fn eio() -> io::Error {
+    io::Error::from_raw_os_error(libc::EIO)
 }
 
 async fn pause(sim: &Sim) {
@@ -133,6 +159,10 @@ impl Disk for SimDisk {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
         let inode = media.open(path, options.create)?;
+        drop(media);
+        // What was created by then stays.
+        self.failure()?;
+        let media = self.media.borrow();
         Ok(SimFile {
             disk: self.clone(),
             inode,
@@ -144,16 +174,19 @@ impl Disk for SimDisk {
 
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.pause().await;
+        self.failure()?;
         self.media.borrow_mut().rename(from, to)
     }
 
     async fn remove(&self, path: &Path) -> io::Result<()> {
         self.pause().await;
+        self.failure()?;
         self.media.borrow_mut().remove(path)
     }
 
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.pause().await;
+        self.failure()?;
         self.media.borrow_mut().sync_dir(path)
     }
 
@@ -171,6 +204,7 @@ impl Disk for SimDisk {
 
     async fn map(&self, path: &Path) -> io::Result<SimMapping> {
         self.pause().await;
+        self.failure()?;
         let media = self.media.borrow();
         let inode = media.lookup(path)?;
         Ok(SimMapping { content: Bytes::from(media.read(inode, 0, usize::MAX)) })
@@ -178,6 +212,7 @@ impl Disk for SimDisk {
 
     async fn prefetch(&self, path: &Path, _offset: u64, _len: u64) -> io::Result<()> {
         self.pause().await;
+        self.failure()?;
         self.media.borrow().lookup(path).map(drop)
     }
 
@@ -256,7 +291,7 @@ impl SimFile {
 }
 
 fn alive(disk: &SimDisk, life: u64) -> io::Result<()> {
-    if disk.media.borrow().life == life { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EIO)) }
+    if disk.media.borrow().life == life { Ok(()) } else { Err(eio()) }
 }
 
 impl File for SimFile {
@@ -288,6 +323,9 @@ impl File for SimFile {
             pause(&disk.sim).await;
             alive(&disk, life)?;
             let written = started?;
+            if !data_sync {
+                disk.failure()?;
+            }
             let mut media = disk.media.borrow_mut();
             media.writes += 1;
             if data_sync {
@@ -312,20 +350,27 @@ impl File for SimFile {
     async fn allocate(&self, len: u64) -> io::Result<()> {
         self.disk.pause().await;
         self.alive()?;
+        self.disk.failure()?;
         self.disk.media.borrow_mut().allocate(self.inode, len)
     }
 
     async fn truncate(&self, len: u64) -> io::Result<()> {
         self.disk.pause().await;
         self.alive()?;
+        self.disk.failure()?;
         self.disk.media.borrow_mut().truncate(self.inode, len)
     }
 
     async fn sync(&self) -> io::Result<()> {
         self.disk.pause().await;
         self.alive()?;
-        self.disk.media.borrow_mut().sync(self.inode);
-        Ok(())
+        let failure = self.disk.failure();
+        let mut media = self.disk.media.borrow_mut();
+        match &failure {
+            Ok(()) => media.sync(self.inode),
+            Err(_) => media.fail_sync(self.inode, &mut |bound| self.disk.sim.below(bound)),
+        }
+        failure
     }
 
     async fn close(self) -> io::Result<()> {

@@ -70,6 +70,8 @@ pub struct Media {
     pub free_bytes: Option<u64>,
     pub read_only: bool,
     pub buffered_only: bool,
+    pub failing_permille: u64,
+    pub failures: u64,
     pub writes: u64,
     /// Counts crashes.
     pub life: u64,
@@ -90,6 +92,8 @@ impl Default for Media {
             free_bytes: None,
             read_only: false,
             buffered_only: false,
+            failing_permille: 0,
+            failures: 0,
             writes: 0,
             life: 0,
         }
@@ -284,6 +288,13 @@ impl Media {
         }
     }
 
+    /// A sync that fails has made any part durable, and the rest is not even tried again: the system has forgotten
+    /// that it was still to be written.
+    pub fn fail_sync(&mut self, inode: u64, below: &mut dyn FnMut(u64) -> u64) {
+        let file = self.inodes.get_mut(&inode).expect("an open file exists");
+        file.settle(below);
+    }
+
     pub fn corrupt(&mut self, path: &Path, offset: u64, flip: u8) -> bool {
         let Ok(inode) = self.lookup(path) else { return false };
         let file = self.inodes.get_mut(&inode).expect("a named file exists");
@@ -329,8 +340,14 @@ impl Inode {
         self.dirty.remove(&sector);
     }
 
-    /// Chooses what is left: everything, nothing, or each sector on its own.
+    /// Nothing is left of what was not durable but what [`Inode::settle`] chooses.
     fn crash(&mut self, below: &mut dyn FnMut(u64) -> u64) {
+        self.settle(below);
+        self.now = self.durable.clone();
+    }
+
+    /// Chooses what becomes durable: everything, nothing, or each sector on its own.
+    fn settle(&mut self, below: &mut dyn FnMut(u64) -> u64) {
         if self.durable.len() < self.now.len() && below(2) == 0 {
             self.durable.resize(self.now.len(), 0);
         }
@@ -349,6 +366,5 @@ impl Inode {
                 self.keep(sector);
             }
         }
-        self.now = self.durable.clone();
     }
 }
