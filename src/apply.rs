@@ -13,6 +13,7 @@ mod cursor;
 mod filter;
 mod list;
 mod machine;
+mod pairs;
 mod range;
 mod request;
 mod sort;
@@ -26,6 +27,7 @@ pub use codec::DecodeError;
 pub use cursor::RangeCursor;
 pub use list::{List, Ranged};
 pub use machine::StateMachine;
+pub use pairs::{Leave, Pairs};
 pub use request::{Error, Request, Response};
 pub use stream::{RangeStream, StreamStep};
 

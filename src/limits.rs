@@ -58,6 +58,8 @@ pub const RANGE_SLICE: Duration = Duration::from_micros(60);
 pub const RANGE_STEP_KEYS: usize = 64;
 /// Steps of a slice, whatever the clock says.
 pub const RANGE_SLICE_STEPS: usize = 16;
+/// Pairs that are given up at a time when nobody waits for them any more.
+pub const LEFTOVER_PAIRS: usize = 1024;
 /// Bytes of pairs of a range that are kept: an answer with more is encoded piece by piece, as the client takes it.
 pub const RANGE_KEPT_BYTES: usize = 32 * 1024;
 /// One such piece: its bytes, and the keys looked at for it.

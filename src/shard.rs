@@ -16,6 +16,7 @@ mod checkpoint;
 mod corruption;
 mod counts;
 mod handle;
+mod held;
 mod inbox;
 mod pending;
 mod quota;

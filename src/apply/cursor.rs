@@ -1,6 +1,6 @@
 //! A long range, resumed slice by slice at its fixed revision so that it never holds up writes.
 
-use super::{Error, Ranged, StateMachine, range::Evaluation};
+use super::{Error, Leave, Pairs, Ranged, StateMachine, range::Evaluation};
 use crate::{mvcc::Pin, pb::etcdserverpb as pb, types::Revision};
 
 /// A range under way. Holds back the freeing of its revision until dropped.
@@ -46,5 +46,11 @@ impl RangeCursor {
     pub fn finish(self) -> Ranged {
         assert!(self.finished, "an unfinished range has no answer");
         self.evaluation.finish_ranged(self.pin)
+    }
+}
+
+impl Leave for RangeCursor {
+    fn leave(self) -> Pairs {
+        self.evaluation.leave()
     }
 }

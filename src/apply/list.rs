@@ -4,15 +4,13 @@
 //! kept: memory is one piece, however long the answer. The pin keeps every version that was measured. Pairs that had to
 //! be sorted were kept; they go as they are encoded.
 
-use std::vec;
-
 use bytes::{BufMut, Bytes};
 use prost::{
     Message,
     encoding::{WireType, encode_key, encode_varint, encoded_len_varint},
 };
 
-use super::{StateMachine, filter::Filter};
+use super::{Leave, Pairs, StateMachine, filter::Filter};
 use crate::{
     mvcc::{Pin, Record, Span},
     pb::{etcdserverpb as pb, mvccpb::KeyValue},
@@ -72,7 +70,7 @@ pub struct List {
 
 enum Source {
     Store(Stored),
-    Kept(vec::IntoIter<KeyValue>),
+    Kept(Pairs),
 }
 
 struct Stored {
@@ -114,12 +112,9 @@ impl List {
         }
     }
 
-    /// An answer that was made, with so many `bytes` of pairs, which go as they are encoded.
-    pub(super) fn of(response: pb::RangeResponse, bytes: usize) -> Self {
-        let pb::RangeResponse { header, kvs, more, count } = response;
-        let measure = Measure { pairs: kvs.len() as i64, bytes, more, count };
-        let source = Source::Kept(kvs.into_iter());
-        Self { header, measure, stage: Stage::Head, source, left: measure }
+    /// An answer with these pairs, which go as they are encoded.
+    pub(super) fn of(header: pb::ResponseHeader, measure: Measure, pairs: Pairs) -> Self {
+        Self { header: Some(header), measure, stage: Stage::Head, source: Source::Kept(pairs), left: measure }
     }
 
     /// To be completed before the first piece.
@@ -166,6 +161,15 @@ impl List {
     fn tail(&self) -> pb::RangeResponse {
         let Measure { more, count, .. } = self.measure;
         pb::RangeResponse { more, count, ..pb::RangeResponse::default() }
+    }
+}
+
+impl Leave for List {
+    fn leave(self) -> Pairs {
+        match self.source {
+            Source::Store(_) => Pairs::default(),
+            Source::Kept(pairs) => pairs,
+        }
     }
 }
 
@@ -234,7 +238,7 @@ impl Stored {
     }
 }
 
-fn encode_kept(kvs: &mut vec::IntoIter<KeyValue>, out: &mut Output<'_>) {
+fn encode_kept(kvs: &mut Pairs, out: &mut Output<'_>) {
     for kv in kvs {
         out.saw_key();
         out.pair(&record(&kv), |_| kv.value.clone());

@@ -3,6 +3,7 @@
 use super::{
     filter::Filter,
     list::{self, List, Measure, Ranged},
+    pairs::Pairs,
     sort::Sorter,
     validate::{has_revision_filters, in_key_order},
 };
@@ -29,8 +30,9 @@ pub struct Evaluation {
     limit: i64,
     with_total: bool,
     kvs: Vec<KeyValue>,
-    /// The pairs go through it, and to `kvs` once all were seen; none: they are answered as they come.
+    /// The pairs go through it, and to `sorted` once all were seen; none: they are answered as they come.
     sorter: Option<Sorter>,
+    sorted: Pairs,
     /// Every pair was seen.
     seen: bool,
     total: i64,
@@ -71,6 +73,7 @@ impl Evaluation {
             with_total: with_total || request.count_only,
             kvs: Vec::new(),
             sorter,
+            sorted: Pairs::default(),
             seen: false,
             total: 0,
             measure: None,
@@ -104,13 +107,13 @@ impl Evaluation {
 
     fn sort(&mut self, budget: usize) -> bool {
         let Some(sorter) = &mut self.sorter else { return true };
-        let (kvs, kept, keys_only) = (&mut self.kvs, &mut self.kept, self.request.keys_only);
+        let (sorted, kept, keys_only) = (&mut self.sorted, &mut self.kept, self.request.keys_only);
         sorter.give(budget, |mut kv| {
             if keys_only {
                 kv.value.clear();
             }
             *kept += list::pair_field_len(&kv);
-            kvs.push(kv);
+            sorted.push(kv);
         })
     }
 
@@ -192,24 +195,41 @@ impl Evaluation {
 
     /// The answer, once everything was seen. The pin is of the revision that was read.
     pub fn finish_ranged(mut self, pin: Pin) -> Ranged {
+        let header = header(self.header_revision);
         if let Some(measure) = self.measure.take() {
             let measure = Measure { count: self.total, ..measure };
-            return Ranged::Long(List::new(&self.request, header(self.header_revision), measure, pin));
+            return Ranged::Long(List::new(&self.request, header, measure, pin));
         }
-        // Kept bytes above the bound were measured instead, unless they had to be sorted.
-        let (kept, too_many) = (self.kept, self.kept_max.is_some_and(|max| self.kept > max));
-        let response = self.finish();
-        if too_many { Ranged::Long(List::of(response, kept)) } else { Ranged::Whole(response) }
+        match &self.sorter {
+            // Kept bytes above the bound were measured instead, unless they had to be sorted.
+            Some(sorter) if self.kept_max.is_some_and(|max| self.kept > max) => {
+                let (pairs, more) = (self.sorted.len() as i64, sorter.has_more());
+                let measure = Measure { pairs, bytes: self.kept, more, count: self.total };
+                Ranged::Long(List::of(header, measure, self.sorted))
+            }
+            _ => Ranged::Whole(self.finish()),
+        }
+    }
+
+    /// The pairs it has, when nobody waits for it any more.
+    pub fn leave(self) -> Pairs {
+        let mut pairs = self.sorted;
+        if let Some(sorter) = self.sorter {
+            sorter.leave(&mut pairs);
+        }
+        pairs.push_run(self.kvs.into_iter());
+        pairs
     }
 
     pub fn finish(self) -> pb::RangeResponse {
-        let Self { request, header_revision, mut kvs, sorter, total, measure, .. } = self;
+        let Self { request, header_revision, mut kvs, sorter, sorted, total, measure, .. } = self;
         assert!(measure.is_none(), "the pairs were not kept");
         let too_many = request.limit > 0 && kvs.len() as i64 > request.limit;
         if too_many {
             kvs.truncate(request.limit as usize);
         }
         let more = too_many || sorter.is_some_and(|sorter| sorter.has_more());
+        kvs.extend(sorted);
         pb::RangeResponse { header: Some(header(header_revision)), kvs, more, count: total }
     }
 

@@ -7,6 +7,7 @@ use std::{
     vec,
 };
 
+use super::pairs::{Pairs, RUN_PAIRS};
 use crate::pb::{
     etcdserverpb::{
         self as pb,
@@ -14,9 +15,6 @@ use crate::pb::{
     },
     mvccpb::KeyValue,
 };
-
-/// Pairs sorted at once.
-const RUN_PAIRS: usize = 256;
 
 /// Whether a response must be sorted: by another target than the key, where no order means ascending
 /// (`sortRangeResults` in etcd's etcdserver/txn/range.go), or descending.
@@ -86,6 +84,15 @@ impl Sorter {
         run.sort_by(|a, b| order.compare(a, b));
         run.truncate(self.limit);
         self.runs.push_back(run);
+    }
+
+    /// Adds what was taken and not given back, in no order.
+    pub fn leave(self, pairs: &mut Pairs) {
+        self.runs.into_iter().chain([self.run]).for_each(|run| pairs.push_run(run.into_iter()));
+        for Head { kv, rest, .. } in self.heads {
+            pairs.push(kv);
+            pairs.push_run(rest);
+        }
     }
 
     /// Once all were taken: hands over up to about `budget` pairs, the next in order. True when there are no more.

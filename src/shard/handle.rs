@@ -7,7 +7,7 @@ use std::{cell::RefCell, rc::Rc};
 
 use bytes::Bytes;
 
-use super::{Error, inbox::Inbox, reply, turnstile::Turnstile, view::View};
+use super::{Error, held::Held, inbox::Inbox, reply, turnstile::Turnstile, view::View};
 use crate::{
     apply::{self, Alarms, HashKv, RangeCursor, RangeStream, Ranged, StateMachine, StreamStep},
     env::Instant,
@@ -80,7 +80,7 @@ impl Shard {
     pub async fn list(&self, request: pb::RangeRequest) -> Result<Listed, Error> {
         Ok(match self.evaluate(&request, Some(limits::RANGE_KEPT_BYTES)).await? {
             Ranged::Whole(response) => Listed::Whole(response),
-            Ranged::Long(list) => Listed::Long(List { shard: self.clone(), list: Some(Box::new(list)) }),
+            Ranged::Long(list) => Listed::Long(List::new(self, list)),
         })
     }
 
@@ -95,6 +95,7 @@ impl Shard {
         if let Some(bytes) = kept_max {
             cursor = cursor.keep_at_most(bytes);
         }
+        let mut cursor = Held::new(cursor, self);
         let mut finished = cursor.step(&self.state.borrow(), limits::RANGE_AT_ONCE_KEYS);
         while !finished {
             // A huge list lets writes through between its slices; its revision is fixed.
@@ -102,7 +103,7 @@ impl Shard {
             let state = self.state.borrow();
             finished = self.slice(|| cursor.step(&state, limits::RANGE_STEP_KEYS));
         }
-        Ok(cursor.finish())
+        Ok(cursor.end().finish())
     }
 
     /// Repeats a step for as long as a slice lasts. True once a step says that it was the last.
@@ -243,10 +244,15 @@ pub enum Listed {
 /// A long answer under way. Its revision is held until it is dropped.
 pub struct List {
     shard: Shard,
-    list: Option<Box<apply::List>>,
+    list: Option<Box<Held<apply::List>>>,
 }
 
 impl List {
+    fn new(shard: &Shard, list: apply::List) -> Self {
+        let list = Held::new(list, shard);
+        Self { shard: shard.clone(), list: Some(Box::new(list)) }
+    }
+
     /// To be completed before the first piece.
     pub fn header_mut(&mut self) -> &mut Option<pb::ResponseHeader> {
         self.list.as_mut().expect("nothing was taken yet").header_mut()

@@ -29,10 +29,11 @@ const PAUSE: Duration = Duration::from_nanos(500);
 const WRITE_PATIENCE: u32 = 20;
 const WRITE_PAUSE: Duration = Duration::from_micros(50);
 
-type Pause = Pin<Box<dyn Future<Output = ()>>>;
+type Task = Pin<Box<dyn Future<Output = ()>>>;
 
 pub(super) struct Turnstile {
-    pause: Box<dyn Fn(Duration) -> Pause>,
+    pause: Box<dyn Fn(Duration) -> Task>,
+    spawn: Box<dyn Fn(Task)>,
     log_is_busy: Box<dyn Fn() -> bool>,
     next: Cell<u64>,
     /// First come, first served; the first one has the slice.
@@ -41,9 +42,16 @@ pub(super) struct Turnstile {
 
 impl Turnstile {
     pub(super) fn new<E: Env>(env: E, log_is_busy: impl Fn() -> bool + 'static) -> Rc<Self> {
-        let pause = Box::new(move |time| Box::pin(env.sleep(time)) as Pause);
+        let timer = env.clone();
+        let pause = Box::new(move |time| Box::pin(timer.sleep(time)) as Task);
+        let spawn = Box::new(move |task| env.spawn(task));
         let log_is_busy = Box::new(log_is_busy);
-        Rc::new(Self { pause, log_is_busy, next: Cell::new(0), queue: RefCell::default() })
+        Rc::new(Self { pause, spawn, log_is_busy, next: Cell::new(0), queue: RefCell::default() })
+    }
+
+    /// Begins something that nobody waits for.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        (self.spawn)(Box::pin(task));
     }
 
     /// Waits for a slice, which lasts until what it returns is dropped.
@@ -106,6 +114,7 @@ mod tests {
     fn turnstile() -> Turnstile {
         Turnstile {
             pause: Box::new(|_| Box::pin(std::future::ready(()))),
+            spawn: Box::new(|_| unreachable!("nothing is begun")),
             log_is_busy: Box::new(|| false),
             next: Cell::new(0),
             queue: RefCell::default(),
