@@ -3,7 +3,8 @@
 //!
 //! | module     | what lives there                                                       |
 //! |------------|------------------------------------------------------------------------|
-//! | `options`  | what to compare: binaries, scenarios, sizes                            |
+//! | `options`  | what to compare, and how often                                         |
+//! | `subject`  | the servers                                                            |
 //! | `scenario` | a file per kind of scenario: its options, columns, charts and jobs     |
 //! | `place`    | one server on a fresh directory: fill it, let it rest, look at it      |
 //! | `probe`    | puts at a fixed rate while something else happens                      |
@@ -19,19 +20,21 @@ mod plot;
 mod probe;
 mod report;
 mod scenario;
+mod subject;
 mod table;
 
 pub use machine::Machine;
-pub use options::{Options, Peer};
+pub use options::Options;
 pub use report::{Cell, Group, Report, Sample, Section};
 pub use scenario::Scenario;
 pub use scenario::load::Client;
+pub use subject::Peer;
 
 use std::path::Path;
 use std::rc::Rc;
 
 use place::Place;
-use scenario::Job;
+use scenario::job::Job;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -68,7 +71,7 @@ fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
 
 /// Runs everything. `progress` is told the part done and what runs now.
 pub fn run(options: &Options, progress: &mut dyn FnMut(f64, &str)) -> Result<Report, Error> {
-    let subjects = options.subjects()?;
+    let subjects = options.subjects.subjects()?;
     let machine = Machine::describe(&options.work_dir).map_err(io("describe the machine"))?;
     let scratch =
         crate::process::scratch(&options.work_dir).map_err(io(options.work_dir.display().to_string()))?;
@@ -76,18 +79,18 @@ pub fn run(options: &Options, progress: &mut dyn FnMut(f64, &str)) -> Result<Rep
     let mut plan = Vec::new();
     for round in 0..options.rounds {
         for scenario in &options.scenarios {
-            for job in scenario.jobs(options) {
+            for job in scenario.jobs(&options.scenario) {
                 let job: Rc<dyn Job> = job.into();
                 plan.extend(subjects.iter().map(|subject| (round, Rc::clone(&job), subject)));
             }
         }
     }
     let expected = plan.iter().map(|(_, job, _)| job.expected().as_secs_f64()).sum::<f64>();
-    let mut report = Report::new(machine, options, &subjects);
+    let mut report = Report::new(machine, serde_json::to_value(options)?, &subjects);
     let mut done = 0.0;
     for (round, job, subject) in plan {
         let own = job.expected().as_secs_f64();
-        let place = Place { options, subject, scratch: scratch.path() };
+        let place = Place { rest: options.scenario.stored.rest, subject, scratch: scratch.path() };
         let title = format!("{}, {}, round {}", job.title(), subject.name, round + 1);
         progress(done / expected, &title);
         let mut part = 0.0_f64;

@@ -4,10 +4,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::options::{Options, Subject};
 use super::report::Sample;
+use super::subject::Subject;
 use super::{Error, io};
-use crate::load::{self, Operation, Phase};
+use crate::load::{self, Operation, Phase, options_seconds as seconds};
 use crate::process::{Launch, Server, Usage, allocated_bytes, written_bytes};
 
 /// A fill slower than this many keys per second is given up.
@@ -27,9 +27,25 @@ const REST_WRITTEN_MAX: u64 = 64 << 10;
 /// The default of 2 GiB would end some scenarios.
 const NO_QUOTA: &str = "--quota-backend-bytes=-1";
 
+/// Of the scenarios about stored state.
+#[derive(Clone, Debug, clap::Args, serde::Serialize)]
+#[command(next_help_heading = "Of restart, memory, maintenance, list-storm and overwrite")]
+#[group(skip)]
+pub struct StoredOptions {
+    /// Keys that restart and memory put.
+    #[arg(long, default_value_t = 1_000_000)]
+    pub stored_keys: u64,
+    #[arg(long, default_value_t = 24)]
+    pub stored_key_size: usize,
+    /// A server is at rest when its memory and disk have not changed for this long.
+    #[arg(long, value_parser = seconds, default_value = "4")]
+    pub rest: Duration,
+}
+
 #[derive(Debug)]
 pub struct Place<'a> {
-    pub options: &'a Options,
+    /// How long a server must be at rest.
+    pub rest: Duration,
     pub subject: &'a Subject,
     pub scratch: &'a Path,
 }
@@ -45,8 +61,7 @@ pub struct Fill {
 
 impl Fill {
     /// Each of the keys once.
-    pub fn once(options: &Options, keys: u64) -> Self {
-        let (key_size, value_size) = (options.stored.stored_key_size, options.value_size);
+    pub fn once(keys: u64, key_size: usize, value_size: usize) -> Self {
         Self { count: keys, keys, key_size, value_size }
     }
 
@@ -84,7 +99,7 @@ impl Place<'_> {
         let Subject { kind, program, args, .. } = self.subject;
         let launch = Launch::new(*kind, program.clone(), directory.path().join("data"));
         let server = change(launch).ready_timeout(READY_MAX).args(args.clone()).start()?;
-        Ok(Running { server, directory, rest: self.options.stored.rest })
+        Ok(Running { server, directory, rest: self.rest })
     }
 }
 

@@ -4,8 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::Error;
-use super::options::Options;
-use super::place::{Running, millis};
+use super::place::{Fill, Running, millis};
 use super::report::Sample;
 use crate::load::{self, Operation, Phase, Traced, cores, options_seconds as seconds};
 use crate::process::Usage;
@@ -78,9 +77,10 @@ impl Counters {
 }
 
 impl Probe {
-    pub fn new(options: &Options, keys: u64) -> Self {
-        let ProbeOptions { probe_rate: rate, probe_duration: duration, probe_lead: lead } = options.probe;
-        let (key_size, value_size) = (options.stored.stored_key_size, options.value_size);
+    /// Puts over the keys of a fill.
+    pub fn new(options: &ProbeOptions, fill: &Fill) -> Self {
+        let ProbeOptions { probe_rate: rate, probe_duration: duration, probe_lead: lead } = *options;
+        let Fill { keys, key_size, value_size, .. } = *fill;
         Self { rate, duration, lead, keys, key_size, value_size }
     }
 

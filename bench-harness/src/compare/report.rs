@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::machine::Machine;
-use super::options::{Options, PINION, Subject};
+use super::subject::{PINION, Subject};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -120,12 +120,12 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn new(machine: Machine, options: &Options, subjects: &[Subject]) -> Self {
+    pub fn new(machine: Machine, options: serde_json::Value, subjects: &[Subject]) -> Self {
         Self {
             machine,
             command: command(std::env::args()),
             subjects: subjects.iter().map(|subject| subject.name.clone()).collect(),
-            options: serde_json::to_value(options).expect("options are plain data"),
+            options,
             sections: Vec::new(),
         }
     }

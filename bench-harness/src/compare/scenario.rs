@@ -1,6 +1,7 @@
-//! The seam between the comparison and what is compared: a scenario gives jobs, a job takes one server through its
-//! life and gives samples. A file per kind of scenario has its options, its layout and its jobs.
+//! The seam between the comparison and what is compared: a scenario gives jobs. A file per kind of scenario has its
+//! options, its layout and its jobs.
 
+pub mod job;
 pub mod list_storm;
 pub mod load;
 pub mod maintenance;
@@ -8,35 +9,14 @@ pub mod memory;
 pub mod overwrite;
 pub mod restart;
 
-use std::time::Duration;
+use job::Job;
+use list_storm::ListStormOptions;
+use load::{LoadOptions, Pattern};
+use maintenance::MaintenanceOptions;
+use overwrite::OverwriteOptions;
 
-use load::Pattern;
-
-use super::Error;
-use super::options::Options;
-use super::place::{Fill, Place, Running};
-use super::report::{Layout, Sample};
-
-/// How much of a job is the fill, where nothing else takes long, and how long the rest takes.
-const FILL_PART: f64 = 0.7;
-const REST_EXPECTED: Duration = Duration::from_secs(20);
-
-/// Told the part done and what is done now.
-pub type Progress<'a> = dyn FnMut(f64, &str) + 'a;
-
-/// One server from its start on a fresh directory to its end.
-pub trait Job {
-    /// For the progress.
-    fn title(&self) -> &str;
-
-    fn layout(&self) -> &'static Layout;
-
-    /// About how long it takes, for the progress.
-    fn expected(&self) -> Duration;
-
-    /// A sample for each of the groups it has something to say in.
-    fn run(&self, place: &Place<'_>, progress: &mut Progress<'_>) -> Result<Vec<(String, Sample)>, Error>;
-}
+use super::place::{Fill, StoredOptions};
+use super::probe::ProbeOptions;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -68,44 +48,52 @@ pub enum Scenario {
     Overwrite,
 }
 
+/// What each kind of scenario is told.
+#[derive(Clone, Debug, clap::Args, serde::Serialize)]
+#[group(skip)]
+pub struct ScenarioOptions {
+    #[arg(long, default_value_t = 256)]
+    pub value_size: usize,
+    #[command(flatten)]
+    pub load: LoadOptions,
+    #[command(flatten)]
+    pub stored: StoredOptions,
+    #[command(flatten)]
+    pub probe: ProbeOptions,
+    #[command(flatten)]
+    pub maintenance: MaintenanceOptions,
+    #[command(flatten)]
+    pub list_storm: ListStormOptions,
+    #[command(flatten)]
+    pub overwrite: OverwriteOptions,
+}
+
 impl Scenario {
-    pub fn jobs(self, options: &Options) -> Vec<Box<dyn Job>> {
+    pub fn jobs(self, options: &ScenarioOptions) -> Vec<Box<dyn Job>> {
+        let ScenarioOptions { value_size, load, stored, probe, maintenance, list_storm, overwrite } = options;
+        let fill = |keys| Fill::once(keys, stored.stored_key_size, *value_size);
+        let load_jobs = |pattern| load::jobs(pattern, load, *value_size);
         match self {
-            Self::Put => load::jobs(Pattern::Put, options),
-            Self::Put1 => load::jobs(Pattern::Put1, options),
-            Self::Get => load::jobs(Pattern::Get, options),
-            Self::GetSerializable => load::jobs(Pattern::GetSerializable, options),
-            Self::Txn => load::jobs(Pattern::Txn, options),
-            Self::Mixed => load::jobs(Pattern::Mixed, options),
-            Self::Open => load::jobs(Pattern::Open, options),
-            Self::Keys => load::jobs(Pattern::Keys, options),
-            Self::Restart => restart::jobs(options),
-            Self::Memory => vec![Box::new(memory::Memory::new(options))],
-            Self::Maintenance => vec![Box::new(maintenance::Maintenance::new(options))],
-            Self::ListStorm => vec![Box::new(list_storm::ListStorm::new(options))],
-            Self::Overwrite => vec![Box::new(overwrite::Overwrite::new(options))],
+            Self::Put => load_jobs(Pattern::Put),
+            Self::Put1 => load_jobs(Pattern::Put1),
+            Self::Get => load_jobs(Pattern::Get),
+            Self::GetSerializable => load_jobs(Pattern::GetSerializable),
+            Self::Txn => load_jobs(Pattern::Txn),
+            Self::Mixed => load_jobs(Pattern::Mixed),
+            Self::Open => load_jobs(Pattern::Open),
+            Self::Keys => load_jobs(Pattern::Keys),
+            Self::Restart => restart::jobs(fill(stored.stored_keys)),
+            Self::Memory => vec![Box::new(memory::Memory::new(fill(stored.stored_keys)))],
+            Self::Maintenance => {
+                let fill = fill(maintenance.maintenance_keys);
+                vec![Box::new(maintenance::Maintenance::new(maintenance, fill, probe))]
+            }
+            Self::ListStorm => {
+                vec![Box::new(list_storm::ListStorm::new(list_storm, fill(list_storm.listed_keys), probe))]
+            }
+            Self::Overwrite => {
+                vec![Box::new(overwrite::Overwrite::new(overwrite, fill(overwrite.overwritten_keys), load))]
+            }
         }
     }
-}
-
-/// A server that was filled with many keys and is about to come to rest: where [`FILL_PART`] of a job is done.
-fn start_filled(place: &Place<'_>, fill: Fill, progress: &mut Progress<'_>) -> Result<Running, Error> {
-    let running = place.start_large()?;
-    running.fill(fill, &mut step(progress, (0.0, FILL_PART), "fill"))?;
-    progress(FILL_PART, "wait for rest");
-    Ok(running)
-}
-
-/// How long a job takes that is little more than [`start_filled`].
-fn filled_expected(fill: &Fill) -> Duration {
-    fill.expected() + REST_EXPECTED
-}
-
-/// The part of a job from `from` to `to`, as a progress of its own with one step's name.
-pub fn step<'a>(
-    progress: &'a mut Progress<'_>,
-    (from, to): (f64, f64),
-    name: &'a str,
-) -> impl FnMut(f64) + 'a {
-    move |part| progress(from + (to - from) * part.clamp(0.0, 1.0), name)
 }

@@ -4,11 +4,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{Job, Progress, step};
+use super::job::{Job, Progress, step};
 use crate::compare::Error;
-use crate::compare::options::Options;
 use crate::compare::place::{Fill, Place, Running, mib};
-use crate::compare::probe::{Probe, with_latencies};
+use crate::compare::probe::{Probe, ProbeOptions, with_latencies};
 use crate::compare::report::{Column, Layout, Panel, Sample};
 use crate::load::{self, Operation};
 
@@ -65,9 +64,9 @@ pub struct ListStorm {
 }
 
 impl ListStorm {
-    pub fn new(options: &Options) -> Self {
-        let ListStormOptions { listed_keys: keys, listers, list_page: page } = options.list_storm;
-        Self { fill: Fill::once(options, keys), probe: Probe::new(options, keys), listers, page }
+    pub fn new(options: &ListStormOptions, fill: Fill, probe: &ProbeOptions) -> Self {
+        let ListStormOptions { listers, list_page: page, .. } = *options;
+        Self { fill, probe: Probe::new(probe, &fill), listers, page }
     }
 
     fn list(&self, endpoint: SocketAddr, page: u64) -> Result<load::Summary, load::Error> {

@@ -5,9 +5,8 @@ mod upstream;
 
 use std::time::Duration;
 
-use super::{Job, Progress};
+use super::job::{Job, Progress, step};
 use crate::compare::Error;
-use crate::compare::options::Options;
 use crate::compare::place::{Fill, Place};
 use crate::compare::report::{Column, Layout, Panel, Sample};
 use crate::load::{self, Operation, options_seconds as seconds};
@@ -123,11 +122,11 @@ struct LoadJob {
     group: String,
 }
 
-pub fn jobs(pattern: Pattern, options: &Options) -> Vec<Box<dyn Job>> {
+pub fn jobs(pattern: Pattern, options: &LoadOptions, value_size: usize) -> Vec<Box<dyn Job>> {
     let mut jobs: Vec<Box<dyn Job>> = Vec::new();
-    for client in pattern.clients(options.load.client) {
-        for load in pattern.loads(options) {
-            let (key_size, value_size) = (options.load.key_size, options.value_size);
+    for client in pattern.clients(options.client) {
+        for load in pattern.loads(options, value_size) {
+            let key_size = options.key_size;
             let (count, keys) = (load.preload, load.preload);
             let fill = (count > 0).then_some(Fill { count, keys, key_size, value_size });
             let group = format!("{} ({})", load.name, client.name());
@@ -156,12 +155,12 @@ impl Job for LoadJob {
         let filled = match self.fill {
             Some(fill) => {
                 let part = fill.expected().div_duration_f64(self.expected());
-                running.fill(fill, &mut super::step(progress, (0.0, part), "fill"))?;
+                running.fill(fill, &mut step(progress, (0.0, part), "fill"))?;
                 part
             }
             None => 0.0,
         };
-        let mut measuring = super::step(progress, (filled, 1.0), "measure");
+        let mut measuring = step(progress, (filled, 1.0), "measure");
         let sample = match self.client {
             Client::Harness => measure::by_harness(&self.load, &running.server, &mut measuring)?,
             Client::Upstream => measure::by_upstream(&self.load, &running.server, &mut measuring)?,
@@ -204,10 +203,8 @@ impl Pattern {
     }
 
     /// What is measured: one load, or two for `keys`.
-    fn loads(self, options: &Options) -> Vec<Load> {
+    fn loads(self, options: &LoadOptions, value_size: usize) -> Vec<Load> {
         let nowhere = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-        let value_size = options.value_size;
-        let options = &options.load;
         let many = load::Options {
             connections: options.connections,
             clients: options.clients,
@@ -300,24 +297,24 @@ mod tests {
     #[derive(Parser)]
     struct Line {
         #[command(flatten)]
-        options: Options,
+        options: LoadOptions,
     }
 
-    fn options(words: &[&str]) -> Options {
+    fn options(words: &[&str]) -> LoadOptions {
         Line::parse_from(["compare"].iter().chain(words)).options
     }
 
     #[test]
     fn both_clients_get_the_same_load() {
         let options = options(&["--duration", "5", "--clients", "50", "--connections", "7"]);
-        let [load] = &Pattern::Put.loads(&options)[..] else { panic!() };
+        let [load] = &Pattern::Put.loads(&options, 256)[..] else { panic!() };
         assert_eq!((load.harness.clients, load.harness.connections, load.harness.rate), (50, 7, None));
         for word in
             ["--clients=50", "--conns=7", "--total=60000", "--val-size=256", "--key-space-size=100000"]
         {
             assert!(load.upstream.iter().any(|known| known == word), "{word} in {:?}", load.upstream);
         }
-        let [one] = &Pattern::Put1.loads(&options)[..] else { panic!() };
+        let [one] = &Pattern::Put1.loads(&options, 256)[..] else { panic!() };
         assert_eq!((one.harness.clients, one.harness.connections), (1, 1));
         assert!(one.upstream.contains(&"--clients=1".to_owned()));
     }
@@ -327,7 +324,7 @@ mod tests {
         use Pattern::*;
         let options = options(&[]);
         for pattern in [Put, Put1, Get, GetSerializable, Txn, Mixed, Open, Keys] {
-            for load in pattern.loads(&options) {
+            for load in pattern.loads(&options, 256) {
                 assert_eq!(load.harness.check(), Ok(()), "{}", load.name);
             }
         }

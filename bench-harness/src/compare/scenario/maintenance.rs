@@ -7,12 +7,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Job, Progress, step};
+use super::job::{Job, Progress, step};
 use crate::admin::{self, Admin};
 use crate::compare::Error;
-use crate::compare::options::Options;
 use crate::compare::place::{Fill, Place, Running};
-use crate::compare::probe::{Probe, Probed, quantile_ms, typical_p99_ms, with_latencies};
+use crate::compare::probe::{Probe, ProbeOptions, Probed, quantile_ms, typical_p99_ms, with_latencies};
 use crate::compare::report::{Column, Layout, Panel, Sample};
 use crate::load::Traced;
 use crate::process;
@@ -60,8 +59,8 @@ pub struct MaintenanceOptions {
     /// Put over these keys before the first phase; the compaction removes as many.
     #[arg(long, default_value_t = 300_000)]
     pub maintenance_revisions: u64,
-    /// Where the client puts the snapshot it saves; without, on the disk of the server, which then writes it beside the
-    /// log. A client on another machine has a disk of its own.
+    /// Where the client puts the snapshot it saves. Without it, that is the server's disk, and the client's writes compete
+    /// with the log's, which those of a client on another machine do not.
     #[arg(long)]
     pub backup_dir: Option<PathBuf>,
 }
@@ -125,12 +124,10 @@ struct Idle {
 }
 
 impl Maintenance {
-    pub fn new(options: &Options) -> Self {
-        let MaintenanceOptions { maintenance_keys: keys, maintenance_revisions: revisions, ref backup_dir } =
-            options.maintenance;
-        let (key_size, value_size) = (options.stored.stored_key_size, options.value_size);
-        let fill = Fill { count: keys + revisions, keys, key_size, value_size };
-        Self { fill, probe: Probe::new(options, keys), backup_dir: backup_dir.clone() }
+    /// `once`: each of the keys once.
+    pub fn new(options: &MaintenanceOptions, once: Fill, probe: &ProbeOptions) -> Self {
+        let fill = Fill { count: once.count + options.maintenance_revisions, ..once };
+        Self { fill, probe: Probe::new(probe, &fill), backup_dir: options.backup_dir.clone() }
     }
 
     /// `idle` is filled by the phase of that name and looked at by the others.

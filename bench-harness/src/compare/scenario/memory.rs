@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Job, Progress, filled_expected, start_filled};
+use super::job::{Job, Progress, filled_expected, start_filled};
 use crate::compare::Error;
-use crate::compare::options::Options;
 use crate::compare::place::{Fill, Place, Running, mib, with_memory};
 use crate::compare::report::{Column, Layout, Panel, Sample};
 
@@ -33,8 +32,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    pub fn new(options: &Options) -> Self {
-        let fill = Fill::once(options, options.stored.stored_keys);
+    pub fn new(fill: Fill) -> Self {
         Self { fill, title: format!("memory with {} keys", fill.keys) }
     }
 

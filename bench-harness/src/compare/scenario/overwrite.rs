@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use super::{Job, Progress, step};
+use super::job::{Job, Progress, step};
+use super::load::LoadOptions;
 use crate::admin::{self, Admin};
-use crate::compare::options::Options;
 use crate::compare::place::{Fill, Place, Running, mib};
 use crate::compare::report::{Column, Layout, Panel, Sample};
 use crate::compare::{Error, io};
@@ -67,19 +67,19 @@ pub struct Overwrite {
 }
 
 impl Overwrite {
-    pub fn new(options: &Options) -> Self {
-        let OverwriteOptions { overwritten_keys: keys, overwrites, compact_every: every } = options.overwrite;
-        let fill = Fill::once(options, keys);
+    /// Like other loads, over the keys of the fill.
+    pub fn new(options: &OverwriteOptions, fill: Fill, like: &LoadOptions) -> Self {
+        let OverwriteOptions { overwrites, compact_every: every, .. } = *options;
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let load = load::Options {
-            connections: options.load.connections,
-            clients: options.load.clients,
-            threads: options.load.threads,
+            connections: like.connections,
+            clients: like.clients,
+            threads: like.threads,
             duration: TIME_MIN.max(Duration::from_secs(overwrites / PER_SECOND_MIN)),
             total: Some(overwrites),
             key_size: fill.key_size,
             value_size: fill.value_size,
-            key_space: keys,
+            key_space: fill.keys,
             ..load::Options::new(Operation::Put, nowhere)
         };
         Self { fill, overwrites, every, load }

@@ -3,10 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Job, Progress, filled_expected, start_filled};
+use super::job::{Job, Progress, filled_expected, start_filled};
 use crate::admin::{self, Admin};
 use crate::compare::Error;
-use crate::compare::options::Options;
 use crate::compare::place::{Fill, Place, Running, with_memory};
 use crate::compare::report::{Column, Layout, Panel, Sample};
 
@@ -45,8 +44,7 @@ struct Restart {
 }
 
 /// An end is a job of its own, so that neither finds what the other left.
-pub fn jobs(options: &Options) -> Vec<Box<dyn Job>> {
-    let fill = Fill::once(options, options.stored.stored_keys);
+pub fn jobs(fill: Fill) -> Vec<Box<dyn Job>> {
     let job = |end, name: &str| -> Box<dyn Job> {
         Box::new(Restart { fill, end, group: format!("restart with {} keys after {name}", fill.keys) })
     };
