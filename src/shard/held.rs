@@ -66,3 +66,91 @@ async fn give_up(mut pairs: Pairs, turnstile: Rc<Turnstile>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::RefCell, sync::Arc};
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        apply::StateMachine,
+        env::{
+            Instant,
+            sim::{Sim, SimEnv, disk::SimDisk},
+        },
+        pb::mvccpb::KeyValue,
+        shard::{inbox::Inbox, view::View},
+        types::{ClusterId, MemberId},
+    };
+
+    const PAIRS: usize = 5 * limits::LEFTOVER_PAIRS + 7;
+
+    struct Read(Pairs);
+
+    impl Leave for Read {
+        fn leave(self) -> Pairs {
+            self.0
+        }
+    }
+
+    /// A key that counts.
+    struct Key(#[expect(dead_code, reason = "it is there to be counted")] Arc<()>);
+
+    impl AsRef<[u8]> for Key {
+        fn as_ref(&self) -> &[u8] {
+            b"k"
+        }
+    }
+
+    fn shard(sim: &Sim) -> Shard {
+        let env = SimEnv::new(sim, MemberId(1), SimDisk::new(sim));
+        Shard {
+            inbox: Rc::new(Inbox::new(1, 1 << 20)),
+            state: Rc::new(RefCell::new(StateMachine::new())),
+            view: Rc::new(View::default()),
+            clock: Rc::new(|| Instant(0)),
+            turnstile: Turnstile::new(env, || false),
+            cluster_id: ClusterId(1),
+            member_id: MemberId(1),
+        }
+    }
+
+    fn held(shard: &Shard, count: &Arc<()>) -> Held<Read> {
+        let mut pairs = Pairs::default();
+        for _ in 0..PAIRS {
+            let key = Bytes::from_owner(Key(count.clone()));
+            pairs.push(KeyValue { key, ..Default::default() });
+        }
+        Held::new(Read(pairs), shard)
+    }
+
+    #[test]
+    fn a_read_that_is_left_gives_its_pairs_up_slice_by_slice() {
+        let (sim, count) = (Sim::new(1), Arc::new(()));
+        let shard = shard(&sim);
+        drop(held(&shard, &count));
+        let mut left = Arc::strong_count(&count) - 1;
+        assert_eq!(left, PAIRS, "whoever leaves waits for nothing");
+        let gone = sim.run_until(1_000, || {
+            let before = std::mem::replace(&mut left, Arc::strong_count(&count) - 1);
+            assert!(before - left <= limits::LEFTOVER_PAIRS);
+            left == 0
+        });
+        assert!(gone, "{left} pairs stay");
+    }
+
+    #[test]
+    fn nothing_is_begun_at_the_end_and_what_came_to_its_end_is_kept() {
+        let (sim, count) = (Sim::new(1), Arc::new(()));
+        let shard = shard(&sim);
+        let ended = held(&shard, &count).end();
+        assert_eq!(ended.0.len(), PAIRS);
+        drop(ended);
+        let left = held(&shard, &count);
+        shard.stop();
+        drop(left);
+        assert_eq!(Arc::strong_count(&count), 1);
+    }
+}

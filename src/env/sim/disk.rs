@@ -2,9 +2,10 @@
 //!
 //! Fault model: a write that was not durable when the machine crashed is kept, lost or torn at sector
 //! granularity, each sector on its own; creations, renames and removals not yet synced are lost from
-//! some point on; so is a truncation, as a whole; a write may fail, end short or run into a full or read-only disk; any other
-//! operation may fail, and what a failed sync was for is then durable or lost, whatever is synced later; any stored byte
-//! may be flipped. Not modelled: a disk that lies about durability.
+//! some point on; so is a truncation, as a whole; a write may fail, end short or run into a full or
+//! read-only disk; any other operation may fail, and what a failed sync was for is then durable or lost,
+//! whatever is synced later; any stored byte may be flipped. Not modelled: a disk that lies about
+//! durability.
 //!
 //! Cheap to clone; all clones are the same disk. It outlives crashes, open files do not.
 
