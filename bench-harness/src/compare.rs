@@ -71,7 +71,7 @@ fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
 
 /// Runs everything. `progress` is told the part done and what runs now.
 pub fn run(options: &Options, progress: &mut dyn FnMut(f64, &str)) -> Result<Report, Error> {
-    let subjects = options.subjects.subjects()?;
+    let subjects = options.subjects.find()?;
     let machine = Machine::describe(&options.work_dir).map_err(io("describe the machine"))?;
     let scratch =
         crate::process::scratch(&options.work_dir).map_err(io(options.work_dir.display().to_string()))?;

@@ -26,17 +26,22 @@ impl Pairs {
         self.open.push(kv);
         self.len += 1;
         if self.open.len() == RUN_PAIRS {
-            self.push_run(vec::IntoIter::default());
+            self.close_run();
         }
     }
 
     /// Adds pairs at the end.
     pub fn push_run(&mut self, run: vec::IntoIter<KeyValue>) {
+        self.close_run();
         self.len += run.len();
-        for run in [std::mem::take(&mut self.open).into_iter(), run] {
-            if run.len() > 0 {
-                self.runs.push_back(run);
-            }
+        if run.len() > 0 {
+            self.runs.push_back(run);
+        }
+    }
+
+    fn close_run(&mut self) {
+        if !self.open.is_empty() {
+            self.runs.push_back(std::mem::take(&mut self.open).into_iter());
         }
     }
 
@@ -52,7 +57,7 @@ impl Iterator for Pairs {
 
     fn next(&mut self) -> Option<KeyValue> {
         if self.runs.is_empty() {
-            self.push_run(vec::IntoIter::default());
+            self.close_run();
         }
         let run = self.runs.front_mut()?;
         let kv = run.next().expect("a run that is kept is not empty");

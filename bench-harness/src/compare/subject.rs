@@ -57,7 +57,7 @@ pub struct SubjectOptions {
 
 impl SubjectOptions {
     /// The servers in the order in which they take turns.
-    pub fn subjects(&self) -> Result<Vec<Subject>, Error> {
+    pub fn find(&self) -> Result<Vec<Subject>, Error> {
         let mut subjects = Vec::new();
         if let Some(program) = &self.pinion {
             let program = program.canonicalize().map_err(super::io(program.display().to_string()))?;
