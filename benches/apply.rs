@@ -11,8 +11,8 @@ use bytes::Bytes;
 use clock::CpuTime;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use pinion::{
-    apply::{Request, StateMachine},
     pb::etcdserverpb as pb,
+    state::{Request, StateMachine},
     types::LogIndex,
 };
 

@@ -9,7 +9,7 @@ use std::{hint::black_box, time::Duration};
 
 use clock::CpuTime;
 use criterion::{Criterion, criterion_group, criterion_main};
-use pinion::mvcc::{Block, Change, Freed, Loading, Mark, Span, Store};
+use pinion::state::mvcc::{Block, Change, Freed, Loading, Mark, Span, Store};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

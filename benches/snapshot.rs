@@ -12,7 +12,7 @@ use bytes::Bytes;
 use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
 use pinion::{
     env::real::RealEnv,
-    snapshot::{Block, Change, Checkpoint, Facts, SnapshotOptions, SnapshotStore},
+    storage::checkpoint::{Block, Change, Checkpoint, CheckpointOptions, CheckpointStore, Facts},
     types::ShardId,
 };
 
@@ -52,9 +52,9 @@ fn chunk(number: u64) -> Change {
 
 async fn run(dir: PathBuf, chunks: u64) {
     let env = RealEnv::default();
-    let options = SnapshotOptions::new(dir, ShardId(0));
+    let options = CheckpointOptions::new(dir, ShardId(0));
     let (mut store, _) =
-        SnapshotStore::open(env.clone(), options.clone(), &mut Vec::new()).await.expect("a new one opens");
+        CheckpointStore::open(env.clone(), options.clone(), &mut Vec::new()).await.expect("a new one opens");
     let facts = Facts { next_chunk: chunks, ..Facts::default() };
     let all = Checkpoint { facts: facts.clone(), changes: (0..chunks).map(chunk).collect() };
     let saved = measured("write everything", store.write(all, false)).await.expect("the disk works");
@@ -63,7 +63,7 @@ async fn run(dir: PathBuf, chunks: u64) {
 
     for _ in 0..5 {
         let mut blocks: Vec<Block> = Vec::new();
-        let opened = measured("open", SnapshotStore::open(env.clone(), options.clone(), &mut blocks)).await;
+        let opened = measured("open", CheckpointStore::open(env.clone(), options.clone(), &mut blocks)).await;
         let (store, _) = opened.expect("it opens");
         let started = Instant::now();
         let sum: u64 = blocks.iter().map(|b| b.body.chunks(64).map(|c| u64::from(c[0])).sum::<u64>()).sum();
@@ -72,7 +72,7 @@ async fn run(dir: PathBuf, chunks: u64) {
         drop(store);
     }
 
-    let (mut store, _) = SnapshotStore::open(env, options, &mut Vec::new()).await.expect("it opens");
+    let (mut store, _) = CheckpointStore::open(env, options, &mut Vec::new()).await.expect("it opens");
     let few = Checkpoint { facts: facts.clone(), changes: (0..chunks).step_by(100).map(chunk).collect() };
     measured("write one chunk of a hundred", store.write(few, false)).await.expect("the disk works");
     let half = Checkpoint { facts: facts.clone(), changes: (0..chunks * 6 / 10).map(chunk).collect() };

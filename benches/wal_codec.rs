@@ -4,12 +4,12 @@ use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use pinion::{
-    types::{LogIndex, MemberId, ShardId, Term},
-    wal::{
+    storage::wal::{
         Record,
         format::{BATCH_HEADER_BYTES, BatchHeader, SegmentHeader, encode_record, salt, seal_records},
         scan::{Scan, Step},
     },
+    types::{LogIndex, MemberId, ShardId, Term},
 };
 
 const EPOCH: u64 = 7;

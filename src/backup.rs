@@ -18,6 +18,7 @@
 //! A file is believed only after its digest, its pages and every row were checked, so that a restore that starts
 //! writing has nothing left to refuse.
 
+pub mod bbolt;
 mod facts;
 mod keep;
 mod reader;

@@ -19,8 +19,9 @@ use std::{
 use memmap2::Mmap;
 
 use crate::{
+    backup::bbolt,
     backup::{self, Backup, Digest, Status},
-    bbolt, types,
+    types,
 };
 use args::{Command, Snapshot};
 use print::Format;

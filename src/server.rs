@@ -24,7 +24,7 @@ use tracing::{error, info, warn};
 use crate::{
     api::{self, Api},
     config::{self, Bootstrap, Config, Retention},
-    data_dir::DataDir,
+    consensus::Member,
     env::{
         DiskError, Env,
         real::{RealEnv, explain_faults},
@@ -32,11 +32,11 @@ use crate::{
     limits, logging,
     metrics::{self, Metrics},
     net::{self, Listener, NetConfig, Offer},
-    raft::Member,
     shard::{self, AutoCompaction, CorruptionChecks, Quota, Shard},
-    snapshot::{SnapshotMetrics, SnapshotOptions},
+    storage::checkpoint::{CheckpointMetrics, CheckpointOptions},
+    storage::data_dir::DataDir,
+    storage::wal::{WalError, WalMetrics, WalOptions, format::batch_bytes_max},
     types::ShardId,
-    wal::{WalError, WalMetrics, WalOptions, format::batch_bytes_max},
 };
 use signals::Stop;
 
@@ -217,12 +217,12 @@ fn wal_options(
     })
 }
 
-fn snapshot_options(config: &Config, data_dir: &DataDir<RealEnv>, metrics: &Metrics) -> SnapshotOptions {
+fn snapshot_options(config: &Config, data_dir: &DataDir<RealEnv>, metrics: &Metrics) -> CheckpointOptions {
     let shard = ShardId(0);
-    SnapshotOptions {
+    CheckpointOptions {
         write_bytes_per_second: config.snapshot_write_mbps.saturating_mul(1_000_000),
-        metrics: SnapshotMetrics { commit_seconds: metrics.backend_commit_seconds.clone() },
-        ..SnapshotOptions::new(data_dir.snapshot(shard), shard)
+        metrics: CheckpointMetrics { commit_seconds: metrics.backend_commit_seconds.clone() },
+        ..CheckpointOptions::new(data_dir.snapshot(shard), shard)
     }
 }
 
@@ -230,7 +230,7 @@ fn shard_options(
     config: &Config,
     identity: Bootstrap,
     wal: WalOptions,
-    snapshot: SnapshotOptions,
+    snapshot: CheckpointOptions,
 ) -> shard::Options {
     let texts = |urls: &[config::Url]| urls.iter().map(ToString::to_string).collect::<Vec<_>>();
     let client_urls = texts(&config.advertise_client_urls);

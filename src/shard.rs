@@ -39,14 +39,14 @@ pub use quota::Quota;
 pub use run::{Fatal, Loop};
 pub use start::{Options, Started, start};
 
-use crate::apply;
+use crate::state;
 
 /// Why a shard did not answer with a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The client's fault.
     #[error(transparent)]
-    Apply(#[from] apply::Error),
+    Apply(#[from] state::Error),
     /// The admission queue is full: try again.
     #[error("too many requests")]
     TooManyRequests,

@@ -208,7 +208,7 @@ mod tests {
     use super::*;
 
     const SCRIPT: &str = "pinion  4242 100.000001: cpu-clock: \n\
-        \t    55d0c0 pinion::wal::append::h0123456789abcdef+0x10 (/bin/pinion)\n\
+        \t    55d0c0 pinion::storage::wal::append::h0123456789abcdef+0x10 (/bin/pinion)\n\
         \t    55d0d0 pinion::shard::turn::hfedcba9876543210+0x20 (/bin/pinion)\n\n\
         pinion  4242 100.001001: cpu-clock: \n\
         \tffffffff81 io_submit_sqes+0x1 ([kernel.kallsyms])\n\
@@ -231,7 +231,10 @@ mod tests {
     #[test]
     fn draws_the_stacks_of_a_recording_without_hashes() {
         let svg = String::from_utf8(draw(SCRIPT.into(), &options()).unwrap()).unwrap();
-        assert!(svg.contains("pinion::wal::append (1 samples") && svg.contains("io_submit_sqes"), "{svg}");
+        assert!(
+            svg.contains("pinion::storage::wal::append (1 samples") && svg.contains("io_submit_sqes"),
+            "{svg}"
+        );
         assert!(svg.contains("pinion::shard::turn (2 samples") && !svg.contains("::hfedcba"), "{svg}");
         assert!(svg.contains("pinion under put load"));
     }

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use pinion::{
-    apply::{Freed, Request, StateMachine, validate},
+    state::{Freed, Request, StateMachine, validate},
     limits::MAX_TXN_OPS,
     types::LogIndex,
 };

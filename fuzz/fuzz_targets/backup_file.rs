@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 use pinion::{
     backup::{Backup, Digest, Facts, Planner, Record, Status},
-    bbolt::File,
+    backup::bbolt::File,
 };
 
 static SOUND: LazyLock<Vec<u8>> = LazyLock::new(|| {

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use pinion::{
-    raft::{ConfChange, Entry, EntryType, Membership},
+    consensus::{ConfChange, Entry, EntryType, Membership},
     shard::Batch,
 };
 

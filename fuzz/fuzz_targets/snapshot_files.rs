@@ -5,7 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use pinion::{
-    snapshot::format::{
+    storage::checkpoint::format::{
         ArchivedTable, HEADER_BYTES, Manifest, SegmentRef, TRAILER_BYTES, check_body, decode_segment,
         encode_end, encode_header, salt,
     },

@@ -7,7 +7,7 @@
 use libfuzzer_sys::fuzz_target;
 use pinion::{
     types::{LogIndex, ShardId, Term},
-    wal::{
+    storage::wal::{
         Record,
         format::{
             BATCH_HEADER_BYTES, BatchHeader, SegmentHeader, batch_bytes_max, encode_record, salt,

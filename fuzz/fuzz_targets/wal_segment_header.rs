@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pinion::wal::format::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use pinion::storage::wal::format::{SEGMENT_HEADER_BYTES, SegmentHeader};
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(header) = SegmentHeader::decode(bytes) {

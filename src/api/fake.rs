@@ -11,11 +11,11 @@ use prost::Message;
 
 use super::{Backup, Chunks, Keyspace, List, Listed};
 use crate::{
-    apply::{self, Alarms, HashKv, Request, Response},
     backup::{Facts, WriteError},
     limits,
     pb::{etcdserverpb as pb, mvccpb::KeyValue},
     shard::{Error, Status},
+    state::{self, Alarms, HashKv, Request, Response},
     types::{ClusterId, LogIndex, MemberId, Revision, Term},
 };
 
@@ -168,7 +168,7 @@ impl Keyspace for Fake {
         Ok(FakeBackup(vec![piece(32), piece(40_000 - 32_768), piece(32_768)]))
     }
 
-    async fn write(&self, request: apply::Request) -> Result<apply::Response, Error> {
+    async fn write(&self, request: state::Request) -> Result<state::Response, Error> {
         self.gate().await?;
         self.0.written.set(self.0.written.get() + 1);
         Ok(match request {

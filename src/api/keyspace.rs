@@ -5,10 +5,10 @@ use std::future::Future;
 use bytes::Bytes;
 
 use crate::{
-    apply::{self, Alarms, HashKv},
     backup::{Facts, WriteError},
     pb::etcdserverpb as pb,
     shard::{self, Error, Shard, Status},
+    state::{self, Alarms, HashKv},
     types::{ClusterId, MemberId, Revision, Term},
 };
 
@@ -21,7 +21,7 @@ pub trait Keyspace: Clone + 'static {
     type Backup: Backup;
 
     /// Through the log: answered once durable, committed and applied.
-    fn write(&self, request: apply::Request) -> impl Future<Output = Result<apply::Response, Error>>;
+    fn write(&self, request: state::Request) -> impl Future<Output = Result<state::Response, Error>>;
     /// Linearizable unless `serializable` is set. The header carries only the revision.
     fn range(&self, request: pb::RangeRequest) -> impl Future<Output = Result<pb::RangeResponse, Error>>;
     /// The same, without having all of a long answer in memory.
@@ -124,7 +124,7 @@ impl Keyspace for Shard {
     type List = shard::List;
     type Backup = shard::Backup;
 
-    fn write(&self, request: apply::Request) -> impl Future<Output = Result<apply::Response, Error>> {
+    fn write(&self, request: state::Request) -> impl Future<Output = Result<state::Response, Error>> {
         Shard::write(self, request)
     }
 

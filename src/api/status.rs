@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use crate::{apply, backup, shard};
+use crate::{backup, shard, state};
 
 /// gRPC status codes, with their numbers on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl Code {
 /// Why a handler has no response. Three families: the caller's fault, worth another try, not served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
-    Apply(apply::Error),
+    Apply(state::Error),
     /// The `client-api-version` metadata is not text.
     InvalidClientApiVersion,
 
@@ -70,8 +70,8 @@ pub enum Error {
     Unimplemented(&'static str),
 }
 
-impl From<apply::Error> for Error {
-    fn from(error: apply::Error) -> Self {
+impl From<state::Error> for Error {
+    fn from(error: state::Error) -> Self {
         Error::Apply(error)
     }
 }
@@ -91,7 +91,7 @@ impl From<shard::Error> for Error {
 impl Error {
     /// Code and text as a gRPC client of etcd sees them.
     pub fn grpc(&self) -> (Code, Cow<'static, str>) {
-        use apply::Error as Apply;
+        use state::Error as Apply;
         let (code, text) = match self {
             Error::Apply(error) => match error {
                 Apply::EmptyKey => (Code::InvalidArgument, "etcdserver: key is not provided"),

@@ -10,7 +10,7 @@ use super::schema::{
     CONSISTENT_INDEX, DOWNGRADE, FINISHED_COMPACTION, LEASE, MEMBERS, MEMBERS_REMOVED, META, REMOVED,
     SCHEDULED_COMPACTION, STORAGE_VERSION, TERM,
 };
-use crate::{bbolt::Small, pb::etcdserverpb::AlarmMember, row::RevisionKey};
+use crate::{backup::bbolt::Small, pb::etcdserverpb::AlarmMember, row::RevisionKey};
 
 /// See `backup`. Nothing in it depends on the member the file was taken from but `members` and `removed`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

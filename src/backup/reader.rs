@@ -9,7 +9,7 @@ use super::{
     schema::{BUCKETS, KEY, META},
 };
 use crate::{
-    bbolt::{self, File},
+    backup::bbolt::{self, File},
     row::Hasher,
     types,
 };

@@ -6,7 +6,7 @@ use super::{
     Error, Record,
     schema::{KEY, META, STORAGE_VERSION},
 };
-use crate::bbolt::File;
+use crate::backup::bbolt::File;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {

@@ -219,11 +219,12 @@ type Rows = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// A database whose rows are given as they are.
 fn raw(buckets: &[(&str, Rows)]) -> Vec<u8> {
-    let small = |(name, rows): &(&str, Rows)| crate::bbolt::Small {
+    let small = |(name, rows): &(&str, Rows)| crate::backup::bbolt::Small {
         name: name.as_bytes().to_vec(),
         rows: rows.clone(),
     };
-    let planner = crate::bbolt::Planner::new(b"zzz", buckets.iter().map(small).collect()).expect("buckets");
+    let planner =
+        crate::backup::bbolt::Planner::new(b"zzz", buckets.iter().map(small).collect()).expect("buckets");
     let pieces = planner.finish().write().finish().expect("as planned");
     pieces.concat()
 }

@@ -12,10 +12,10 @@ use super::{Exit, map, numbers};
 use crate::{
     backup::{Alarm, Backup, Bump, Digest, Facts, Outcome, Record, RestoreTarget, restore},
     config::{self, Config, url::Url},
-    data_dir::{RESTORING, half_restored},
-    mvcc::Loader,
     server::{self, Restored},
-    snapshot::AlarmFact,
+    state::mvcc::Loader,
+    storage::checkpoint::AlarmFact,
+    storage::data_dir::{RESTORING, half_restored},
 };
 
 /// The flags of `snapshot restore`.

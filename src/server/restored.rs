@@ -18,13 +18,15 @@ use glommio::{LocalExecutorBuilder, Placement};
 use super::{StartError, identity, resources};
 use crate::{
     config::Config,
-    data_dir::{DataDir, RESTORING},
     env::{Disk, DiskError, Env, real::RealEnv},
-    mvcc::{Block, Mark},
     shard::Fatal,
-    snapshot::{AlarmFact, Change, Checkpoint, Conf, Facts, MemberFact, SnapshotOptions, SnapshotStore},
+    state::mvcc::{Block, Mark},
+    storage::checkpoint::{
+        AlarmFact, Change, Checkpoint, CheckpointOptions, CheckpointStore, Conf, Facts, MemberFact,
+    },
+    storage::data_dir::{DataDir, RESTORING},
+    storage::wal::{Record, Wal, WalError, WalOptions},
     types::{LogIndex, MemberId, ShardId, Term},
-    wal::{Record, Wal, WalError, WalOptions},
 };
 
 /// What the member begins with.
@@ -64,9 +66,9 @@ async fn write(env: RealEnv, mut config: Config, restored: Restored) -> Result<(
     let identity = identity::load_or_make(&env, &config).await?;
     let shard = ShardId(0);
 
-    let options = SnapshotOptions::new(data_dir.snapshot(shard), shard);
+    let options = CheckpointOptions::new(data_dir.snapshot(shard), shard);
     let (mut store, _) =
-        SnapshotStore::open(env.clone(), options, &mut Vec::new()).await.map_err(Fatal::from)?;
+        CheckpointStore::open(env.clone(), options, &mut Vec::new()).await.map_err(Fatal::from)?;
     let checkpoint = checkpoint(&config, identity.member_id, restored);
     store.write(checkpoint, false).await.map_err(Fatal::from)?;
     drop(store);

@@ -9,9 +9,9 @@ use tracing::{info, warn};
 
 use super::{Error, Shard};
 use crate::{
-    apply::{self, Request},
     env::{Env, Instant},
     pb::etcdserverpb as pb,
+    state::{self, Request},
 };
 
 /// Samples of a period, or of the hours of a longer one.
@@ -153,7 +153,7 @@ async fn revisions<E: Env>(env: E, shard: Shard, retention: i64) {
 /// Compacted already is as good.
 async fn compact(shard: &Shard, revision: i64) -> Result<(), Error> {
     match shard.write(Request::Compact(pb::CompactionRequest { revision, physical: false })).await {
-        Ok(_) | Err(Error::Apply(apply::Error::Compacted)) => Ok(()),
+        Ok(_) | Err(Error::Apply(state::Error::Compacted)) => Ok(()),
         Err(error) => Err(error),
     }
 }

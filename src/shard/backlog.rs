@@ -5,10 +5,10 @@
 use std::collections::VecDeque;
 
 use crate::{
+    consensus::{Entry, HardState},
     env::Env,
-    raft::{Entry, HardState},
+    storage::wal::{Record, Wal},
     types::{LogIndex, MemberId, Term},
-    wal::{Record, Wal},
 };
 
 enum Item {

@@ -11,7 +11,7 @@ use super::Shard;
 use crate::{
     backup::{Alarm, Auth, Compaction, Facts, Member, Planner, Record, WriteError, Writer},
     limits,
-    mvcc::HistoryCursor,
+    state::mvcc::HistoryCursor,
 };
 
 /// A backup under way. Dropping it lets go of the pinned revision.

@@ -11,7 +11,7 @@
 
 use bytes::{Buf, Bytes};
 
-use crate::apply::{DecodeError, Request};
+use crate::state::{DecodeError, Request};
 
 const HEADER_BYTES: usize = 20;
 const LENGTH_BYTES: usize = 4;

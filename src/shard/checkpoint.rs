@@ -10,14 +10,15 @@ use bytes::Bytes;
 use tracing::{info, warn};
 
 use crate::{
-    apply::{Alarms, StateMachine},
+    consensus::Membership,
     env::{Env, Instant},
-    limits, mvcc,
+    limits,
     pb::etcdserverpb::{self as pb, AlarmType},
-    raft::Membership,
-    snapshot::{
-        AlarmFact, Block, Change, Checkpoint, Conf, Facts, MemberFact, Restore, Saved, SnapshotError,
-        SnapshotStore,
+    state::mvcc,
+    state::{Alarms, StateMachine},
+    storage::checkpoint::{
+        AlarmFact, Block, Change, Checkpoint, CheckpointError, CheckpointStore, Conf, Facts, MemberFact,
+        Restore, Saved,
     },
     types::{LogIndex, Term},
 };
@@ -42,21 +43,21 @@ struct Taken {
     began: Instant,
 }
 
-type Background<E> = Pin<Box<dyn Future<Output = (SnapshotStore<E>, Outcome)>>>;
+type Background<E> = Pin<Box<dyn Future<Output = (CheckpointStore<E>, Outcome)>>>;
 
 enum Outcome {
-    Written(Result<Saved, SnapshotError>),
-    Swept(Result<(), SnapshotError>),
-    Released(Result<(), SnapshotError>),
+    Written(Result<Saved, CheckpointError>),
+    Swept(Result<(), CheckpointError>),
+    Released(Result<(), CheckpointError>),
 }
 
 /// A shard's checkpoints.
 pub struct Checkpoints<E: Env> {
     due: Due,
     /// Away while a task works with it.
-    store: Option<SnapshotStore<E>>,
+    store: Option<CheckpointStore<E>>,
     task: Option<Background<E>>,
-    finished: Option<(SnapshotStore<E>, Outcome)>,
+    finished: Option<(CheckpointStore<E>, Outcome)>,
     taken: Option<Taken>,
     /// Chunks whose image on disk is still to take the place of the heap's.
     placing: std::vec::IntoIter<(u64, Bytes)>,
@@ -76,7 +77,7 @@ pub struct Checkpoints<E: Env> {
 
 impl<E: Env> Checkpoints<E> {
     /// `newest`: applied index of the checkpoint the store was opened with.
-    pub fn new(store: SnapshotStore<E>, due: Due, newest: LogIndex) -> Self {
+    pub fn new(store: CheckpointStore<E>, due: Due, newest: LogIndex) -> Self {
         Checkpoints {
             due,
             bytes_on_disk: store.bytes_on_disk(),
@@ -190,7 +191,7 @@ impl<E: Env> Checkpoints<E> {
 
     /// Called with every tick of the clock.
     pub fn tick(&mut self) {
-        if self.store.as_ref().is_some_and(SnapshotStore::release_is_due) {
+        if self.store.as_ref().is_some_and(CheckpointStore::release_is_due) {
             self.start(async |store| Outcome::Released(store.release().await));
         }
     }
@@ -220,7 +221,7 @@ impl<E: Env> Checkpoints<E> {
         self.start(async move |store| Outcome::Written(store.write(checkpoint, whole).await));
     }
 
-    fn start(&mut self, work: impl AsyncFnOnce(&mut SnapshotStore<E>) -> Outcome + 'static) {
+    fn start(&mut self, work: impl AsyncFnOnce(&mut CheckpointStore<E>) -> Outcome + 'static) {
         let mut store = self.store.take().expect("one task at a time");
         self.task = Some(Box::pin(async move {
             let outcome = work(&mut store).await;

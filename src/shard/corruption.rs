@@ -8,9 +8,9 @@ use tracing::{info, warn};
 
 use super::{Error, Shard};
 use crate::{
-    apply::{HashKv, Request},
     env::Env,
     pb::etcdserverpb::{self as pb, AlarmType, alarm_request::AlarmAction},
+    state::{HashKv, Request},
 };
 
 /// Which checks run.

@@ -1,9 +1,9 @@
 //! What a batch of applied requests adds to `etcd_mvcc_*_total`.
 
 use crate::{
-    apply::{Request, Response},
     metrics::Metrics,
     pb::etcdserverpb::{self as pb, request_op::Request as Op, response_op::Response as Answer},
+    state::{Request, Response},
 };
 
 /// Operations of a batch, nested ones included.

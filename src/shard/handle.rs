@@ -9,11 +9,11 @@ use bytes::Bytes;
 
 use super::{Error, held::Held, inbox::Inbox, reply, turnstile::Turnstile, view::View};
 use crate::{
-    apply::{self, Alarms, HashKv, RangeCursor, RangeStream, Ranged, StateMachine, StreamStep},
+    consensus::Message,
     env::Instant,
     limits,
     pb::etcdserverpb as pb,
-    raft::Message,
+    state::{self, Alarms, HashKv, RangeCursor, RangeStream, Ranged, StateMachine, StreamStep},
     types::{ClusterId, LogIndex, MemberId, Revision, Term},
 };
 
@@ -53,7 +53,7 @@ pub struct Status {
 
 impl Shard {
     /// Through the log: answered once durable, committed and applied.
-    pub async fn write(&self, request: apply::Request) -> Result<apply::Response, Error> {
+    pub async fn write(&self, request: state::Request) -> Result<state::Response, Error> {
         let (reply, answer) = reply::channel();
         self.inbox.push_write(&request, (self.clock)(), reply)?;
         drop(request);
@@ -131,7 +131,7 @@ impl Shard {
 
     /// A transaction without writes, off the log.
     pub async fn read_txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
-        if !apply::validate::is_serializable(&request) {
+        if !state::validate::is_serializable(&request) {
             self.linearize().await?;
         }
         Ok(self.state.borrow().read_txn(&request)?)
@@ -244,11 +244,11 @@ pub enum Listed {
 /// A long answer under way. Its revision is held until it is dropped.
 pub struct List {
     shard: Shard,
-    list: Option<Box<Held<apply::List>>>,
+    list: Option<Box<Held<state::List>>>,
 }
 
 impl List {
-    fn new(shard: &Shard, list: apply::List) -> Self {
+    fn new(shard: &Shard, list: state::List) -> Self {
         let list = Held::new(list, shard);
         Self { shard: shard.clone(), list: Some(Box::new(list)) }
     }

@@ -10,8 +10,8 @@ use std::{
 
 use super::{Shard, turnstile::Turnstile};
 use crate::{
-    apply::{Leave, Pairs},
     limits,
+    state::{Leave, Pairs},
 };
 
 /// A read as long as somebody waits for it.
@@ -75,13 +75,13 @@ mod tests {
 
     use super::*;
     use crate::{
-        apply::StateMachine,
         env::{
             Instant,
             sim::{Sim, SimEnv, disk::SimDisk},
         },
         pb::mvccpb::KeyValue,
         shard::{inbox::Inbox, view::View},
+        state::StateMachine,
         types::{ClusterId, MemberId},
     };
 

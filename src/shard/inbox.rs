@@ -10,9 +10,9 @@ use std::{
 use bytes::Bytes;
 
 use super::{Error, batch::Builder, reply::Reply};
-use crate::{apply, apply::Request, env::Instant, limits, raft::Message};
+use crate::{consensus::Message, env::Instant, limits, state, state::Request};
 
-pub type WriteReply = Reply<Result<apply::Response, Error>>;
+pub type WriteReply = Reply<Result<state::Response, Error>>;
 
 /// A write whose caller waits.
 pub struct Waiting {
@@ -81,7 +81,7 @@ impl Inbox {
         }
         let bytes = Builder::cost(request);
         if Builder::HEADER_BYTES + bytes > self.entry_bytes_max {
-            return Err(apply::Error::RequestTooLarge.into());
+            return Err(state::Error::RequestTooLarge.into());
         }
         let sequence = self.next_sequence.get();
         self.next_sequence.set(sequence + 1);
@@ -312,7 +312,7 @@ mod tests {
     #[test]
     fn a_request_no_log_write_holds_is_refused() {
         let inbox = Inbox::new(1, 1000);
-        assert_eq!(push(&inbox, &put(1000)), Err(Error::Apply(apply::Error::RequestTooLarge)));
+        assert_eq!(push(&inbox, &put(1000)), Err(Error::Apply(state::Error::RequestTooLarge)));
         (0..10).for_each(|_| push(&inbox, &put(400)).unwrap());
         while let Some((payload, _)) = inbox.take_batch() {
             assert!(payload.len() <= 1000);

@@ -1,7 +1,7 @@
 //! How large a keyspace may grow (`--quota-backend-bytes`, etcd v3.7 `storage/quota.go`).
 //!
 //! Looked at before a write is admitted, by the member that admits it. That the keyspace is full is then told to all
-//! members by an alarm, see [`Alarms`](crate::apply::Alarms).
+//! members by an alarm, see [`Alarms`](crate::state::Alarms).
 
 use tracing::{info, warn};
 

@@ -6,12 +6,12 @@
 use bytes::Bytes;
 
 use crate::{
-    apply::StateMachine,
+    consensus::{ConfChange, Entry, EntryType, HardState, LogWindow, Member, Membership, MembershipError},
     limits,
-    raft::{ConfChange, Entry, EntryType, HardState, LogWindow, Member, Membership, MembershipError},
-    snapshot::Facts,
+    state::StateMachine,
+    storage::checkpoint::Facts,
+    storage::wal::Record,
     types::LogIndex,
-    wal::Record,
 };
 
 use super::batch::{Batch, BatchError};
@@ -190,7 +190,7 @@ impl Replay {
 }
 
 fn members(facts: &Facts) -> Membership {
-    let member = |fact: &crate::snapshot::MemberFact| Member {
+    let member = |fact: &crate::storage::checkpoint::MemberFact| Member {
         id: fact.id,
         name: fact.name.clone(),
         peer_urls: fact.peer_urls.clone(),

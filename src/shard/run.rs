@@ -34,17 +34,17 @@ use super::{
     view::View,
 };
 use crate::{
-    apply::{Freed, Request, Response, StateMachine},
-    env::{Env, Instant, Network},
-    limits,
-    metrics::Metrics,
-    raft::{
+    consensus::{
         ConfChange, Entry, EntryType, Membership, MembershipError, Message, Pipeline, ProposeError, Ready,
         Role,
     },
-    snapshot::SnapshotError,
+    env::{Env, Instant, Network},
+    limits,
+    metrics::Metrics,
+    state::{Freed, Request, Response, StateMachine},
+    storage::checkpoint::CheckpointError,
+    storage::wal::{Wal, WalError, Written},
     types::{LogIndex, MemberId, Term},
-    wal::{Wal, WalError, Written},
 };
 
 /// Why a shard, and with it the member, cannot go on.
@@ -53,7 +53,7 @@ pub enum Fatal {
     #[error(transparent)]
     Wal(#[from] WalError),
     #[error(transparent)]
-    Snapshot(#[from] SnapshotError),
+    Snapshot(#[from] CheckpointError),
     #[error("entry {index} of the log: {reason}")]
     Entry { index: u64, reason: BatchError },
     #[error(transparent)]

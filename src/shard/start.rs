@@ -15,13 +15,13 @@ use super::{
     view::View,
 };
 use crate::{
+    consensus::{self, Entry, HardState, Member, Pipeline},
     env::Env,
     limits,
     metrics::Metrics,
-    raft::{self, Entry, HardState, Member, Pipeline},
-    snapshot::{SnapshotOptions, SnapshotStore},
+    storage::checkpoint::{CheckpointOptions, CheckpointStore},
+    storage::wal::{Wal, WalError, WalOptions},
     types::{ClusterId, LogIndex, MemberId, Term},
-    wal::{Wal, WalError, WalOptions},
 };
 
 /// What a shard needs to know at its start.
@@ -34,7 +34,7 @@ pub struct Options {
     pub name: String,
     pub client_urls: Vec<String>,
     pub wal: WalOptions,
-    pub snapshot: SnapshotOptions,
+    pub snapshot: CheckpointOptions,
     pub checkpoint: Due,
     pub heartbeat: Duration,
     pub election: Duration,
@@ -56,7 +56,7 @@ pub struct Started<E: Env> {
 pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<Metrics>) -> Result<Started<E>, Fatal> {
     let began = env.now();
     let mut restoring = Restoring::default();
-    let (snapshots, facts) = SnapshotStore::open(env.clone(), options.snapshot, &mut restoring).await?;
+    let (snapshots, facts) = CheckpointStore::open(env.clone(), options.snapshot, &mut restoring).await?;
     let restored = facts.map(|facts| {
         let state = restoring.finish(&facts);
         (facts, state)
@@ -99,7 +99,7 @@ pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<Metrics>) -> Re
         patience: Duration::from_secs(5) + 2 * options.election,
         slow_apply: options.slow_apply,
     };
-    let raft = raft::Options {
+    let raft = consensus::Options {
         id: member_id,
         election_ticks: (options.election.as_millis() / options.heartbeat.as_millis().max(1)).max(2) as usize,
         heartbeat_ticks: 1,
@@ -148,7 +148,7 @@ fn entry_bytes_max<E: Env>(wal: &Wal<E>) -> usize {
 /// Writes the first entries of a new cluster: its founders, already committed.
 async fn found<E: Env>(wal: &mut Wal<E>, replay: &mut Replay, founders: &[Member]) -> Result<(), Fatal> {
     let entries: Vec<_> =
-        (1..).zip(founders).map(|(index, member)| raft::first_entry(index, 1, member)).collect();
+        (1..).zip(founders).map(|(index, member)| consensus::first_entry(index, 1, member)).collect();
     let commit = entries.len() as u64;
     let hard_state = HardState { term: 1, commit, ..HardState::default() };
     let records = || entries.iter().map(entry_record).chain([hard_state_record(&hard_state)]);

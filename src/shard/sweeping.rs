@@ -8,9 +8,9 @@ use tracing::info;
 
 use super::{inbox::Inbox, reply::Reply};
 use crate::{
-    apply::{Freed, StateMachine},
     env::{Env, Instant},
     metrics::Metrics,
+    state::{Freed, StateMachine},
     types::Size,
 };
 

@@ -3,8 +3,8 @@
 use std::cell::{Cell, RefCell};
 
 use crate::{
+    consensus::Membership,
     pb::etcdserverpb as pb,
-    raft::Membership,
     types::{LogIndex, MemberId, Term},
 };
 

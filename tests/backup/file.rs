@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use bench_harness::pb::mvccpb::KeyValue;
 use pinion::{
+    backup::bbolt::File,
     backup::{Backup, Facts, Planner, Record},
-    bbolt::File,
 };
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -6,9 +6,9 @@
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
 use pinion::{
-    apply::{Request, Response},
     pb::etcdserverpb as pb,
     shard::{Due, Shard},
+    state::{Request, Response},
     types::MemberId,
 };
 

@@ -9,16 +9,16 @@ use std::{
 };
 
 use pinion::{
-    apply::{Request, Response},
-    data_dir::DataDir,
+    consensus::Member,
     env::sim::{Sim, SimEnv, disk::SimDisk},
     metrics::{self, Metrics},
     pb::etcdserverpb as pb,
-    raft::Member,
     shard::{self, Due, Shard},
-    snapshot::SnapshotOptions,
+    state::{Request, Response},
+    storage::checkpoint::CheckpointOptions,
+    storage::data_dir::DataDir,
+    storage::wal::WalOptions,
     types::{ClusterId, MemberId, ShardId},
-    wal::WalOptions,
 };
 
 /// Steps after which a world that should have finished is stuck.
@@ -75,7 +75,7 @@ impl World {
             client_urls: Vec::new(),
             // The directory is known once it is open.
             wal: WalOptions { segment_bytes: 1 << 20, ..WalOptions::new(PathBuf::new(), ShardId(0)) },
-            snapshot: SnapshotOptions::new(PathBuf::new(), ShardId(0)),
+            snapshot: CheckpointOptions::new(PathBuf::new(), ShardId(0)),
             checkpoint: self.checkpoint,
             heartbeat: Duration::from_millis(10),
             election: Duration::from_millis(100),
@@ -90,7 +90,7 @@ impl World {
             let started = async {
                 let dir = DataDir::open(&env, Path::new("/data"), None).await?;
                 let wal = WalOptions { dir: dir.wal(ShardId(0)), ..options.wal };
-                let snapshot = SnapshotOptions { dir: dir.snapshot(ShardId(0)), ..options.snapshot };
+                let snapshot = CheckpointOptions { dir: dir.snapshot(ShardId(0)), ..options.snapshot };
                 let started = shard::start(env, shard::Options { wal, snapshot, ..options }, metrics).await?;
                 Ok::<_, shard::Fatal>((started, dir))
             };

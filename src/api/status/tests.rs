@@ -1,5 +1,5 @@
 use super::*;
-use apply::Error as Apply;
+use state::Error as Apply;
 
 /// What upstream 3.7.1 answers, per condition.
 #[test]

@@ -5,8 +5,8 @@ use prost::{Message, encoding::encoded_len_varint};
 
 use crate::{
     api::{Api, Chunks, Error, Keyspace, List, Listed},
-    apply::{self, Request, Response, validate},
     pb::etcdserverpb::{self as pb, AlarmType, alarm_request::AlarmAction},
+    state::{self, Request, Response, validate},
 };
 
 /// The chunks of a range, in key order; the last one carries header, count and more.
@@ -27,7 +27,7 @@ impl<K: Keyspace> Api<K> {
     }
 
     pub async fn put(&self, request: pb::PutRequest) -> Result<pb::PutResponse, Error> {
-        self.check_space(apply::cost::put(&request)).await?;
+        self.check_space(state::cost::put(&request)).await?;
         validate::put(&request)?;
         self.check_size(request.encoded_len())?;
         match self.keyspace().write(Request::Put(request)).await? {
@@ -55,7 +55,7 @@ impl<K: Keyspace> Api<K> {
     }
 
     pub async fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
-        self.check_space(apply::cost::txn(&request)).await?;
+        self.check_space(state::cost::txn(&request)).await?;
         validate::txn(&request, self.options().max_txn_ops)?;
         let mut response = if validate::is_read_only(&request) {
             let response = self.keyspace().read_txn(request).await?;
@@ -109,7 +109,7 @@ impl<K: Keyspace> Api<K> {
                 tracing::warn!(%error, "failed to raise the alarm for the exceeded space quota");
             }
         }
-        Err(apply::Error::NoSpace.into())
+        Err(state::Error::NoSpace.into())
     }
 
     /// Refuses what etcd could not propose: it measures the request with its envelope.
@@ -120,7 +120,7 @@ impl<K: Keyspace> Api<K> {
         let header_len = 2 + 1 + 1 + id_len;
         let enveloped = 1 + encoded_len_varint(encoded_len as u64) + encoded_len + header_len;
         if enveloped > self.options().max_request_bytes {
-            return Err(apply::Error::RequestTooLarge.into());
+            return Err(state::Error::RequestTooLarge.into());
         }
         Ok(())
     }

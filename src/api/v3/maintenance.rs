@@ -4,8 +4,8 @@ use tracing::{info, warn};
 
 use crate::{
     api::{Api, Error, Keyspace, SERVER_VERSION, STORAGE_VERSION},
-    apply::{Request, Response},
     pb::etcdserverpb::{self as pb, AlarmType, alarm_request::AlarmAction},
+    state::{Request, Response},
 };
 
 impl<K: Keyspace> Api<K> {

@@ -8,9 +8,8 @@ use crate::{
         Error, Options,
         fake::{self, Fake},
     },
-    apply,
     metrics::{self, Metrics},
-    shard,
+    shard, state,
 };
 
 fn api(fake: &Fake, options: Options) -> Api<Fake> {
@@ -31,7 +30,7 @@ fn header(revision: i64) -> Option<pb::ResponseHeader> {
     })
 }
 
-fn refused<T: std::fmt::Debug>(result: Result<T, Error>) -> apply::Error {
+fn refused<T: std::fmt::Debug>(result: Result<T, Error>) -> state::Error {
     match result.expect_err("refused") {
         Error::Apply(error) => error,
         other => panic!("not the request's fault: {other:?}"),
@@ -67,19 +66,19 @@ fn what_is_wrong_with_a_request_alone_is_never_proposed() {
     block_on(async {
         let fake = Fake::new();
         let api = api(&fake, Options { max_txn_ops: 2, ..Options::default() });
-        assert_eq!(refused(api.put(put("", 1)).await), apply::Error::EmptyKey);
+        assert_eq!(refused(api.put(put("", 1)).await), state::Error::EmptyKey);
         let ignore = pb::PutRequest { ignore_value: true, ..put("a", 1) };
-        assert_eq!(refused(api.put(ignore).await), apply::Error::ValueProvided);
-        assert_eq!(refused(api.range(pb::RangeRequest::default()).await.map(|_| ())), apply::Error::EmptyKey);
+        assert_eq!(refused(api.put(ignore).await), state::Error::ValueProvided);
+        assert_eq!(refused(api.range(pb::RangeRequest::default()).await.map(|_| ())), state::Error::EmptyKey);
         assert_eq!(
             refused(api.delete_range(pb::DeleteRangeRequest::default()).await),
-            apply::Error::EmptyKey
+            state::Error::EmptyKey
         );
         let compare = pb::Compare { key: "a".into(), ..Default::default() };
         let txn = pb::TxnRequest { compare: vec![compare; 3], ..Default::default() };
-        assert_eq!(refused(api.txn(txn).await), apply::Error::TooManyOps);
+        assert_eq!(refused(api.txn(txn).await), state::Error::TooManyOps);
         let sorted = pb::RangeRequest { key: "a".into(), sort_order: 2, ..Default::default() };
-        assert_eq!(refused(api.range_stream(sorted).map(drop)), apply::Error::RangeStreamSortOrder);
+        assert_eq!(refused(api.range_stream(sorted).map(drop)), state::Error::RangeStreamSortOrder);
         assert_eq!(fake.written(), 0);
     });
 }
@@ -110,7 +109,7 @@ fn the_bound_of_a_request_includes_etcds_envelope() {
         // 3 for the key, 3 for the value's tag and length, 3 for the put's, 13 for the header.
         api.put(put("k", 1000 - 3 - 3 - 3 - 13)).await.expect("just fits");
         let refusal = refused(api.put(put("k", 1000 - 3 - 3 - 3 - 13 + 1)).await);
-        assert_eq!(refusal, apply::Error::RequestTooLarge);
+        assert_eq!(refusal, state::Error::RequestTooLarge);
     });
 }
 
@@ -174,16 +173,16 @@ fn a_write_beyond_the_quota_raises_the_alarm_once() {
         let fake = Fake::new();
         let api = api(&fake, Options { quota: shard::Quota::new(20_480 + 256 + 3), ..Options::default() });
         api.put(put("k", 1)).await.expect("just fits");
-        assert_eq!(refused(api.put(put("k", 2)).await), apply::Error::NoSpace);
+        assert_eq!(refused(api.put(put("k", 2)).await), state::Error::NoSpace);
         assert!(fake.alarms().is_on_for(pb::AlarmType::Nospace, fake::MEMBER));
         assert_eq!(fake.written(), 2, "the put that fits and the alarm");
         // Before it is looked at, as in etcd.
-        assert_eq!(refused(api.put(put("", 3)).await), apply::Error::NoSpace);
+        assert_eq!(refused(api.put(put("", 3)).await), state::Error::NoSpace);
         let request = pb::request_op::Request::RequestPut(put("k", 2));
         let ops = vec![pb::RequestOp { request: Some(request) }];
         assert_eq!(
             refused(api.txn(pb::TxnRequest { failure: ops, ..Default::default() }).await),
-            apply::Error::NoSpace
+            state::Error::NoSpace
         );
         assert_eq!(fake.written(), 2, "it is on already");
         api.txn(pb::TxnRequest::default()).await.expect("adds nothing");

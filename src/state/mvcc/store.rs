@@ -1,0 +1,348 @@
+//! The store: log and index together, the current revision, reads at a revision and write transactions.
+
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
+
+use bytes::Bytes;
+
+use super::{
+    Record, Span,
+    compaction::Sweep,
+    index::{Builder, Hits, Index, Versions},
+    log::{self, Block, Change, Log, Pos},
+};
+use crate::types::Revision;
+
+/// A revision that cannot be read or compacted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error("required revision has been compacted")]
+    Compacted,
+    #[error("required revision is a future revision")]
+    FutureRevision,
+}
+
+/// What a checkpoint has of a store besides chunks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    pub revision: i64,
+    /// [`Store::compacted`].
+    pub compacted: i64,
+    /// The revision up to which compaction has freed everything it may.
+    pub freed: i64,
+    /// Id the next chunk of versions will have.
+    pub next_chunk: u64,
+}
+
+/// Every version of every key since the last compaction.
+pub struct Store {
+    pub(super) log: Log,
+    pub(super) index: Index,
+    pub(super) sweep: Sweep,
+    revision: i64,
+    /// -1 until the first compaction, as in etcd (storage/mvcc/kvstore.go): revision 0 can be compacted, once.
+    compacted: i64,
+    live_keys: u64,
+    pins: Rc<RefCell<BTreeMap<i64, usize>>>,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            log: Log::default(),
+            index: Index::default(),
+            sweep: Sweep::default(),
+            revision: 1,
+            compacted: -1,
+            live_keys: 0,
+            pins: Rc::default(),
+        }
+    }
+}
+
+/// A store on its way from a checkpoint's blocks to one that can be used.
+#[derive(Default)]
+pub struct Loading {
+    log: log::Loading,
+    index: Builder,
+}
+
+impl Loading {
+    /// `bytes`: of all blocks to come.
+    pub fn expect(&mut self, bytes: usize) {
+        self.index.expect(bytes);
+    }
+
+    /// Adds a block, in any order. Reads every record of it once.
+    pub fn take(&mut self, block: &Block) {
+        self.log.take(block, |pos, key| self.index.take(pos, key));
+    }
+
+    /// The store the checkpoint was made of.
+    pub fn finish(self, mark: Mark) -> Store {
+        let log = self.log.finish(mark.next_chunk);
+        let (index, live_keys) = self.index.finish(&log);
+        Store {
+            sweep: Sweep::from(mark.freed),
+            revision: mark.revision,
+            compacted: mark.compacted,
+            live_keys,
+            log,
+            index,
+            ..Store::default()
+        }
+    }
+}
+
+impl Store {
+    /// What a checkpoint of this moment needs besides [`Store::changes`].
+    pub fn mark(&self) -> Mark {
+        Mark {
+            revision: self.revision,
+            compacted: self.compacted,
+            freed: self.sweep.done(),
+            next_chunk: self.log.next_chunk(),
+        }
+    }
+
+    /// Bytes of versions no checkpoint has yet.
+    pub fn unsaved_bytes(&self) -> usize {
+        self.log.unsaved_bytes()
+    }
+
+    /// Upper bound of the number of changes a checkpoint would have now.
+    pub fn unsaved_chunks(&self) -> usize {
+        self.log.unsaved_chunks()
+    }
+
+    /// What changed since the last call: the content of a checkpoint. Its end is told by [`Store::saved`] or
+    /// [`Store::not_saved`] before the next one begins.
+    pub fn changes(&mut self) -> Vec<Change> {
+        self.log.changes()
+    }
+
+    pub fn saved(&mut self) {
+        self.log.saved();
+    }
+
+    pub fn not_saved(&mut self) {
+        self.log.not_saved();
+    }
+
+    /// The checkpoint's image of a chunk, mapped: takes the place of the heap's copy.
+    pub fn place(&mut self, chunk: u64, mapped: Bytes) {
+        self.log.place(chunk, mapped);
+    }
+
+    pub fn revision(&self) -> Revision {
+        Revision(self.revision)
+    }
+
+    /// The revision of the last accepted compaction, -1 before the first.
+    pub fn compacted(&self) -> Revision {
+        Revision(self.compacted)
+    }
+
+    /// Keys that exist now.
+    pub fn live_keys(&self) -> u64 {
+        self.live_keys
+    }
+
+    /// Bytes of all versions, those included that wait to be freed.
+    pub fn bytes(&self) -> usize {
+        self.log.bytes()
+    }
+
+    /// Bytes of the versions that can still be read.
+    pub fn bytes_in_use(&self) -> usize {
+        self.log.bytes() - self.log.dead_bytes()
+    }
+
+    /// The newest state.
+    pub fn now(&self) -> ReadView<'_> {
+        ReadView { store: self, until: Pos::END }
+    }
+
+    /// The state at a revision; 0 and below mean the newest (`rangeKeys` in etcd's storage/mvcc/kvstore_txn.go).
+    pub fn at(&self, revision: i64) -> Result<ReadView<'_>, Error> {
+        self.at_within(revision, self.revision)
+    }
+
+    fn at_within(&self, revision: i64, current: i64) -> Result<ReadView<'_>, Error> {
+        if revision > current {
+            return Err(Error::FutureRevision);
+        }
+        if revision <= 0 || revision == current {
+            return Ok(self.now());
+        }
+        if revision < self.compacted {
+            return Err(Error::Compacted);
+        }
+        Ok(ReadView { store: self, until: self.log.after(revision) })
+    }
+
+    /// The state at a pinned revision, even if it was compacted after it was pinned.
+    pub fn at_pin(&self, pin: &Pin) -> ReadView<'_> {
+        let until = if pin.revision == self.revision { Pos::END } else { self.log.after(pin.revision) };
+        ReadView { store: self, until }
+    }
+
+    /// Keeps the versions visible at `revision` until the pin is dropped.
+    pub fn pin(&self, revision: Revision) -> Pin {
+        assert!(
+            revision.0 <= self.revision && revision.0 >= self.compacted,
+            "only a readable revision is pinned"
+        );
+        *self.pins.borrow_mut().entry(revision.0).or_default() += 1;
+        Pin { revision: revision.0, pins: self.pins.clone() }
+    }
+
+    /// Begins a write transaction at the next revision.
+    pub fn write(&mut self) -> Write<'_> {
+        Write { next: self.revision + 1, changes: 0, store: self }
+    }
+
+    /// Makes revisions below `revision` unreadable. [`Store::compact_step`] frees them.
+    pub fn compact(&mut self, revision: i64) -> Result<(), Error> {
+        if revision <= self.compacted {
+            return Err(Error::Compacted);
+        }
+        if revision > self.revision {
+            return Err(Error::FutureRevision);
+        }
+        self.compacted = revision;
+        Ok(())
+    }
+
+    /// The revision below which versions may be freed now.
+    pub(super) fn floor(&self) -> i64 {
+        let pinned = self.pins.borrow().keys().next().copied();
+        pinned.map_or(self.compacted, |pinned| pinned.min(self.compacted))
+    }
+}
+
+/// Holds back the freeing of versions. Dropping it lets go.
+#[derive(Debug)]
+pub struct Pin {
+    revision: i64,
+    pins: Rc<RefCell<BTreeMap<i64, usize>>>,
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        let mut pins = self.pins.borrow_mut();
+        let count = pins.get_mut(&self.revision).expect("a pin is counted while it lives");
+        *count -= 1;
+        if *count == 0 {
+            pins.remove(&self.revision);
+        }
+    }
+}
+
+/// The store as of one revision.
+#[derive(Clone, Copy)]
+pub struct ReadView<'a> {
+    store: &'a Store,
+    until: Pos,
+}
+
+impl<'a> ReadView<'a> {
+    /// Where the key's version lies, if it exists.
+    #[inline]
+    pub fn find(&self, key: &[u8]) -> Option<Pos> {
+        self.store.index.get(&self.store.log, key)?.before(self.until).filter(|pos| !pos.is_tombstone())
+    }
+
+    pub fn get(&self, key: &[u8]) -> Option<Record<'a>> {
+        self.find(key).map(|pos| self.record(pos))
+    }
+
+    /// The span's keys in order, keys included that do not exist at this revision. Looks at no record.
+    pub fn scan(&self, span: Span<'a>) -> Hits<'a> {
+        self.store.index.scan(&self.store.log, span, self.until)
+    }
+
+    #[inline]
+    pub fn record(&self, pos: Pos) -> Record<'a> {
+        self.store.log.get(pos)
+    }
+
+    /// A part of the record at `pos`, shared where possible.
+    pub fn share(&self, pos: Pos, part: &[u8]) -> Bytes {
+        self.store.log.share(pos, part)
+    }
+}
+
+/// A write transaction: all its changes get one main revision and ascending sub revisions.
+///
+/// What it does is visible to its own reads at once, and counts as committed: there is no rollback, so everything
+/// that can be refused is refused before the first change.
+pub struct Write<'a> {
+    store: &'a mut Store,
+    next: i64,
+    changes: i64,
+}
+
+impl Write<'_> {
+    /// The revision the transaction's reads and responses see: the next one as soon as something changed.
+    pub fn revision(&self) -> i64 {
+        if self.changes == 0 { self.next - 1 } else { self.next }
+    }
+
+    /// The revision that puts get.
+    pub fn next_revision(&self) -> i64 {
+        self.next
+    }
+
+    /// The newest state, own changes included.
+    pub fn now(&self) -> ReadView<'_> {
+        self.store.now()
+    }
+
+    /// Like [`Store::at`], with the transaction's own changes at [`Write::revision`].
+    pub fn at(&self, revision: i64) -> Result<ReadView<'_>, Error> {
+        self.store.at_within(revision, self.revision())
+    }
+
+    pub fn put(&mut self, key: &[u8], value: &[u8], lease: i64) {
+        let place = self.store.index.locate(&self.store.log, key);
+        let newest = self.store.index.at(place).map(Versions::newest).filter(|pos| !pos.is_tombstone());
+        let (create, version) = match newest.map(|pos| self.store.log.get(pos)) {
+            Some(prior) => (prior.create, prior.version + 1),
+            None => (self.next, 1),
+        };
+        let (main, sub) = (self.next, self.changes);
+        let record = Record { main, sub, create, version, lease, tombstone: false, key, value };
+        let pos = self.store.log.append(&record);
+        self.store.index.push(&self.store.log, place, key, pos);
+        self.store.live_keys += u64::from(newest.is_none());
+        self.changes += 1;
+    }
+
+    /// Deletes what exists in the span, in key order; returns how many keys that were.
+    pub fn delete(&mut self, span: Span<'_>) -> i64 {
+        let doomed: Vec<Pos> = self.now().scan(span).filter(|hit| hit.exists).map(|hit| hit.pos).collect();
+        let mut key = Vec::new();
+        for pos in &doomed {
+            key.clear();
+            key.extend_from_slice(self.store.log.get(*pos).key);
+            let record = Record {
+                main: self.next,
+                sub: self.changes,
+                tombstone: true,
+                key: &key,
+                ..Record::default()
+            };
+            let place = self.store.index.locate(&self.store.log, &key);
+            let tombstone = self.store.log.append(&record);
+            self.store.index.push(&self.store.log, place, &key, tombstone);
+            self.changes += 1;
+        }
+        self.store.live_keys -= doomed.len() as u64;
+        doomed.len() as i64
+    }
+
+    /// Ends the transaction; the revision grows if it changed anything.
+    pub fn end(self) {
+        self.store.revision = self.revision();
+    }
+}

@@ -1,0 +1,57 @@
+//! Why a snapshot cannot be opened or a checkpoint not be written.
+//!
+//! What [`CheckpointStore::open`](super::CheckpointStore::open) returns is fatal: a state that is not the
+//! checkpoint's is never served. What a write returns is not: the checkpoint before it stays whole.
+//! Each text says what the operator can do.
+
+use std::{io, path::Path, path::PathBuf};
+
+use crate::env::DiskError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    #[error("{0}{then}", then = consequence(.0))]
+    Disk(#[from] DiskError),
+
+    #[error(
+        "the snapshot is damaged: {path}, offset {offset}: {what}. The log no longer has what is in it, so it is \
+         not skipped. Restore this member from a backup, or remove it from the cluster and add it again empty; \
+         keep the file for inspection"
+    )]
+    Corrupt { path: PathBuf, offset: u64, what: &'static str },
+
+    #[error(
+        "{path} is missing, and the snapshot needs it. The log no longer has what is in it. Put the file back, \
+         restore this member from a backup, or remove it from the cluster and add it again empty"
+    )]
+    Missing { path: PathBuf },
+
+    #[error(
+        "{path} has format version {version}, this server reads version {supported}. Start the server that \
+         wrote it, or a newer one"
+    )]
+    Version { path: PathBuf, version: u32, supported: u32 },
+
+    #[error("{path} belongs to shard {found}, not to shard {expected}. Check --data-dir")]
+    WrongShard { path: PathBuf, found: u32, expected: u32 },
+
+    #[error("{path} is no file of the snapshot. Move it elsewhere, then start again")]
+    Foreign { path: PathBuf },
+}
+
+impl CheckpointError {
+    /// Sorts an error of the system. `action` reads "cannot {action} {path}".
+    pub fn from_io(action: &'static str, path: &Path, source: io::Error) -> Self {
+        DiskError::from_io(action, path, source).into()
+    }
+}
+
+/// Follows the text of what the disk did.
+fn consequence(error: &DiskError) -> &'static str {
+    match error {
+        DiskError::Full { .. } => "; the last checkpoint is whole and nothing acknowledged is lost",
+        DiskError::ShortWrite { .. } => "; the last checkpoint is whole",
+        DiskError::NoDirectIo { .. } => ". Put the data on a local ext4 or xfs disk with --data-dir",
+        DiskError::ReadOnly { .. } | DiskError::Io { .. } => "",
+    }
+}

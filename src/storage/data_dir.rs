@@ -1,0 +1,142 @@
+//! The data directory: one process at a time, one format version, a folder per shard.
+//!
+//! ```text
+//! <data-dir>/member/lock            held (flock) for as long as the process uses the directory
+//! <data-dir>/member/version         format of everything below, written before anything else
+//! <data-dir>/member/shard-0/wal/    segments of shard 0, unless --wal-dir is given
+//! <data-dir>/member/shard-0/snap/   its snapshot
+//! <wal-dir>/lock, <wal-dir>/shard-0/
+//! <data-dir>/restoring/             a restore that did not come to its end, or is still going on
+//! ```
+//!
+//! Opened once at start, before any core serves; a shard gets the path of its log from here. It knows
+//! nothing of what is in the files.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    env::{Disk, Env},
+    storage::wal::WalError,
+    types::ShardId,
+};
+
+/// Format of the directory as a whole; each file has a version of its own.
+const VERSION: u32 = 1;
+const VERSION_PREFIX: &str = "pinion data ";
+
+/// Where a restore makes `member`, in the data directory.
+pub const RESTORING: &str = "restoring";
+
+/// An open data directory. Dropping it releases the locks.
+pub struct DataDir<E: Env> {
+    member: PathBuf,
+    wal_dir: Option<PathBuf>,
+    _locks: Vec<<E::Disk as Disk>::Lock>,
+}
+
+impl<E: Env> DataDir<E> {
+    /// Creates what is missing, takes the locks and checks the version.
+    pub async fn open(env: &E, data_dir: &Path, wal_dir: Option<&Path>) -> Result<Self, WalError> {
+        refuse_half_restored(env, data_dir).await?;
+        let member = data_dir.join("member");
+        let mut locks = vec![lock(env, &member).await?];
+        if let Some(wal_dir) = wal_dir {
+            locks.push(lock(env, wal_dir).await?);
+        }
+        check_version(env, &member).await?;
+        Ok(Self { member, wal_dir: wal_dir.map(Path::to_path_buf), _locks: locks })
+    }
+
+    /// The directory of a shard's log, which the log creates.
+    pub fn wal(&self, shard: ShardId) -> PathBuf {
+        let name = format!("shard-{shard}");
+        match &self.wal_dir {
+            Some(dir) => dir.join(name),
+            None => self.member.join(name).join("wal"),
+        }
+    }
+
+    /// The directory of a shard's snapshot, which the snapshot creates.
+    pub fn snapshot(&self, shard: ShardId) -> PathBuf {
+        self.member.join(format!("shard-{shard}")).join("snap")
+    }
+}
+
+/// Beside a half restored member a server would begin as a new, empty one. An empty `restoring` beside `member` is that
+/// of a restore that ended after its last step that counts.
+async fn refuse_half_restored<E: Env>(env: &E, data_dir: &Path) -> Result<(), WalError> {
+    let list = async |dir: &Path| match env.disk().list(dir).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed.map_err(|e| WalError::from_io("list", dir, e)),
+    };
+    let names = list(data_dir).await?;
+    let has = |name: &str| names.iter().any(|found| found == name);
+    let restoring = data_dir.join(RESTORING);
+    if !has(RESTORING) || (has("member") && list(&restoring).await?.is_empty()) {
+        return Ok(());
+    }
+    Err(WalError::Options(half_restored(&restoring)))
+}
+
+/// What to do about a `restoring` that lies there.
+pub fn half_restored(restoring: &Path) -> String {
+    let path = restoring.display();
+    format!(
+        "{path} is of a restore that was ended before it was done, or is still going on. If none is, remove {path}, \
+         and the --wal-dir it was given, and restore again"
+    )
+}
+
+async fn lock<E: Env>(env: &E, dir: &Path) -> Result<<E::Disk as Disk>::Lock, WalError> {
+    create_dir(env, dir).await?;
+    let path = dir.join("lock");
+    env.disk().lock(&path).await.map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => WalError::Locked { path: path.clone() },
+        _ => WalError::from_io("lock", &path, error),
+    })
+}
+
+async fn create_dir<E: Env>(env: &E, path: &Path) -> Result<(), WalError> {
+    env.disk().create_dir(path).await.map_err(|e| WalError::from_io("create the directory", path, e))
+}
+
+async fn check_version<E: Env>(env: &E, member: &Path) -> Result<(), WalError> {
+    let path = member.join("version");
+    let content = match env.disk().read_small(&path).await {
+        Ok(content) => content,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            refuse_foreign(env, member).await?;
+            let content = format!("{VERSION_PREFIX}{VERSION}\n");
+            return env
+                .disk()
+                .write_small(&path, content.as_bytes())
+                .await
+                .map_err(|e| WalError::from_io("write", &path, e));
+        }
+        Err(error) => return Err(WalError::from_io("read", &path, error)),
+    };
+    let text = String::from_utf8_lossy(&content);
+    let version = text.trim_end().strip_prefix(VERSION_PREFIX).unwrap_or(text.trim_end());
+    if version == VERSION.to_string() {
+        return Ok(());
+    }
+    let version = version.chars().take(32).collect();
+    Err(WalError::Version { path, version, supported: VERSION })
+}
+
+/// A directory with content and no version is not ours, or lost its version: neither may be taken
+/// for a new member.
+async fn refuse_foreign<E: Env>(env: &E, member: &Path) -> Result<(), WalError> {
+    let names = env.disk().list(member).await.map_err(|e| WalError::from_io("list", member, e))?;
+    match names.iter().find(|name| !["lock", "version.tmp"].contains(&name.as_str())) {
+        None => Ok(()),
+        Some(name) => Err(WalError::Options(format!(
+            "{} holds {name} but no file `version`: this is not a Pinion data directory (etcd's own cannot be \
+             opened), or it was damaged. Choose an empty --data-dir or restore the missing file",
+            member.display()
+        ))),
+    }
+}
