@@ -8,7 +8,7 @@ mod load;
 pub enum Command {
     /// Puts load on a running server and prints throughput, latency percentiles and errors.
     Load(load::Arguments),
-    /// Starts Pinion and upstream etcd in turn, loads each in the same ways and prints what each took.
+    /// Starts Pinion, another build of it and upstream etcd in turn, loads each in the same ways and prints what each took.
     Compare(Box<compare::Arguments>),
     /// Records a server under load with perf and draws a flame graph.
     Flamegraph(bench_harness::flamegraph::Options),

@@ -1,4 +1,4 @@
-//! Pinion and upstream etcd side by side: the same load on the same disk, one server at a time, runs interleaved
+//! Pinion, another build of it and upstream etcd side by side: the same load on the same disk, one server at a time, runs interleaved
 //! (A B C A B C ...), medians compared.
 //!
 //! | module     | what lives there                                                       |

@@ -1,5 +1,5 @@
 //! Whole comparisons in small: two upstream versions in every scenario of load by both clients, upstream and Pinion in
-//! every scenario about stored state.
+//! every scenario about stored state, two builds of Pinion without any upstream program.
 
 use std::path::{Path, PathBuf};
 
@@ -121,4 +121,53 @@ fn every_scenario_about_stored_state_works_with_upstream_and_with_pinion() {
         }
     }
     written(&report, scratch.path());
+}
+
+/// What a change to Pinion is measured by: no upstream program is needed for it.
+#[test]
+fn two_builds_of_pinion_take_turns_in_every_scenario_that_a_change_must_not_slow() {
+    let scratch = scratch();
+    let (new, old) = (pinion(), scratch.path().join("old-pinion"));
+    std::fs::copy(&new, &old).unwrap();
+    let small = "--duration 0.3 --warm-up 0.1 --read-keys 50 --key-space 1000 --stored-keys 2000 --rest 0.1 \
+        --probe-duration 0.5 --probe-lead 0.2 --probe-rate 300 --maintenance-keys 500 --maintenance-revisions 1500 \
+        --listed-keys 1200 --listers 3 --connections 2 --clients 50";
+    let scenarios = "--scenario put,put1,get,list-storm,restart,memory,maintenance --client harness";
+    let builds = format!("--pinion {} --baseline {} --no-peers", new.display(), old.display());
+    let report = run(scratch.path(), &format!("{builds} {scenarios} {small}"));
+
+    assert_eq!(report.subjects, ["pinion", "baseline"]);
+    assert_eq!(groups(&report).count(), 3 + 3 + 2 + 2 + 5);
+    let text = report.text();
+    for group in groups(&report) {
+        let subjects = group.cells.iter().map(|cell| &cell.subject[..]).collect::<Vec<_>>();
+        assert_eq!(subjects, ["pinion", "baseline"], "{}", group.name);
+        let (_, table) = text.split_once(&format!("\n{}, median", group.name)).unwrap();
+        let ratios = table.lines().take(6).find(|line| line.trim_start().starts_with("ratio to baseline"));
+        assert!(ratios.is_some_and(|line| line.matches('x').count() >= 4), "{}: {ratios:?}", group.name);
+    }
+    assert!(!text.contains("better peer"), "{text}");
+    written(&report, scratch.path());
+}
+
+#[test]
+fn a_wrong_path_is_told_with_its_flag_before_anything_runs() {
+    let scratch = scratch();
+    let (pinion, plain) = (pinion(), scratch.path().join("plain"));
+    std::fs::write(&plain, "no program").unwrap();
+    let refused = |words: &[&str]| {
+        let line = ["compare", "--no-peers"].iter().chain(words);
+        let options = Line::try_parse_from(line).map_err(|error| error.to_string())?.options;
+        let outcome = compare::run(&options, &mut |_, title| panic!("{title} was started"));
+        outcome.map(|_| ()).map_err(|error| error.to_string())
+    };
+    let pinion = pinion.to_str().unwrap();
+    let missing = refused(&["--pinion", pinion, "--baseline", "/no/such/pinion"]).unwrap_err();
+    assert!(missing.starts_with("--baseline: /no/such/pinion: No such file"), "{missing}");
+    for path in [plain.to_str().unwrap(), scratch.path().to_str().unwrap()] {
+        let error = refused(&["--pinion", pinion, "--baseline", path]).unwrap_err();
+        assert_eq!(error, format!("--baseline: {path}: is no program"));
+    }
+    let alone = refused(&["--baseline", pinion]).unwrap_err();
+    assert!(alone.contains("--pinion"), "{alone}");
 }

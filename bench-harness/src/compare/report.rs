@@ -1,4 +1,5 @@
-//! What was measured: samples by server, medians of several runs, Pinion's ratio to the better peer.
+//! What was measured: samples by server, medians of several runs, Pinion's ratios to the better peer and to
+//! another build of itself.
 //!
 //! A report has a section per kind of scenario, a section has groups (a table each), a group a cell per server.
 //! Nothing here knows what is measured: a section's layout names its columns, a sample has values for some of them.
@@ -8,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::machine::Machine;
-use super::subject::{PINION, Subject};
+use super::subject::{BASELINE, PINION, Subject};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -186,16 +187,25 @@ fn found_or_added<T>(list: &mut Vec<T>, same: impl Fn(&T) -> bool, new: impl FnO
 }
 
 /// Pinion's value over the better peer's, in one column of one group.
-pub fn ratio(column: &Column, cells: &[Cell]) -> Option<f64> {
+pub fn ratio_to_peer(column: &Column, cells: &[Cell]) -> Option<f64> {
     let value = |cell: &Cell| cell.median.value(column.title);
     let own = cells.iter().find(|cell| cell.subject == PINION).and_then(value)?;
-    let peers = cells.iter().filter(|cell| cell.subject != PINION).filter_map(value);
+    let peers =
+        cells.iter().filter(|cell| ![PINION, BASELINE].contains(&&cell.subject[..])).filter_map(value);
     let best = match column.better {
         Better::Higher => peers.reduce(f64::max),
         Better::Lower => peers.reduce(f64::min),
         Better::Neither => None,
     }?;
     (best > 0.0).then(|| own / best)
+}
+
+/// Pinion's value over its other build's, in one column of one group: also in those that have no better or worse
+/// between different servers.
+pub fn ratio_to_baseline(column: &Column, cells: &[Cell]) -> Option<f64> {
+    let value = |name| cells.iter().find(|cell| cell.subject == name)?.median.value(column.title);
+    let (own, baseline) = (value(PINION)?, value(BASELINE)?);
+    (baseline > 0.0).then(|| own / baseline)
 }
 
 /// The middle one, or the mean of the two in the middle.

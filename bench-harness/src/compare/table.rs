@@ -2,7 +2,12 @@
 
 use std::fmt::Write;
 
-use super::report::{Group, Layout, Report, ratio};
+use super::report::{Cell, Column, Group, Layout, Report, ratio_to_baseline, ratio_to_peer};
+
+/// The rows of ratios, where there is anything to compare with.
+type Ratio = fn(&Column, &[Cell]) -> Option<f64>;
+const RATIOS: [(&str, Ratio); 2] =
+    [("ratio to baseline", ratio_to_baseline), ("ratio to the better peer", ratio_to_peer)];
 
 /// One group as rows of cells: a header, a row per server, the ratios last.
 type Rows = Vec<Vec<String>>;
@@ -73,10 +78,12 @@ fn rows(layout: &Layout, group: &Group) -> Rows {
         let note = cell.median.note.clone().unwrap_or_else(String::new);
         rows.push(cells(&cell.subject, &mut values, cell.median.errors.to_string(), note));
     }
-    let ratios = layout.columns.iter().map(|column| ratio(column, &group.cells)).collect::<Vec<_>>();
-    if ratios.iter().any(Option::is_some) {
-        let mut ratios = ratios.into_iter().map(|ratio| ratio.map_or_else(String::new, times));
-        rows.push(cells("ratio to the better peer", &mut ratios, String::new(), String::new()));
+    for (name, ratio) in RATIOS {
+        let ratios = layout.columns.iter().map(|column| ratio(column, &group.cells)).collect::<Vec<_>>();
+        if ratios.iter().any(Option::is_some) {
+            let mut ratios = ratios.into_iter().map(|ratio| ratio.map_or_else(String::new, times));
+            rows.push(cells(name, &mut ratios, String::new(), String::new()));
+        }
     }
     rows
 }

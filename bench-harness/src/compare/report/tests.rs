@@ -77,11 +77,32 @@ fn medians_are_per_column_and_errors_and_notes_are_never_lost() {
 fn ratios_are_to_the_better_peer() {
     let report = example();
     let cells = &report.sections[0].groups[0].cells;
-    assert_eq!(ratio(column("op/s"), cells), Some(2.0));
-    assert_eq!(ratio(column("p99 ms"), cells), Some(0.5));
-    assert_eq!(ratio(column("p99.9 ms"), cells), Some(0.5));
-    assert_eq!(ratio(column("CPU us/op"), cells), None);
-    assert_eq!(ratio(column("op/s"), &cells[1..]), None);
+    assert_eq!(ratio_to_peer(column("op/s"), cells), Some(2.0));
+    assert_eq!(ratio_to_peer(column("p99 ms"), cells), Some(0.5));
+    assert_eq!(ratio_to_peer(column("p99.9 ms"), cells), Some(0.5));
+    assert_eq!(ratio_to_peer(column("CPU us/op"), cells), None);
+    assert_eq!(ratio_to_peer(column("op/s"), &cells[1..]), None);
+}
+
+#[test]
+fn a_baseline_has_ratios_of_its_own_and_is_no_peer() {
+    let mut report = example();
+    for group in &mut report.sections[0].groups {
+        group.cells[1].subject = BASELINE.to_owned();
+    }
+    let cells = &report.sections[0].groups[0].cells;
+    assert_eq!(ratio_to_baseline(column("op/s"), cells), Some(3.0));
+    // Of builds of one program everything is compared.
+    assert_eq!(ratio_to_baseline(column("CPU us/op"), cells).map(|ratio| (ratio * 3.0).round()), Some(1.0));
+    // Without one of the two values there is no ratio.
+    assert_eq!(ratio_to_baseline(column("p99.9 ms"), cells), None);
+    assert_eq!(ratio_to_baseline(column("op/s"), &cells[1..]), None);
+    assert_eq!(ratio_to_peer(column("op/s"), cells), Some(2.0), "to etcd-3.5, the only peer left");
+    assert_eq!(ratio_to_peer(column("op/s"), &cells[..2]), None);
+    let text = report.text();
+    let at = |words| text.find(words).unwrap_or_else(|| panic!("{words} in {text}"));
+    assert!(at("ratio to baseline") < at("ratio to the better peer"), "{text}");
+    assert!(!example().text().contains("ratio to baseline"));
 }
 
 #[test]

@@ -33,6 +33,7 @@ static LAYOUT: Layout = Layout {
         Column::lower("p99 during ms", 2),
         Column::plain("idle as long ms", 2),
         Column::lower("took s", 3),
+        Column::lower("CPU us/put", 1),
         Column::plain("commits", 0),
         Column::plain("disk MiB", 0),
     ],
@@ -150,6 +151,7 @@ impl Maintenance {
         let mut latencies = probed.summary.trace.iter().map(|traced| traced.latency).collect::<Vec<_>>();
         latencies.sort();
         let mut sample = with_latencies(Sample::default(), &latencies)
+            .with("CPU us/put", cpu_us_per_put(&probed))
             .with("commits", commits(&probed))
             .with("disk MiB", running.disk_mib()?);
         sample.errors = probed.summary.errors;
@@ -189,6 +191,13 @@ impl Maintenance {
         }
         Ok(sample)
     }
+}
+
+/// All the server took in the measured time, the operation included.
+fn cpu_us_per_put<T>(probed: &Probed<T>) -> Option<f64> {
+    let cpu = probed.after.usage.cpu.saturating_sub(probed.before.usage.cpu);
+    let puts = probed.summary.trace.len();
+    (puts > 0).then(|| cpu.as_secs_f64() * 1e6 / puts as f64)
 }
 
 /// In the measured time; absent when the server does not tell.
