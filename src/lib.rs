@@ -11,25 +11,32 @@
 //!                                                                                      then the log is cut
 //! ```
 //!
-//! | folder  | what lives there                                                    | may use                                   |
-//! |---------|---------------------------------------------------------------------|-------------------------------------------|
-//! | types   | newtypes shared by all stages                                       |  |
-//! | limits  | every bound                                                         |  |
-//! | pb      | wire messages generated from `proto/`                               |  |
-//! | env     | disk, network, clock, randomness: real (glommio) and simulated      | limits, types |
-//! | logging | JSON and console log lines in etcd's shape                          | config |
-//! | config  | flags, environment and YAML to one immutable `Config`               | limits, types |
-//! | row     | versions as etcd files them, and `HashKV` over them                 |  |
-//! | backup  | etcd's backup files over it: facts, versions, restore                 | pb, row, types |
-//! | ctl     | `pinion` as `etcdutl`                                               | backup, config, server, state, storage, types |
-//! | metrics | etcd's metric names and our stage histograms                        |  |
-//! | storage | the log, checkpoints of the state, the directory that holds both         | env, limits, types |
-//! | state   | the replicated state and what changes it: versions, commands; pure           | pb, row, types |
-//! | consensus | pipeline around raft-rs: log window, proposals, read index               | types |
-//! | shard   | the loop: admission, pending replies, one turn after another        | backup, consensus, env, limits, metrics, pb, state, storage, types |
-//! | api     | etcd's services as plain handlers, and the error table              | backup, limits, metrics, pb, shard, state, types |
-//! | net     | listeners, HTTP and gRPC: adapters between the wire and `api`       | api, limits, metrics, pb |
-//! | server  | a member from all parts: start, readiness, stop                     | api, config, consensus, env, limits, logging, metrics, net, shard, state, storage, types |
+//! | folder             | what lives there                                               | may use |
+//! |--------------------|----------------------------------------------------------------|---------|
+//! | types              | newtypes shared by all stages                                  |  |
+//! | limits             | every bound                                                    |  |
+//! | pb                 | wire messages generated from `proto/`                          |  |
+//! | env                | disk, network, clock, randomness: real (glommio) and simulated | limits, types |
+//! | logging            | JSON and console log lines in etcd's shape                     | config |
+//! | config             | flags, environment and YAML to one immutable `Config`          | limits, types |
+//! | row                | versions as etcd files them, and `HashKV` over them            |  |
+//! | backup             | etcd's backup files over it: facts, versions, restore          | pb, row, types |
+//! | ctl                | `pinion` as `etcdutl`                                          | backup, config, row, server, state/mvcc, storage/checkpoint, storage/data_dir, types |
+//! | metrics            | etcd's metric names and our stage histograms                   |  |
+//! | storage            | what is on disk                                                |  |
+//! | storage/wal        | the log: durable records in order, recovery                    | env, limits, types |
+//! | storage/checkpoint | checkpoints of the state as incremental segments               | env, limits, types |
+//! | storage/data_dir   | the directory that holds both                                  | env, storage/wal, types |
+//! | state              | the replicated state and what changes it: commands; pure       | pb, row, state/mvcc, types |
+//! | state/mvcc         | versions of keys, their index, compaction; pure                | row, types |
+//! | consensus          | pipeline around raft-rs: log window, proposals, read index     | types |
+//! | shard              | the loop: admission, pending replies, one turn after another   | backup, consensus, env, limits, metrics, pb, row, state, state/mvcc, storage/checkpoint, storage/wal, types |
+//! | api                | etcd's services as plain handlers, and the error table         | backup, limits, metrics, pb, shard, state, state/mvcc, types |
+//! | net                | listeners, HTTP and gRPC: adapters between the wire and `api`  | api, limits, metrics, pb |
+//! | server             | a member from all parts: start, readiness, stop                | api, config, consensus, env, limits, logging, metrics, net, shard, state/mvcc, storage/checkpoint, storage/data_dir, storage/wal, types |
+//!
+//! A row such as `storage/wal` is a part of its folder with rules of its own. Whoever names something that another module
+//! hands on by `pub use` uses both.
 //!
 //! `main.rs` parses and runs.
 
