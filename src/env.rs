@@ -1,7 +1,7 @@
-//! What the server asks of the machine: disk, network, clock, randomness, tasks.
+//! What the server asks of the machine: disk, network, sockets, clock, randomness, tasks.
 //!
 //! Two forms: [`real`] on glommio, [`sim`] deterministic from one seed and able to hold several
-//! members. Nothing else in the server touches the kernel. Everything here belongs to one core:
+//! members. Nothing else on the way of a request touches the kernel or names the executor. Everything here belongs to one core:
 //! futures are neither `Send` nor shared.
 
 use std::{
@@ -18,13 +18,19 @@ use crate::types::MemberId;
 
 mod begun;
 mod failure;
+mod joined;
 pub mod real;
 mod removal;
 pub mod sim;
+mod sockets;
+mod std_clock;
 
 pub use begun::Begun;
 pub use failure::{DiskError, write_all};
+pub use joined::{Joined, spawn_joined};
 pub use removal::remove_in_steps;
+pub use sockets::{Listener, Socket};
+pub use std_clock::{StdClock, StdInstant};
 
 /// Monotonic time since an arbitrary start, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,14 +47,22 @@ impl Instant {
 pub trait Env: Clone + 'static {
     type Disk: Disk;
     type Network: Network;
+    type Listener: Listener;
+    type Sleep: Future<Output = ()> + Unpin + 'static;
 
     fn disk(&self) -> &Self::Disk;
     fn network(&self) -> &Self::Network;
     fn now(&self) -> Instant;
     fn random_u64(&self) -> u64;
-    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static;
+    fn sleep(&self, duration: Duration) -> Self::Sleep;
     /// Schedules a task on this core; it never runs inside the caller.
     fn spawn(&self, task: impl Future<Output = ()> + 'static);
+    /// Does what would hold up the core beside it, one after another with whatever else is done there. Dropping the
+    /// future does not recall it.
+    fn offload<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = T> + 'static;
 }
 
 /// Sends to other members. Delivery may fail silently: Raft repeats.

@@ -30,23 +30,17 @@ mod tests;
 
 use std::{future::Future, rc::Rc, time::Duration};
 
-use glommio::{executor, spawn_local_into, timer::sleep};
+use futures_util::future::{join, join_all};
 
-pub use listener::{Listener, Reuse};
+pub use listener::Listening;
 pub use offer::Offer;
 
 use crate::{
     api::{Api, Keyspace},
+    env::Env,
     limits,
 };
 use connections::Connections;
-
-/// Why a listener could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("cannot listen on {address}: {source}")]
-    Bind { address: std::net::SocketAddr, source: std::io::Error },
-}
 
 /// What is chosen by flags. The defaults are etcd's.
 #[derive(Clone, Debug)]
@@ -76,41 +70,34 @@ impl Default for NetConfig {
 
 /// Serves until `stop` completes, then lets the requests in flight finish, for a bounded time.
 ///
-/// To be called on a glommio executor. Connections are closed when it returns.
-pub async fn serve<K: Keyspace>(
-    listeners: Vec<Listener>,
+/// Connections and listeners are closed when it returns.
+pub async fn serve<E: Env, K: Keyspace>(
+    env: &E,
+    listeners: Vec<Listening<E::Listener>>,
     api: Api<K>,
     config: NetConfig,
     stop: impl Future<Output = ()>,
 ) {
     let connections = Rc::new(Connections::new(config.connections_max));
-    let queue = executor().current_task_queue();
-    let routes = Rc::new(routes::Routes::new(api));
-    let server = Rc::new(connection::Server::new(&config, routes, queue));
-    let accepting: Vec<_> = listeners
-        .into_iter()
-        .map(|listener| {
-            let accept = listener.accept(server.clone(), connections.clone());
-            spawn_local_into(accept, queue).expect("the caller's queue exists").detach()
-        })
-        .collect();
-
-    stop.await;
-    connections.drain();
-    let drained = async {
-        connections.closed().await;
-        true
+    let routes = Rc::new(routes::Routes::new(env, api));
+    let server = Rc::new(connection::Server::new(env, &config, routes));
+    let accepting = listeners.into_iter().map(|listening| listening.accept(&server, &connections));
+    let stopping = async {
+        stop.await;
+        connections.drain();
+        let drained = async {
+            connections.closed().await;
+            true
+        };
+        let timeout = async {
+            env.sleep(config.drain_timeout).await;
+            false
+        };
+        if !futures_lite::future::or(drained, timeout).await {
+            tracing::warn!(open = connections.open(), "closing connections with requests in flight");
+            connections.close();
+            connections.closed().await;
+        }
     };
-    let timeout = async {
-        sleep(config.drain_timeout).await;
-        false
-    };
-    if !futures_lite::future::or(drained, timeout).await {
-        tracing::warn!(open = connections.open(), "closing connections with requests in flight");
-        connections.close();
-        connections.closed().await;
-    }
-    for task in accepting {
-        task.await;
-    }
+    join(stopping, join_all(accepting)).await;
 }

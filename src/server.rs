@@ -18,7 +18,6 @@ pub use restored::{Restored, restore};
 use std::{io, net::SocketAddr, rc::Rc};
 
 use futures_lite::future::or;
-use glommio::{LocalExecutorBuilder, Placement};
 use tracing::{error, info, warn};
 
 use crate::{
@@ -27,11 +26,12 @@ use crate::{
     consensus::Member,
     env::{
         DiskError, Env,
-        real::{RealEnv, explain_faults},
+        real::{Bound, ExecutorError, RealEnv, choose_core, explain_faults, run_on},
+        spawn_joined,
     },
     limits, logging,
     metrics::{self, Metrics},
-    net::{self, Listener, NetConfig, Offer},
+    net::{self, Listening, NetConfig, Offer},
     shard::{self, AutoCompaction, CorruptionChecks, Quota, Shard},
     storage::checkpoint::{CheckpointMetrics, CheckpointOptions},
     storage::data_dir::DataDir,
@@ -60,15 +60,10 @@ pub enum StartError {
          with `ulimit -n` or LimitNOFILE="
     )]
     Descriptors { limit: u64, needed: u64 },
-    #[error("core {core} is not among the cores this process may use {allowed:?}: choose one with --cores")]
-    Core { core: usize, allowed: Vec<usize> },
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
-    #[error(
-        "cannot set up I/O rings: {0} (Linux 5.8 or newer with io_uring is needed; containers must allow its \
-         system calls and kernel.io_uring_disabled must be 0)"
-    )]
-    Executor(String),
+    #[error(transparent)]
+    Executor(#[from] ExecutorError),
     #[error(transparent)]
     Disk(#[from] DiskError),
     #[error(
@@ -99,24 +94,16 @@ pub fn run(mut config: Config) -> Result<i32, StartError> {
     let listeners = listeners::bind(&config)?;
     let stop = Stop::listen().map_err(StartError::Signals)?;
     explain_faults().map_err(StartError::Signals)?;
-    let core = resources::core(config.core)?;
+    let core = choose_core(config.core)?;
     announce(&config, core);
     Quota::new(config.quota_bytes).announce();
-    let executor = LocalExecutorBuilder::new(Placement::Fixed(core))
-        .name("pinion")
-        .preempt_timer(limits::TURN_MAX)
-        .io_memory(limits::IO_BUFFER_BYTES)
-        // What would block the loop must not share its core.
-        .blocking_thread_pool_placement(resources::helper_placement(core))
-        .make()
-        .map_err(|error| StartError::Executor(error.to_string()))?;
-    executor.run(serve(RealEnv::default(), config, listeners, stop))
+    run_on(core, |env| serve(env, config, listeners, stop))?
 }
 
 async fn serve(
     env: RealEnv,
     config: Config,
-    listeners: Vec<Listener>,
+    listeners: Vec<(Bound, Offer)>,
     stop: Stop,
 ) -> Result<i32, StartError> {
     // Locked until this function returns, which is after the log is closed.
@@ -138,10 +125,8 @@ async fn serve(
 
     // Whatever ends first: a loop that fails takes the connections down with it, unanswered. It is a
     // task of its own, so that its turns wake nothing else.
-    let looping = glommio::spawn_local_into(run.run(), glommio::executor().current_task_queue())
-        .expect("the executor's own queue exists")
-        .detach();
-    let looping = async { looping.await.expect("nobody cancels the loop").map_err(StartError::from) };
+    let looping = spawn_joined(&env, run.run());
+    let looping = async { looping.await.map_err(StartError::from) };
     maintain(&env, &config, &shard, checks);
     let handle = shard.clone();
     let serving = async {
@@ -156,7 +141,9 @@ async fn serve(
                 stop.requested().await;
                 say_stop("closing etcd server", &config);
             };
-            net::serve(listeners, api, net_config(&config), stopped).await;
+            let listening =
+                listeners.into_iter().map(|(socket, offer)| Listening { listener: socket.listen(), offer });
+            net::serve(&env, listening.collect(), api, net_config(&config), stopped).await;
         }
         handle.stop();
         // The loop ends by itself once everything admitted is answered and the log is closed.
@@ -305,7 +292,7 @@ fn announce(config: &Config, core: usize) {
     );
 }
 
-fn say_ready(config: &Config, identity: Bootstrap, listeners: &[Listener]) {
+fn say_ready(config: &Config, identity: Bootstrap, listeners: &[(Bound, Offer)]) {
     info!(
         "local-member-id" = format!("{:x}", identity.member_id.0),
         "cluster-id" = format!("{:x}", identity.cluster_id.0),
@@ -314,10 +301,10 @@ fn say_ready(config: &Config, identity: Bootstrap, listeners: &[Listener]) {
         "now serving client/metrics"
     );
     info!("ready to serve client requests");
-    for listener in listeners {
-        match listener.address() {
+    for (socket, offer) in listeners {
+        match socket.address() {
             Ok(address) => info!(
-                traffic = traffic(listener.offer()),
+                traffic = traffic(*offer),
                 %address,
                 "serving client traffic insecurely; this is strongly discouraged!"
             ),

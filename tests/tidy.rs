@@ -7,6 +7,8 @@
 mod files;
 #[path = "tidy/lines.rs"]
 mod lines;
+#[path = "tidy/machine.rs"]
+mod machine;
 #[path = "tidy/paths.rs"]
 mod paths;
 #[path = "tidy/table.rs"]
@@ -35,7 +37,10 @@ fn sources_keep_the_house_rules() {
         if path.extension().is_some_and(|extension| extension == "rs") {
             rules.extend([lines::length as fn(&Path, &str) -> Vec<String>, lines::names, lines::module_docs]);
             if path.starts_with("src") {
-                rules.push(lines::swallowed_errors);
+                rules.extend([
+                    lines::swallowed_errors as fn(&Path, &str) -> Vec<String>,
+                    machine::named_outside_env,
+                ]);
             }
         }
         rules.into_iter().flat_map(|rule| rule(path, text)).collect::<Vec<_>>()

@@ -4,16 +4,25 @@
 //! reaches the kernel goes through that executor's reactor.
 
 pub mod disk;
+mod executor;
 mod fault;
+mod sockets;
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use rustix::{
     rand::{GetRandomFlags, getrandom},
     time::{ClockId, clock_gettime},
 };
 
+pub use executor::{ExecutorError, choose_core, run_anywhere, run_on};
 pub use fault::explain_faults;
+pub use sockets::{Bound, RealListener, RealSocket, Reuse};
 
 use self::disk::RealDisk;
 use crate::{
@@ -31,6 +40,8 @@ pub struct RealEnv {
 impl Env for RealEnv {
     type Disk = RealDisk;
     type Network = NoPeers;
+    type Listener = RealListener;
+    type Sleep = RealSleep;
 
     fn disk(&self) -> &RealDisk {
         &self.disk
@@ -54,8 +65,8 @@ impl Env for RealEnv {
         u64::from_ne_bytes(bytes)
     }
 
-    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static {
-        glommio::timer::sleep(duration)
+    fn sleep(&self, duration: Duration) -> RealSleep {
+        RealSleep(glommio::timer::Timer::new(duration))
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
@@ -63,6 +74,25 @@ impl Env for RealEnv {
         glommio::spawn_local_into(task, glommio::executor().current_task_queue())
             .expect("the caller's own task queue exists")
             .detach();
+    }
+
+    fn offload<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = T> + 'static {
+        glommio::executor().spawn_blocking(work)
+    }
+}
+
+/// A timer of the executor.
+#[derive(Debug)]
+pub struct RealSleep(glommio::timer::Timer);
+
+impl Future for RealSleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.0).poll(context).map(drop)
     }
 }
 

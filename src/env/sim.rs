@@ -9,16 +9,21 @@ pub mod disk;
 mod executor;
 mod network;
 mod rng;
+mod sockets;
 
-pub use executor::Sim;
+pub use executor::{Sim, Sleep};
 pub use network::{Faults, SimNetwork};
 pub use rng::Rng;
+pub use sockets::{SimListener, SimSocket};
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, net::SocketAddr, time::Duration};
 
 use super::{Env, Instant};
 use crate::types::MemberId;
 use disk::SimDisk;
+
+/// What is done beside a core takes up to this long.
+const OFFLOAD_MAX: Duration = Duration::from_millis(20);
 
 /// One member's machine in a simulated world.
 #[derive(Clone)]
@@ -34,11 +39,22 @@ impl SimEnv {
     pub fn new(sim: &Sim, member: MemberId, disk: SimDisk) -> Self {
         SimEnv { sim: sim.clone(), member, disk, network: SimNetwork::new(sim.clone(), member) }
     }
+
+    /// Where a port of this machine is.
+    pub fn address(&self, port: u16) -> SocketAddr {
+        sockets::address(self.member, port)
+    }
+
+    pub fn listen(&self, port: u16) -> SimListener {
+        self.sim.listen_at(self.address(port))
+    }
 }
 
 impl Env for SimEnv {
     type Disk = SimDisk;
     type Network = SimNetwork;
+    type Listener = SimListener;
+    type Sleep = Sleep;
 
     fn disk(&self) -> &SimDisk {
         &self.disk
@@ -56,11 +72,23 @@ impl Env for SimEnv {
         self.sim.random_u64()
     }
 
-    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static {
+    fn sleep(&self, duration: Duration) -> Sleep {
         self.sim.sleep(duration)
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         self.sim.spawn(self.member, task);
+    }
+
+    fn offload<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = T> + 'static {
+        let nanos = 1 + self.sim.below(OFFLOAD_MAX.as_nanos() as u64);
+        let takes = self.sim.sleep(Duration::from_nanos(nanos));
+        async move {
+            takes.await;
+            work()
+        }
     }
 }

@@ -2,8 +2,6 @@
 
 use std::{future::poll_fn, rc::Rc, task::Poll};
 
-use glommio::{TaskQueueHandle, net::TcpStream};
-
 use super::{
     NetConfig,
     connections::{Phase, Place},
@@ -12,7 +10,10 @@ use super::{
     routes::Routes,
     socket::{Socket, Version},
 };
-use crate::api::Keyspace;
+use crate::{
+    api::Keyspace,
+    env::{self, Env},
+};
 
 /// Why a connection ended early. Clients come and go as they like.
 #[derive(Debug, thiserror::Error)]
@@ -26,29 +27,34 @@ enum Error {
 }
 
 /// Serves connections with one set of protocol settings.
-pub(super) struct Server<K> {
+pub(super) struct Server<E, K> {
+    env: E,
     settings: http2::Settings,
-    routes: Rc<Routes<K>>,
-    queue: TaskQueueHandle,
+    routes: Rc<Routes<E, K>>,
 }
 
-impl<K: Keyspace> Server<K> {
-    pub(super) fn new(config: &NetConfig, routes: Rc<Routes<K>>, queue: TaskQueueHandle) -> Self {
-        Self { settings: http2::Settings::new(config), routes, queue }
+impl<E: Env, K: Keyspace> Server<E, K> {
+    pub(super) fn new(env: &E, config: &NetConfig, routes: Rc<Routes<E, K>>) -> Self {
+        Self { env: env.clone(), settings: http2::Settings::new(config), routes }
     }
 
-    pub(super) fn queue(&self) -> TaskQueueHandle {
-        self.queue
+    pub(super) fn env(&self) -> &E {
+        &self.env
     }
 
     /// Serves one connection to its end.
-    pub(super) async fn serve(self: Rc<Self>, stream: TcpStream, offer: Offer, place: Place) {
+    pub(super) async fn serve(self: Rc<Self>, stream: impl env::Socket, offer: Offer, place: Place) {
         if let Err(error) = self.converse(Socket::new(stream), offer, &place).await {
             tracing::debug!(error = %error, "connection ended");
         }
     }
 
-    async fn converse(&self, mut socket: Socket, offer: Offer, place: &Place) -> Result<(), Error> {
+    async fn converse(
+        &self,
+        mut socket: Socket<impl env::Socket>,
+        offer: Offer,
+        place: &Place,
+    ) -> Result<(), Error> {
         let version = poll_fn(|context| match place.poll_phase(context) {
             Phase::Serving => socket.poll_version(context),
             Phase::Draining | Phase::Closing => Poll::Ready(Ok(None)),
@@ -58,11 +64,11 @@ impl<K: Keyspace> Server<K> {
             Some(Version::Http1) => {
                 // Boxed, as the other: most of a connection's life is one of the two.
                 let api = self.routes.api.clone();
-                Box::pin(http1::serve(api, offer.http, socket, place)).await?;
+                Box::pin(http1::serve(&self.env, api, offer.http, socket, place)).await?;
             }
             Some(Version::Http2) => {
                 let route = |head, body, reply| self.routes.call(offer, head, body, reply);
-                Box::pin(http2::serve(&self.settings, socket, place, route)).await?;
+                Box::pin(http2::serve(&self.env, &self.settings, socket, place, route)).await?;
             }
         }
         Ok(())

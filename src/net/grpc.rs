@@ -17,6 +17,7 @@ use prometheus::IntCounter;
 use super::http2::{Body, Call, Reply};
 use crate::{
     api::{Api, Code, Keyspace},
+    env::Env,
     limits,
 };
 use asked::Asked;
@@ -25,20 +26,20 @@ use method::{Incoming, Requests, refuse};
 use status::Status;
 
 /// All gRPC services of a core.
-pub(super) struct Grpc<K> {
-    kv: kv::Service<K>,
-    cluster: cluster::Service<K>,
-    maintenance: maintenance::Service<K>,
+pub(super) struct Grpc<E, K> {
+    kv: kv::Service<E, K>,
+    cluster: cluster::Service<E, K>,
+    maintenance: maintenance::Service<E, K>,
     received_bytes: IntCounter,
     message_max: usize,
 }
 
-impl<K: Keyspace> Grpc<K> {
-    pub(super) fn new(api: &Api<K>) -> Self {
+impl<E: Env, K: Keyspace> Grpc<E, K> {
+    pub(super) fn new(env: &E, api: &Api<K>) -> Self {
         Self {
-            kv: kv::Service::new(api),
-            cluster: cluster::Service::new(api),
-            maintenance: maintenance::Service::new(api),
+            kv: kv::Service::new(env, api),
+            cluster: cluster::Service::new(env, api),
+            maintenance: maintenance::Service::new(env, api),
             received_bytes: api.metrics().grpc_received_bytes.clone(),
             message_max: api.options().max_request_bytes + limits::GRPC_OVERHEAD_BYTES,
         }

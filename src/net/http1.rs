@@ -6,7 +6,7 @@ use std::{
     io,
     pin::{Pin, pin},
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -25,20 +25,24 @@ use super::{
     http,
     socket::Socket,
 };
-use crate::api::{Api, Keyspace, http::Surface};
+use crate::{
+    api::{Api, Keyspace, http::Surface},
+    env::{self, Env, StdClock, StdInstant},
+};
 
 /// A client that has begun a request must finish its head within this time.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Serves one connection to its end. A listener without plain endpoints knows no path.
-pub(super) async fn serve<K: Keyspace>(
+pub(super) async fn serve<E: Env, K: Keyspace>(
+    env: &E,
     api: Api<K>,
     surface: Option<Surface>,
-    socket: Socket,
+    socket: Socket<impl env::Socket>,
     place: &Place,
 ) -> Result<(), hyper::Error> {
     let mut settings = http1::Builder::new();
-    settings.timer(Timers).header_read_timeout(HEAD_TIMEOUT);
+    settings.timer(Timers::new(env)).header_read_timeout(HEAD_TIMEOUT);
     let mut connection = pin!(settings.serve_connection(Stream(socket), Front { api, surface }));
     let mut draining = false;
     poll_fn(|context| {
@@ -76,9 +80,9 @@ impl<K: Keyspace> Service<Request<Incoming>> for Front<K> {
     }
 }
 
-struct Stream(Socket);
+struct Stream<S>(Socket<S>);
 
-impl Read for Stream {
+impl<S: env::Socket> Read for Stream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -97,7 +101,7 @@ impl Read for Stream {
     }
 }
 
-impl Write for Stream {
+impl<S: env::Socket> Write for Stream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -116,29 +120,37 @@ impl Write for Stream {
     }
 }
 
-/// glommio's timers in the shape hyper asks for.
-#[derive(Clone, Copy)]
-struct Timers;
+/// The environment's timers in the shape hyper asks for: `Send + Sync`, though they never leave their core.
+struct Timers<E>(SendWrapper<StdClock<E>>);
 
-impl hyper::rt::Timer for Timers {
-    fn sleep(&self, duration: Duration) -> Pin<Box<dyn hyper::rt::Sleep>> {
-        Box::pin(Sleep(SendWrapper::new(glommio::timer::Timer::new(duration))))
-    }
-
-    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn hyper::rt::Sleep>> {
-        self.sleep(deadline.saturating_duration_since(Instant::now()))
+impl<E: Env> Timers<E> {
+    fn new(env: &E) -> Self {
+        Self(SendWrapper::new(StdClock::new(env.clone())))
     }
 }
 
-/// hyper wants `Send + Sync`, though it is polled and dropped on the core that made it.
-struct Sleep(SendWrapper<glommio::timer::Timer>);
+impl<E: Env> hyper::rt::Timer for Timers<E> {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn hyper::rt::Sleep>> {
+        Box::pin(Sleep(SendWrapper::new(self.0.env().sleep(duration))))
+    }
 
-impl hyper::rt::Sleep for Sleep {}
+    fn sleep_until(&self, deadline: StdInstant) -> Pin<Box<dyn hyper::rt::Sleep>> {
+        Box::pin(Sleep(SendWrapper::new(self.0.sleep_until(deadline))))
+    }
 
-impl Future for Sleep {
+    fn now(&self) -> StdInstant {
+        self.0.now()
+    }
+}
+
+struct Sleep<T>(SendWrapper<T>);
+
+impl<T: Future<Output = ()> + Unpin + 'static> hyper::rt::Sleep for Sleep<T> {}
+
+impl<T: Future<Output = ()> + Unpin> Future for Sleep<T> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        Pin::new(&mut *self.0).poll(context).map(drop)
+        Pin::new(&mut *self.0).poll(context)
     }
 }

@@ -35,7 +35,10 @@ use super::{
     connections::{Phase, Place},
     socket::Socket,
 };
-use crate::limits;
+use crate::{
+    env::{self, Env},
+    limits,
+};
 use bell::Bell;
 use calls::Calls;
 use exchange::Unsent;
@@ -81,13 +84,14 @@ impl Settings {
 }
 
 /// Serves one connection to its end. `route` gives the call that a request begins.
-pub(super) async fn serve(
+pub(super) async fn serve<E: Env, S: env::Socket>(
+    env: &E,
     settings: &Settings,
-    socket: Socket,
+    socket: Socket<S>,
     place: &Place,
     route: impl Fn(Parts, Body, Reply) -> Call,
 ) -> Result<(), Error> {
-    let wire = Wire::new(socket);
+    let wire = Wire::new(env, socket);
     let mut handshake = pin!(settings.protocol.handshake(wire.clone()));
     let connection = poll_fn(|context| {
         if place.poll_phase(context) != Phase::Serving {
@@ -118,10 +122,14 @@ pub(super) async fn serve(
 /// A request that waits to be started.
 type Held = (Request<RecvStream>, server::SendResponse<Payload>);
 
-struct Driver<R> {
-    connection: server::Connection<Wire, Payload>,
+struct Driver<E, S, R>
+where
+    E: Env,
+    S: env::Socket,
+{
+    connection: server::Connection<Wire<E, S>, Payload>,
     route: R,
-    wire: Wire,
+    wire: Wire<E, S>,
     calls: Calls,
     bell: Arc<Bell>,
     /// For whatever is not a single call's: h2 and the socket.
@@ -133,12 +141,12 @@ struct Driver<R> {
     draining: bool,
 }
 
-impl<R: Fn(Parts, Body, Reply) -> Call> Driver<R> {
+impl<E: Env, S: env::Socket, R: Fn(Parts, Body, Reply) -> Call> Driver<E, S, R> {
     fn new(
-        mut connection: server::Connection<Wire, Payload>,
+        mut connection: server::Connection<Wire<E, S>, Payload>,
         settings: &Settings,
         route: R,
-        wire: Wire,
+        wire: Wire<E, S>,
         task: &Waker,
     ) -> Self {
         let bell = Bell::new(task.clone());

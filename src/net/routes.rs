@@ -8,17 +8,20 @@ use super::{
     http2::{Body, Call, Gone, Reply},
     offer::Offer,
 };
-use crate::api::{Api, Keyspace, http::Surface};
+use crate::{
+    api::{Api, Keyspace, http::Surface},
+    env::Env,
+};
 
 /// Where requests of all connections of a core go.
-pub(super) struct Routes<K> {
+pub(super) struct Routes<E, K> {
     pub(super) api: Api<K>,
-    grpc: Grpc<K>,
+    grpc: Grpc<E, K>,
 }
 
-impl<K: Keyspace> Routes<K> {
-    pub(super) fn new(api: Api<K>) -> Self {
-        Self { grpc: Grpc::new(&api), api }
+impl<E: Env, K: Keyspace> Routes<E, K> {
+    pub(super) fn new(env: &E, api: Api<K>) -> Self {
+        Self { grpc: Grpc::new(env, &api), api }
     }
 
     /// The call that a request over HTTP/2 begins.

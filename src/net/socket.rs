@@ -1,13 +1,11 @@
-//! A client's TCP stream, and what was read of it to find out which protocol it speaks.
+//! A client's stream, and what was read of it to find out which protocol it speaks.
 
 use std::{
     io,
-    pin::Pin,
     task::{Context, Poll, ready},
 };
 
-use futures_lite::{AsyncRead, AsyncWrite};
-use glommio::net::TcpStream;
+use crate::env;
 
 /// What a client that knows HTTP/2 begins with (RFC 9113, 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -18,8 +16,8 @@ pub(super) enum Version {
     Http2,
 }
 
-pub(super) struct Socket {
-    stream: TcpStream,
+pub(super) struct Socket<S> {
+    stream: S,
     /// Read ahead: at most a preface.
     ahead: [u8; PREFACE.len()],
     ahead_len: usize,
@@ -27,8 +25,8 @@ pub(super) struct Socket {
     taken: usize,
 }
 
-impl Socket {
-    pub(super) fn new(stream: TcpStream) -> Self {
+impl<S: env::Socket> Socket<S> {
+    pub(super) fn new(stream: S) -> Self {
         Self { stream, ahead: [0; PREFACE.len()], ahead_len: 0, taken: 0 }
     }
 
@@ -44,7 +42,7 @@ impl Socket {
                 return Poll::Ready(Ok(Some(Version::Http2)));
             }
             let rest = &mut self.ahead[self.ahead_len..];
-            match ready!(Pin::new(&mut self.stream).poll_read(context, rest))? {
+            match ready!(self.stream.poll_read(context, rest))? {
                 0 if self.ahead_len == 0 => return Poll::Ready(Ok(None)),
                 // Whoever reads on sees the end, too.
                 0 => return Poll::Ready(Ok(Some(Version::Http1))),
@@ -66,17 +64,17 @@ impl Socket {
             self.taken += read;
             return Poll::Ready(Ok(read));
         }
-        let read = ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        let read = ready!(self.stream.poll_read(context, buffer))?;
         assert!(read <= buffer.len(), "received more than there was room for");
         Poll::Ready(Ok(read))
     }
 
     pub(super) fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        self.stream.poll_write(context, bytes)
     }
 
     /// Nothing more will be written.
     pub(super) fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_close(context)
+        self.stream.poll_close(context)
     }
 }

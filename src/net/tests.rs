@@ -18,7 +18,6 @@ use bench_harness::pb::etcdserverpb::{
     self as pb, cluster_client::ClusterClient, kv_client::KvClient, maintenance_client::MaintenanceClient,
     watch_client::WatchClient,
 };
-use glommio::{LocalExecutorBuilder, Placement, timer::sleep};
 use prost::Message;
 use tonic::{
     Code, Request, Status,
@@ -26,11 +25,15 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use super::{Listener, NetConfig, Offer, Reuse, serve};
+use super::{Listening, NetConfig, Offer, serve};
 use crate::{
     api::{
         Api, Options,
         fake::{self, Fake},
+    },
+    env::{
+        Env,
+        real::{Bound, Reuse, run_anywhere},
     },
     limits,
     metrics::{self, Metrics},
@@ -51,26 +54,27 @@ impl Served {
 
     fn start_with(config: NetConfig, prepare: impl FnOnce(&Fake) + Send + 'static) -> Self {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-        let bind = |offer| Listener::bind(loopback, offer, Reuse::default()).expect("a free port");
-        let listeners = vec![bind(Offer::CLIENT), bind(Offer::METRICS)];
-        let address = |at: usize| listeners[at].address().expect("bound");
+        let bind = || Bound::bind(loopback, Reuse::default()).expect("a free port");
+        let sockets = [(bind(), Offer::CLIENT), (bind(), Offer::METRICS)];
+        let address = |at: usize| sockets[at].0.address().expect("bound");
         let (client, metrics) = (address(0), address(1));
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = std::thread::spawn(move || {
-            let executor = LocalExecutorBuilder::new(Placement::Unbound).make().expect("an executor");
-            executor.run(async move {
+            let served = run_anywhere(async move |env| {
                 let fake = Fake::new();
                 prepare(&fake);
                 let metrics = Metrics::new(&metrics::Options::default()).expect("names are distinct");
                 let api = Api::new(fake, Rc::new(metrics), Options::default());
                 let stop = async {
                     while !stopped.load(Ordering::Relaxed) {
-                        sleep(Duration::from_millis(2)).await;
+                        env.sleep(Duration::from_millis(2)).await;
                     }
                 };
-                serve(listeners, api, config, stop).await;
+                let listening = sockets.map(|(socket, offer)| Listening { listener: socket.listen(), offer });
+                serve(&env, listening.into(), api, config, stop).await;
             });
+            served.expect("an executor");
         });
         Self { client, metrics, stop, thread: Some(thread) }
     }

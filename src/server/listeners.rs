@@ -1,7 +1,7 @@
 //! Binds the listening sockets the flags ask for.
 
 use std::{
-    io::ErrorKind,
+    io::{self, ErrorKind},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     thread,
     time::{Duration, Instant},
@@ -12,8 +12,9 @@ use tracing::info;
 use super::StartError;
 use crate::{
     config::{Config, Url},
+    env::real::{Bound, Reuse},
     logging,
-    net::{self, Listener, Offer, Reuse},
+    net::Offer,
 };
 
 /// How long an address may stay in use before that is an error, and how often to look.
@@ -21,7 +22,7 @@ const IN_USE_PATIENCE: Duration = Duration::from_secs(3);
 const IN_USE_PAUSE: Duration = Duration::from_millis(10);
 
 /// Every listener, bound; what each offers depends on which flags are set, as in etcd.
-pub fn bind(config: &Config) -> Result<Vec<Listener>, StartError> {
+pub fn bind(config: &Config) -> Result<Vec<(Bound, Offer)>, StartError> {
     let reuse = Reuse { port: config.socket_reuse_port, address: config.socket_reuse_address };
     if reuse.port || reuse.address {
         info!("reuse-address" = reuse.address, "reuse-port" = reuse.port, "configuring socket options");
@@ -39,7 +40,7 @@ pub fn bind(config: &Config) -> Result<Vec<Listener>, StartError> {
     let mut listeners = Vec::new();
     for (urls, offer) in groups {
         for url in urls {
-            listeners.push(bind_one(address(url), offer, reuse)?);
+            listeners.push((bind_one(address(url), reuse)?, offer));
         }
     }
     Ok(listeners)
@@ -47,17 +48,15 @@ pub fn bind(config: &Config) -> Result<Vec<Listener>, StartError> {
 
 /// The kernel takes a killed process's rings apart after the process is gone, and until then they keep its listening
 /// socket: whoever starts the member again right after a `kill -9` would find the address in use.
-fn bind_one(address: SocketAddr, offer: Offer, reuse: Reuse) -> Result<Listener, StartError> {
+fn bind_one(address: SocketAddr, reuse: Reuse) -> Result<Bound, StartError> {
     let started = Instant::now();
     loop {
-        match Listener::bind(address, offer, reuse) {
-            Ok(listener) => return Ok(listener),
-            Err(net::Error::Bind { source, .. })
-                if source.kind() == ErrorKind::AddrInUse && started.elapsed() < IN_USE_PATIENCE =>
-            {
+        match Bound::bind(address, reuse) {
+            Ok(socket) => return Ok(socket),
+            Err(error) if error.kind() == ErrorKind::AddrInUse && started.elapsed() < IN_USE_PATIENCE => {
                 thread::sleep(IN_USE_PAUSE);
             }
-            Err(error) => return Err(explain(error)),
+            Err(error) => return Err(explain(address, &error)),
         }
     }
 }
@@ -74,9 +73,8 @@ fn address(url: &Url) -> SocketAddr {
     SocketAddr::new(ip, url.port())
 }
 
-fn explain(error: net::Error) -> StartError {
-    let net::Error::Bind { address, source } = error;
-    let (reason, advice) = match source.kind() {
+fn explain(address: SocketAddr, error: &io::Error) -> StartError {
+    let (reason, advice) = match error.kind() {
         ErrorKind::AddrInUse => {
             ("address already in use".to_string(), "stop the other server or choose another port")
         }
@@ -87,7 +85,7 @@ fn explain(error: net::Error) -> StartError {
         ErrorKind::AddrNotAvailable => {
             ("cannot assign requested address".to_string(), "choose an address of this machine")
         }
-        _ => (source.to_string(), "choose another address"),
+        _ => (error.to_string(), "choose another address"),
     };
     StartError::Listen { address, reason, advice }
 }

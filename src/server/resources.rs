@@ -1,6 +1,5 @@
-//! What the process needs of its limits and of the machine's cores.
+//! What the process needs of its limits.
 
-use glommio::{CpuSet, PoolPlacement};
 use rustix::{
     process::{Resource, Rlimit, getrlimit, setrlimit},
     thread::disable_transparent_huge_pages,
@@ -56,32 +55,4 @@ fn raise(resource: Resource) -> Option<u64> {
             current
         }
     }
-}
-
-/// The core to serve from: the one asked for, else the last this process may use, because the
-/// machine's housekeeping gathers on the first.
-pub fn core(asked: Option<usize>) -> Result<usize, StartError> {
-    let allowed = allowed();
-    match asked {
-        Some(core) if allowed.contains(&core) => Ok(core),
-        Some(core) => Err(StartError::Core { core, allowed }),
-        None => allowed.last().copied().ok_or(StartError::Core { core: 0, allowed }),
-    }
-}
-
-/// Where the executor's helper thread runs, which does what would block the loop: on any core but the loop's, if there
-/// is another. Left to itself the scheduler likes to run it where it was woken, and the loop then waits for it.
-pub fn helper_placement(core: usize) -> PoolPlacement {
-    let allowed = allowed();
-    let others = CpuSet::online()
-        .map(|online| online.filter(|location| location.cpu != core && allowed.contains(&location.cpu)));
-    match others {
-        Ok(others) if !others.is_empty() => PoolPlacement::Fenced(1, others),
-        _ => PoolPlacement::Unbound(1),
-    }
-}
-
-/// The cores this process may use.
-fn allowed() -> Vec<usize> {
-    core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect()
 }

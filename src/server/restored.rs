@@ -13,12 +13,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use glommio::{LocalExecutorBuilder, Placement};
-
 use super::{StartError, identity, resources};
 use crate::{
     config::Config,
-    env::{Disk, DiskError, Env, real::RealEnv},
+    env::{
+        Disk, DiskError, Env,
+        real::{RealEnv, run_anywhere},
+    },
     shard::Fatal,
     state::mvcc::{Block, Mark},
     storage::checkpoint::{
@@ -48,11 +49,7 @@ pub fn restore(mut config: Config, restored: Restored) -> Result<(), StartError>
         *path = std::path::absolute(&*path).map_err(|source| DiskError::from_io("find", path, source))?;
     }
     let made = Made::new(&config);
-    let executor = LocalExecutorBuilder::new(Placement::Unbound)
-        .name("restore")
-        .make()
-        .map_err(|error| StartError::Executor(error.to_string()))?;
-    let result = executor.run(write(RealEnv::default(), config, restored));
+    let result = run_anywhere(|env| write(env, config, restored))?;
     if result.is_err() {
         made.remove();
     }

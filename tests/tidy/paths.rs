@@ -42,6 +42,11 @@ pub fn reached<'a>(files: impl Iterator<Item = (&'a Path, &'a str)>) -> BTreeMap
     all
 }
 
+/// Every path that a file names, whether of this crate or another.
+pub fn named(path: &Path, text: &str) -> BTreeSet<Vec<String>> {
+    source(&without_tests(path, text)).paths
+}
+
 /// Re-exports that do not say of what.
 pub fn hidden<'a>(files: impl Iterator<Item = (&'a Path, &'a str)>) -> Vec<String> {
     let all = sources(files).into_iter().flat_map(|(module, source)| {

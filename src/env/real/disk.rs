@@ -380,7 +380,7 @@ fn prefill_if_empty(path: &Path) -> io::Result<bool> {
 }
 
 /// The error of the system call inside glommio's, so that its number is not lost.
-fn os_error(error: GlommioError<()>) -> io::Error {
+pub(super) fn os_error(error: GlommioError<()>) -> io::Error {
     match error {
         GlommioError::IoError(source) | GlommioError::EnhancedIoError { source, .. } => source,
         other => io::Error::from(other),

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Faults, Rng};
+use super::{Faults, Rng, sockets::Ports};
 use crate::{env::Instant, types::MemberId};
 
 type Task = Pin<Box<dyn Future<Output = ()>>>;
@@ -49,6 +49,7 @@ struct World {
     timers: RefCell<BTreeMap<(u64, u64), Waker>>,
     inboxes: RefCell<BTreeMap<u64, Inbox>>,
     faults: RefCell<Faults>,
+    ports: Ports,
 }
 
 /// The world. Cheap to clone.
@@ -66,6 +67,7 @@ impl Sim {
             timers: RefCell::default(),
             inboxes: RefCell::default(),
             faults: RefCell::default(),
+            ports: Ports::default(),
         }))
     }
 
@@ -92,6 +94,10 @@ impl Sim {
 
     pub fn set_faults(&self, faults: Faults) {
         *self.0.faults.borrow_mut() = faults;
+    }
+
+    pub(super) fn ports(&self) -> &Ports {
+        &self.0.ports
     }
 
     fn new_id(&self) -> u64 {

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use super::method::{Incoming, Method};
 use crate::{
     api::{Api, Error, Keyspace},
+    env::Env,
     net::http2::Call,
     pb::etcdserverpb as pb,
 };
@@ -13,24 +14,24 @@ pub(super) const NAME: &str = "etcdserverpb.Cluster";
 
 const FIXED: Error = Error::Unimplemented("the cluster's membership cannot be changed yet");
 
-pub(super) struct Service<K> {
+pub(super) struct Service<E, K> {
     api: Api<K>,
-    list: Rc<Method>,
-    add: Rc<Method>,
-    remove: Rc<Method>,
-    update: Rc<Method>,
-    promote: Rc<Method>,
+    list: Rc<Method<E>>,
+    add: Rc<Method<E>>,
+    remove: Rc<Method<E>>,
+    update: Rc<Method<E>>,
+    promote: Rc<Method<E>>,
 }
 
-impl<K: Keyspace> Service<K> {
-    pub(super) fn new(api: &Api<K>) -> Self {
+impl<E: Env, K: Keyspace> Service<E, K> {
+    pub(super) fn new(env: &E, api: &Api<K>) -> Self {
         Self {
             api: api.clone(),
-            list: Method::read(api, NAME, "MemberList"),
-            add: Method::write(api, NAME, "MemberAdd"),
-            remove: Method::write(api, NAME, "MemberRemove"),
-            update: Method::write(api, NAME, "MemberUpdate"),
-            promote: Method::write(api, NAME, "MemberPromote"),
+            list: Method::read(env, api, NAME, "MemberList"),
+            add: Method::write(env, api, NAME, "MemberAdd"),
+            remove: Method::write(env, api, NAME, "MemberRemove"),
+            update: Method::write(env, api, NAME, "MemberUpdate"),
+            promote: Method::write(env, api, NAME, "MemberPromote"),
         }
     }
 

@@ -5,31 +5,32 @@ use std::rc::Rc;
 use super::method::{Incoming, Method};
 use crate::{
     api::{Api, Keyspace},
+    env::Env,
     net::http2::Call,
 };
 
 pub(super) const NAME: &str = "etcdserverpb.KV";
 
-pub(super) struct Service<K> {
+pub(super) struct Service<E, K> {
     api: Api<K>,
-    range: Rc<Method>,
-    range_stream: Rc<Method>,
-    put: Rc<Method>,
-    delete_range: Rc<Method>,
-    txn: Rc<Method>,
-    compact: Rc<Method>,
+    range: Rc<Method<E>>,
+    range_stream: Rc<Method<E>>,
+    put: Rc<Method<E>>,
+    delete_range: Rc<Method<E>>,
+    txn: Rc<Method<E>>,
+    compact: Rc<Method<E>>,
 }
 
-impl<K: Keyspace> Service<K> {
-    pub(super) fn new(api: &Api<K>) -> Self {
+impl<E: Env, K: Keyspace> Service<E, K> {
+    pub(super) fn new(env: &E, api: &Api<K>) -> Self {
         Self {
             api: api.clone(),
-            range: Method::read(api, NAME, "Range"),
-            range_stream: Method::server_stream(api, NAME, "RangeStream"),
-            put: Method::write(api, NAME, "Put"),
-            delete_range: Method::write(api, NAME, "DeleteRange"),
-            txn: Method::write(api, NAME, "Txn"),
-            compact: Method::write(api, NAME, "Compact"),
+            range: Method::read(env, api, NAME, "Range"),
+            range_stream: Method::server_stream(env, api, NAME, "RangeStream"),
+            put: Method::write(env, api, NAME, "Put"),
+            delete_range: Method::write(env, api, NAME, "DeleteRange"),
+            txn: Method::write(env, api, NAME, "Txn"),
+            compact: Method::write(env, api, NAME, "Compact"),
         }
     }
 

@@ -5,36 +5,37 @@ use std::rc::Rc;
 use super::method::{Incoming, Method};
 use crate::{
     api::{Api, Error, Keyspace},
+    env::Env,
     net::http2::Call,
     pb::etcdserverpb as pb,
 };
 
 pub(super) const NAME: &str = "etcdserverpb.Maintenance";
 
-pub(super) struct Service<K> {
+pub(super) struct Service<E, K> {
     api: Api<K>,
-    alarm: Rc<Method>,
-    status: Rc<Method>,
-    defragment: Rc<Method>,
-    hash: Rc<Method>,
-    hash_kv: Rc<Method>,
-    snapshot: Rc<Method>,
-    move_leader: Rc<Method>,
-    downgrade: Rc<Method>,
+    alarm: Rc<Method<E>>,
+    status: Rc<Method<E>>,
+    defragment: Rc<Method<E>>,
+    hash: Rc<Method<E>>,
+    hash_kv: Rc<Method<E>>,
+    snapshot: Rc<Method<E>>,
+    move_leader: Rc<Method<E>>,
+    downgrade: Rc<Method<E>>,
 }
 
-impl<K: Keyspace> Service<K> {
-    pub(super) fn new(api: &Api<K>) -> Self {
+impl<E: Env, K: Keyspace> Service<E, K> {
+    pub(super) fn new(env: &E, api: &Api<K>) -> Self {
         Self {
             api: api.clone(),
-            alarm: Method::write(api, NAME, "Alarm"),
-            status: Method::read(api, NAME, "Status"),
-            defragment: Method::write(api, NAME, "Defragment"),
-            hash: Method::read(api, NAME, "Hash"),
-            hash_kv: Method::read(api, NAME, "HashKV"),
-            snapshot: Method::server_stream(api, NAME, "Snapshot"),
-            move_leader: Method::write(api, NAME, "MoveLeader"),
-            downgrade: Method::write(api, NAME, "Downgrade"),
+            alarm: Method::write(env, api, NAME, "Alarm"),
+            status: Method::read(env, api, NAME, "Status"),
+            defragment: Method::write(env, api, NAME, "Defragment"),
+            hash: Method::read(env, api, NAME, "Hash"),
+            hash_kv: Method::read(env, api, NAME, "HashKV"),
+            snapshot: Method::server_stream(env, api, NAME, "Snapshot"),
+            move_leader: Method::write(env, api, NAME, "MoveLeader"),
+            downgrade: Method::write(env, api, NAME, "Downgrade"),
         }
     }
 

@@ -6,12 +6,10 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Instant,
 };
 
 use bytes::Bytes;
 use futures_util::stream::Stream;
-use glommio::timer::Timer;
 use prometheus::IntCounter;
 use prost::Message;
 
@@ -22,6 +20,7 @@ use super::{
 };
 use crate::{
     api::{Api, Code, Error, Keyspace, List, Listed},
+    env::{Env, Instant},
     limits, metrics,
     net::http2::{Body, Call, Gone, Reply, Sending},
 };
@@ -96,17 +95,26 @@ impl Requests {
 }
 
 /// A method of a service.
-pub(super) struct Method {
+pub(super) struct Method<E> {
+    env: E,
     counts: Arc<metrics::Method>,
     sent_bytes: IntCounter,
     /// The answer when the client's deadline passes first.
     late: Error,
 }
 
-impl Method {
-    fn new<K: Keyspace>(api: &Api<K>, service: &str, method: &str, kind: &str, late: Error) -> Rc<Self> {
+impl<E: Env> Method<E> {
+    fn new<K: Keyspace>(
+        env: &E,
+        api: &Api<K>,
+        service: &str,
+        method: &str,
+        kind: &str,
+        late: Error,
+    ) -> Rc<Self> {
         let metrics = api.metrics();
         Rc::new(Self {
+            env: env.clone(),
             counts: Arc::new(metrics.grpc.method(service, method, kind)),
             sent_bytes: metrics.grpc_sent_bytes.clone(),
             late,
@@ -114,16 +122,16 @@ impl Method {
     }
 
     /// What goes through the log has its own word for late: it may or may not take effect.
-    pub(super) fn write<K: Keyspace>(api: &Api<K>, service: &str, method: &str) -> Rc<Self> {
-        Self::new(api, service, method, "unary", Error::Timeout)
+    pub(super) fn write<K: Keyspace>(env: &E, api: &Api<K>, service: &str, method: &str) -> Rc<Self> {
+        Self::new(env, api, service, method, "unary", Error::Timeout)
     }
 
-    pub(super) fn read<K: Keyspace>(api: &Api<K>, service: &str, method: &str) -> Rc<Self> {
-        Self::new(api, service, method, "unary", Error::DeadlineExceeded)
+    pub(super) fn read<K: Keyspace>(env: &E, api: &Api<K>, service: &str, method: &str) -> Rc<Self> {
+        Self::new(env, api, service, method, "unary", Error::DeadlineExceeded)
     }
 
-    pub(super) fn server_stream<K: Keyspace>(api: &Api<K>, service: &str, method: &str) -> Rc<Self> {
-        Self::new(api, service, method, "server_stream", Error::DeadlineExceeded)
+    pub(super) fn server_stream<K: Keyspace>(env: &E, api: &Api<K>, service: &str, method: &str) -> Rc<Self> {
+        Self::new(env, api, service, method, "server_stream", Error::DeadlineExceeded)
     }
 
     /// Runs a handler that answers a message with a message.
@@ -205,7 +213,7 @@ impl Method {
         api: &Api<K>,
         incoming: Incoming,
         handler: impl AsyncFnOnce(&Api<K>, Q) -> Result<R, Error>,
-    ) -> Option<Handled<'_, R>>
+    ) -> Option<Handled<'_, E, R>>
     where
         K: Keyspace,
         Q: Message + Default,
@@ -218,13 +226,13 @@ impl Method {
                 return None;
             }
         };
-        let running = Running::begin(&self.counts);
+        let running = Running::begin(&self.env, &self.counts);
         let gzip = asked.gzip_answers;
         if let Err(error) = asked.check(api, false) {
             return Some(Handled { running, reply, gzip, answer: Err(error) });
         }
         let mut handling = pin!(handler(api, request));
-        let mut timer = asked.timeout.map(Timer::new);
+        let mut timer = asked.timeout.map(|timeout| self.env.sleep(timeout));
         let answer = poll_fn(|context| {
             if let Poll::Ready(answer) = handling.as_mut().poll(context) {
                 return Poll::Ready(Ok(answer));
@@ -260,7 +268,7 @@ impl Method {
                 Ok(begun) => begun,
                 Err(halt) => return end(reply, halt),
             };
-            let running = Running::begin(&method.counts);
+            let running = Running::begin(&method.env, &method.counts);
             let answers = match asked.check(&api, true).and_then(|()| handler(&api, request)) {
                 Ok(answers) => answers,
                 Err(error) => {
@@ -297,7 +305,7 @@ impl Method {
         mut answers: Pin<&mut impl Stream<Item = Result<R, Error>>>,
         way: &mut Way,
     ) -> Result<(), Halt> {
-        let mut timer = asked.timeout.map(Timer::new);
+        let mut timer = asked.timeout.map(|timeout| self.env.sleep(timeout));
         loop {
             let next = poll_fn(|context| {
                 if is_over(&mut timer, context) {
@@ -344,8 +352,8 @@ impl Method {
 }
 
 /// A call that has its answer.
-struct Handled<'a, R> {
-    running: Running<'a>,
+struct Handled<'a, E: Env, R> {
+    running: Running<'a, E>,
     reply: Reply,
     gzip: bool,
     answer: Result<R, Error>,
@@ -417,7 +425,7 @@ impl Way {
     }
 }
 
-fn is_over(timer: &mut Option<Timer>, context: &mut Context<'_>) -> bool {
+fn is_over(timer: &mut Option<impl Future<Output = ()> + Unpin>, context: &mut Context<'_>) -> bool {
     timer.as_mut().is_some_and(|timer| Pin::new(timer).poll(context).is_ready())
 }
 
@@ -442,19 +450,20 @@ fn said(sent: Result<(), Gone>) {
 }
 
 /// A call that has begun: counted as cancelled unless it ends otherwise.
-struct Running<'a> {
+struct Running<'a, E: Env> {
+    env: &'a E,
     counts: &'a metrics::Method,
     /// Only where handling time is measured.
     since: Option<Instant>,
     code: Code,
 }
 
-impl<'a> Running<'a> {
-    fn begin(counts: &'a metrics::Method) -> Self {
+impl<'a, E: Env> Running<'a, E> {
+    fn begin(env: &'a E, counts: &'a metrics::Method) -> Self {
         counts.started.inc();
         counts.received.inc();
-        let since = counts.seconds.as_ref().map(|_| Instant::now());
-        Self { counts, since, code: Code::Canceled }
+        let since = counts.seconds.as_ref().map(|_| env.now());
+        Self { env, counts, since, code: Code::Canceled }
     }
 
     fn end(mut self, code: Code) {
@@ -462,11 +471,11 @@ impl<'a> Running<'a> {
     }
 }
 
-impl Drop for Running<'_> {
+impl<E: Env> Drop for Running<'_, E> {
     fn drop(&mut self) {
         self.counts.handled(self.code as usize);
         if let (Some(seconds), Some(since)) = (&self.counts.seconds, self.since) {
-            seconds.observe(since.elapsed().as_secs_f64());
+            seconds.observe(self.env.now().since(since).as_secs_f64());
         }
     }
 }

@@ -1,16 +1,12 @@
 //! Asks an idle client for a sign of life, and gives it up without one.
 
-use std::{
-    cell::Cell,
-    rc::Rc,
-    time::{Duration, Instant},
-};
+use std::{cell::Cell, rc::Rc, time::Duration};
 
 use futures_lite::future::or;
-use glommio::timer::sleep;
 use h2::{Ping, PingPong};
 
 use super::wire::Wire;
+use crate::env::{self, Env, Instant};
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Keepalive {
@@ -22,7 +18,12 @@ pub(super) struct Keepalive {
 
 impl Keepalive {
     /// Watches a connection; sets `lost` once it counts as dead.
-    pub(super) async fn watch(self, wire: Wire, mut pings: PingPong, lost: Rc<Cell<bool>>) {
+    pub(super) async fn watch<E: Env, S: env::Socket>(
+        self,
+        wire: Wire<E, S>,
+        mut pings: PingPong,
+        lost: Rc<Cell<bool>>,
+    ) {
         loop {
             let asked = self.idle(&wire).await;
             let answered = async {
@@ -30,7 +31,7 @@ impl Keepalive {
                 pings.ping(Ping::opaque()).await.is_ok()
             };
             let timeout = async {
-                sleep(self.timeout).await;
+                wire.env().sleep(self.timeout).await;
                 wire.heard() > asked
             };
             if !or(answered, timeout).await {
@@ -41,14 +42,14 @@ impl Keepalive {
     }
 
     /// Until the client has said nothing for the interval.
-    async fn idle(&self, wire: &Wire) -> Instant {
+    async fn idle<E: Env, S: env::Socket>(&self, wire: &Wire<E, S>) -> Instant {
         loop {
-            let now = Instant::now();
-            let left = self.interval.saturating_sub(now.saturating_duration_since(wire.heard()));
+            let now = wire.env().now();
+            let left = self.interval.saturating_sub(now.since(wire.heard()));
             if left.is_zero() {
                 return now;
             }
-            sleep(left).await;
+            wire.env().sleep(left).await;
         }
     }
 }

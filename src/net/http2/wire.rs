@@ -9,22 +9,31 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
-    time::Instant,
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::{limits, net::socket::Socket};
+use crate::{
+    env::{self, Env, Instant},
+    limits,
+    net::socket::Socket,
+};
 
 /// A larger buffer is given back once it is sent.
 const BUFFER_BYTES_KEPT: usize = 8 * 1024;
 
 /// Cheap to clone: h2 owns one, the driver another.
-#[derive(Clone)]
-pub(super) struct Wire(Rc<Inner>);
+pub(super) struct Wire<E, S>(Rc<Inner<E, S>>);
 
-struct Inner {
-    socket: RefCell<Socket>,
+impl<E, S> Clone for Wire<E, S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+struct Inner<E, S> {
+    env: E,
+    socket: RefCell<Socket<S>>,
     outgoing: RefCell<Outgoing>,
     /// Bytes that may still be read in this turn, none once the socket had no more.
     readable: Cell<usize>,
@@ -41,16 +50,21 @@ struct Outgoing {
     sent: usize,
 }
 
-impl Wire {
-    pub(super) fn new(socket: Socket) -> Self {
+impl<E: Env, S: env::Socket> Wire<E, S> {
+    pub(super) fn new(env: &E, socket: Socket<S>) -> Self {
         Self(Rc::new(Inner {
+            env: env.clone(),
             socket: RefCell::new(socket),
             outgoing: RefCell::default(),
             readable: Cell::new(limits::TURN_READ_BYTES),
             held_back: Cell::new(false),
             full: Cell::new(false),
-            heard: Cell::new(Instant::now()),
+            heard: Cell::new(env.now()),
         }))
+    }
+
+    pub(super) fn env(&self) -> &E {
+        &self.0.env
     }
 
     /// Allows for reading again.
@@ -107,7 +121,7 @@ impl Wire {
     }
 }
 
-impl AsyncRead for Wire {
+impl<E: Env, S: env::Socket> AsyncRead for Wire<E, S> {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -135,12 +149,12 @@ impl AsyncRead for Wire {
         let left = inner.readable.get().saturating_sub(read);
         inner.readable.set(left);
         inner.held_back.set(left == 0);
-        inner.heard.set(Instant::now());
+        inner.heard.set(inner.env.now());
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for Wire {
+impl<E: Env, S: env::Socket> AsyncWrite for Wire<E, S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.0.outgoing.borrow().bytes.len() == limits::CONNECTION_SEND_BYTES {
             ready!(self.poll_room(context))?;

@@ -1,0 +1,112 @@
+//! The executor a core runs: where its thread is, where the thread beside it is, how it takes turns.
+
+use std::future::Future;
+
+use glommio::{CpuSet, LocalExecutorBuilder, Placement, PoolPlacement};
+
+use super::RealEnv;
+use crate::limits;
+
+/// Why nothing runs.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecutorError {
+    #[error("core {core} is not among the cores this process may use {allowed:?}: choose one with --cores")]
+    Core { core: usize, allowed: Vec<usize> },
+    #[error(
+        "cannot set up I/O rings: {0} (Linux 5.8 or newer with io_uring is needed; containers must allow its \
+         system calls and kernel.io_uring_disabled must be 0)"
+    )]
+    Rings(String),
+}
+
+/// The core to serve from: the one asked for, else the last this process may use, because the
+/// machine's housekeeping gathers on the first.
+pub fn choose_core(asked: Option<usize>) -> Result<usize, ExecutorError> {
+    let allowed = allowed();
+    match asked {
+        Some(core) if allowed.contains(&core) => Ok(core),
+        Some(core) => Err(ExecutorError::Core { core, allowed }),
+        None => allowed.last().copied().ok_or(ExecutorError::Core { core: 0, allowed }),
+    }
+}
+
+/// Runs a member's main task to its end, with this thread on one core.
+pub fn run_on<F: Future>(core: usize, main: impl FnOnce(RealEnv) -> F) -> Result<F::Output, ExecutorError> {
+    let builder = LocalExecutorBuilder::new(Placement::Fixed(core))
+        .name("pinion")
+        .preempt_timer(limits::TURN_MAX)
+        .io_memory(limits::IO_BUFFER_BYTES)
+        // What would block the loop must not share its core.
+        .blocking_thread_pool_placement(helper_placement(core));
+    run(builder, main)
+}
+
+/// Runs a task to its end, with this thread on whichever core: for tools and tests.
+pub fn run_anywhere<F: Future>(main: impl FnOnce(RealEnv) -> F) -> Result<F::Output, ExecutorError> {
+    run(LocalExecutorBuilder::new(Placement::Unbound).name("pinion-tool"), main)
+}
+
+fn run<F: Future>(
+    builder: LocalExecutorBuilder,
+    main: impl FnOnce(RealEnv) -> F,
+) -> Result<F::Output, ExecutorError> {
+    let executor = builder.make().map_err(|error| ExecutorError::Rings(error.to_string()))?;
+    Ok(executor.run(main(RealEnv::default())))
+}
+
+/// Where the executor's helper thread runs, which does what would block the loop: on any core but the loop's, if there
+/// is another. Left to itself the scheduler likes to run it where it was woken, and the loop then waits for it.
+fn helper_placement(core: usize) -> PoolPlacement {
+    let allowed = allowed();
+    let others = CpuSet::online()
+        .map(|online| online.filter(|location| location.cpu != core && allowed.contains(&location.cpu)));
+    match others {
+        Ok(others) if !others.is_empty() => PoolPlacement::Fenced(1, others),
+        _ => PoolPlacement::Unbound(1),
+    }
+}
+
+/// The cores this process may use.
+fn allowed() -> Vec<usize> {
+    core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, rc::Rc, thread, time::Duration};
+
+    use super::*;
+    use crate::env::Env;
+
+    #[test]
+    fn what_is_offloaded_runs_beside_the_core() {
+        let core = thread::current().id();
+        let turns = Rc::new(Cell::new(0));
+        let counted = turns.clone();
+        let (elsewhere, meanwhile) = run_anywhere(async move |env| {
+            let timer = env.clone();
+            env.spawn(async move {
+                for _ in 0..200 {
+                    timer.sleep(Duration::from_millis(1)).await;
+                    counted.set(counted.get() + 1);
+                }
+            });
+            let elsewhere = env
+                .offload(|| {
+                    thread::sleep(Duration::from_millis(50));
+                    thread::current().id()
+                })
+                .await;
+            (elsewhere, turns.get())
+        })
+        .expect("an executor");
+        assert_ne!(elsewhere, core);
+        assert!(meanwhile > 1, "the core went on");
+    }
+
+    #[test]
+    fn a_core_that_is_not_there_is_refused() {
+        assert!(matches!(choose_core(Some(1 << 20)), Err(ExecutorError::Core { .. })));
+        assert!(allowed().contains(&choose_core(None).expect("there is one")));
+    }
+}

@@ -1,0 +1,260 @@
+//! Streams between simulated machines: late, in pieces, and never more under way than fits.
+//!
+//! How long bytes travel, and how many of them one read or write takes, is drawn from the seed; their order stays. A
+//! crash drops a member's sockets with its tasks, and its peers hear of it as they would of a killed process.
+//! Partitions are between members and leave these streams alone.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, VecDeque},
+    future::poll_fn,
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    rc::{Rc, Weak},
+    task::{Context, Poll, Waker},
+};
+
+use bytes::{Buf, Bytes};
+
+use super::Sim;
+use crate::{
+    env::{Listener, Socket},
+    limits,
+    types::MemberId,
+};
+
+/// Bytes under way or not read yet, in one direction; a sender with more waits.
+const PIPE_BYTES: usize = 64 * 1024;
+/// Reads and writes that take a part of what they could, in permille.
+const PARTIAL_PERMILLE: u64 = 200;
+
+/// Who listens where, in one world.
+#[derive(Default)]
+pub(super) struct Ports {
+    listening: RefCell<BTreeMap<SocketAddr, Weak<Backlog>>>,
+    connections: Cell<u16>,
+}
+
+#[derive(Default)]
+struct Backlog {
+    waiting: RefCell<VecDeque<SimSocket>>,
+    waker: Cell<Option<Waker>>,
+}
+
+/// A listening socket on a simulated machine. Dropping it refuses whoever it has not accepted.
+pub struct SimListener {
+    sim: Sim,
+    address: SocketAddr,
+    backlog: Rc<Backlog>,
+}
+
+/// One end of a connection.
+pub struct SimSocket {
+    sim: Sim,
+    peer: SocketAddr,
+    incoming: Rc<RefCell<Pipe>>,
+    outgoing: Rc<RefCell<Pipe>>,
+    closed: bool,
+}
+
+/// One direction of a connection.
+#[derive(Default)]
+struct Pipe {
+    /// By time of arrival.
+    pieces: VecDeque<(u64, Bytes)>,
+    bytes: usize,
+    /// How it ends, and when that arrives.
+    end: Option<(u64, End)>,
+    /// Nobody will read on.
+    deaf: bool,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Closed,
+    Reset,
+}
+
+/// The address of a member's machine.
+pub(super) fn address(member: MemberId, port: u16) -> SocketAddr {
+    let [.., a, b, c] = member.0.to_be_bytes();
+    SocketAddr::from((Ipv4Addr::new(10, a, b, c), port))
+}
+
+impl Sim {
+    pub(super) fn listen_at(&self, address: SocketAddr) -> SimListener {
+        let backlog = Rc::new(Backlog::default());
+        let before = self.ports().listening.borrow_mut().insert(address, Rc::downgrade(&backlog));
+        assert!(before.is_none_or(|before| before.strong_count() == 0), "{address} is in use");
+        SimListener { sim: self.clone(), address, backlog }
+    }
+
+    /// A connection from a machine to an address; refused where nobody listens.
+    pub async fn connect(&self, from: MemberId, to: SocketAddr) -> io::Result<SimSocket> {
+        self.sleep(self.travel()).await;
+        let backlog = self.ports().listening.borrow().get(&to).and_then(Weak::upgrade);
+        let backlog = backlog.ok_or(io::ErrorKind::ConnectionRefused)?;
+        if backlog.waiting.borrow().len() >= limits::LISTEN_BACKLOG as usize {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+        let connections = &self.ports().connections;
+        connections.set(connections.get().wrapping_add(1));
+        let (there, here) = (Rc::default(), Rc::default());
+        let end = |peer, incoming: &Rc<_>, outgoing: &Rc<_>| SimSocket {
+            sim: self.clone(),
+            peer,
+            incoming: Rc::clone(incoming),
+            outgoing: Rc::clone(outgoing),
+            closed: false,
+        };
+        let accepted = end(address(from, 0x8000 | connections.get()), &there, &here);
+        backlog.waiting.borrow_mut().push_back(accepted);
+        if let Some(waker) = backlog.waker.take() {
+            waker.wake();
+        }
+        Ok(end(to, &here, &there))
+    }
+
+    fn travel(&self) -> std::time::Duration {
+        let nanos = self.below(self.faults().delay_max.as_nanos() as u64 + 1);
+        std::time::Duration::from_nanos(nanos)
+    }
+
+    /// A part of what could be done at once, sometimes.
+    fn some_of(&self, most: usize) -> usize {
+        if most > 1 && self.chance(PARTIAL_PERMILLE) { 1 + self.below(most as u64) as usize } else { most }
+    }
+}
+
+impl Listener for SimListener {
+    type Socket = SimSocket;
+
+    async fn accept(&self) -> io::Result<SimSocket> {
+        poll_fn(|context| {
+            if let Some(socket) = self.backlog.waiting.borrow_mut().pop_front() {
+                return Poll::Ready(Ok(socket));
+            }
+            self.backlog.waker.set(Some(context.waker().clone()));
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+impl Drop for SimListener {
+    fn drop(&mut self) {
+        self.sim.ports().listening.borrow_mut().remove(&self.address);
+    }
+}
+
+impl Socket for SimSocket {
+    fn peer(&self) -> Option<SocketAddr> {
+        Some(self.peer)
+    }
+
+    fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let now = self.sim.now().0;
+        let pipe = &mut *self.incoming.borrow_mut();
+        if matches!(pipe.end, Some((at, End::Reset)) if at <= now) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        if let Some((at, piece)) = pipe.pieces.front_mut()
+            && *at <= now
+        {
+            let read = self.sim.some_of(piece.len().min(buffer.len()));
+            piece.copy_to_slice(&mut buffer[..read]);
+            if piece.is_empty() {
+                pipe.pieces.pop_front();
+            }
+            pipe.bytes -= read;
+            wake(&mut pipe.writer);
+            return Poll::Ready(Ok(read));
+        }
+        if pipe.pieces.is_empty() && matches!(pipe.end, Some((at, End::Closed)) if at <= now) {
+            return Poll::Ready(Ok(0));
+        }
+        pipe.reader = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let reset = matches!(self.incoming.borrow().end, Some((at, End::Reset)) if at <= self.sim.now().0);
+        let pipe = &mut *self.outgoing.borrow_mut();
+        if reset || pipe.deaf || self.closed {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        if bytes.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let room = PIPE_BYTES - pipe.bytes;
+        if room == 0 {
+            pipe.writer = Some(context.waker().clone());
+            return Poll::Pending;
+        }
+        let taken = self.sim.some_of(room.min(bytes.len()));
+        let at = arrival(&self.sim, pipe);
+        pipe.pieces.push_back((at, Bytes::copy_from_slice(&bytes[..taken])));
+        pipe.bytes += taken;
+        self.tell_reader(at);
+        Poll::Ready(Ok(taken))
+    }
+
+    fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.finish(End::Closed);
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// When the next thing sent arrives: after everything before it.
+fn arrival(sim: &Sim, pipe: &Pipe) -> u64 {
+    let travels = sim.now().0 + sim.travel().as_nanos() as u64;
+    pipe.pieces.back().map_or(travels, |(last, _)| travels.max(*last))
+}
+
+fn wake(waker: &mut Option<Waker>) {
+    if let Some(waker) = waker.take() {
+        waker.wake();
+    }
+}
+
+impl SimSocket {
+    fn finish(&mut self, how: End) {
+        let already = self.closed && how == End::Closed;
+        self.closed = true;
+        if already {
+            return;
+        }
+        let pipe = &mut *self.outgoing.borrow_mut();
+        let at = arrival(&self.sim, pipe);
+        pipe.end = Some((at, how));
+        self.tell_reader(at);
+    }
+
+    /// What is under way belongs to no member: a crash does not recall it.
+    fn tell_reader(&self, at: u64) {
+        let (sim, pipe) = (self.sim.clone(), self.outgoing.clone());
+        self.sim.spawn(MemberId(0), async move {
+            let left = at.saturating_sub(sim.now().0);
+            sim.sleep(std::time::Duration::from_nanos(left)).await;
+            wake(&mut pipe.borrow_mut().reader);
+        });
+    }
+}
+
+impl Drop for SimSocket {
+    fn drop(&mut self) {
+        let unread = {
+            let pipe = &mut *self.incoming.borrow_mut();
+            pipe.deaf = true;
+            let unread = !std::mem::take(&mut pipe.pieces).is_empty();
+            wake(&mut pipe.writer);
+            unread
+        };
+        self.finish(if unread { End::Reset } else { End::Closed });
+    }
+}
+
+#[cfg(test)]
+mod tests;

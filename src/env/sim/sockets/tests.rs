@@ -1,0 +1,165 @@
+use std::time::Duration;
+
+use super::*;
+use crate::env::{
+    Env,
+    sim::{SimEnv, disk::SimDisk},
+};
+
+const SERVER: MemberId = MemberId(1);
+const CLIENT: MemberId = MemberId(0x1_0203);
+
+fn machine(sim: &Sim, member: MemberId) -> SimEnv {
+    SimEnv::new(sim, member, SimDisk::new(sim))
+}
+
+async fn read(socket: &mut SimSocket, len: usize) -> io::Result<Vec<u8>> {
+    let mut buffer = vec![0; len];
+    let read = poll_fn(|context| socket.poll_read(context, &mut buffer)).await?;
+    buffer.truncate(read);
+    Ok(buffer)
+}
+
+async fn write(socket: &mut SimSocket, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let taken = poll_fn(|context| socket.poll_write(context, bytes)).await?;
+        bytes = &bytes[taken..];
+    }
+    Ok(())
+}
+
+/// Runs what a server and a client do with the two ends of a connection.
+fn converse(
+    seed: u64,
+    server: impl AsyncFnOnce(&Sim, SimSocket) + 'static,
+    client: impl AsyncFnOnce(&Sim, SimSocket) + 'static,
+) -> Sim {
+    let sim = Sim::new(seed);
+    let left = Rc::new(Cell::new(2));
+    let (here, listener) = (sim.clone(), machine(&sim, SERVER).listen(2379));
+    let done = left.clone();
+    sim.spawn(SERVER, async move {
+        let socket = listener.accept().await.expect("somebody comes");
+        server(&here, socket).await;
+        done.set(done.get() - 1);
+    });
+    let (here, done) = (sim.clone(), left.clone());
+    sim.spawn(CLIENT, async move {
+        let to = address(SERVER, 2379);
+        let socket = here.connect(CLIENT, to).await.expect("somebody listens");
+        client(&here, socket).await;
+        done.set(done.get() - 1);
+    });
+    assert!(sim.run_until(1_000_000, || left.get() == 0), "seed {seed}: somebody waits in vain");
+    sim
+}
+
+#[test]
+fn bytes_arrive_in_order_however_they_are_cut() {
+    let ends: Vec<u64> = (0..20)
+        .map(|seed| {
+            let sent: Vec<u8> = (0..300_000u32).map(|at| (at / 7) as u8).collect();
+            let expected = sent.clone();
+            let sim = converse(
+                seed,
+                async move |_, mut socket| {
+                    assert_eq!(socket.peer().expect("an address").ip().to_string(), "10.1.2.3");
+                    let mut got = Vec::new();
+                    loop {
+                        let some = read(&mut socket, 10_000).await.expect("nothing goes wrong");
+                        if some.is_empty() {
+                            break;
+                        }
+                        got.extend(some);
+                    }
+                    assert!(got == expected);
+                    write(&mut socket, b"whole").await.expect("the other direction goes on");
+                },
+                async move |_, mut socket| {
+                    write(&mut socket, &sent).await.expect("nothing goes wrong");
+                    poll_fn(|context| socket.poll_close(context)).await.expect("closed");
+                    let refused = write(&mut socket, b"x").await.expect_err("closed");
+                    assert_eq!(refused.kind(), io::ErrorKind::BrokenPipe);
+                    assert_eq!(read(&mut socket, 1).await.expect("answered"), b"w");
+                },
+            );
+            sim.now().0
+        })
+        .collect();
+    assert_ne!(ends[0], ends[1], "drawn from the seed");
+}
+
+#[test]
+fn who_does_not_read_holds_up_who_writes() {
+    converse(
+        1,
+        async |sim, mut socket| {
+            sim.sleep(Duration::from_secs(1)).await;
+            while !read(&mut socket, 10_000).await.expect("nothing goes wrong").is_empty() {}
+        },
+        async |sim, mut socket| {
+            write(&mut socket, &vec![1; PIPE_BYTES]).await.expect("fits");
+            assert!(sim.now().0 < 100_000_000, "nobody had to read");
+            write(&mut socket, &[1]).await.expect("room is made");
+            assert!(sim.now().0 >= 1_000_000_000, "once somebody reads");
+        },
+    );
+}
+
+#[test]
+fn dropping_an_end_is_noticed_at_the_other() {
+    converse(
+        1,
+        async |sim, socket| {
+            sim.sleep(Duration::from_secs(1)).await;
+            drop(socket);
+        },
+        async |_, mut socket| {
+            write(&mut socket, b"never read").await.expect("taken");
+            let lost = read(&mut socket, 1).await.expect_err("what was sent is lost");
+            assert_eq!(lost.kind(), io::ErrorKind::ConnectionReset);
+            assert!(write(&mut socket, b"x").await.is_err());
+        },
+    );
+    converse(
+        1,
+        async |_, socket| drop(socket),
+        async |_, mut socket| {
+            assert_eq!(read(&mut socket, 1).await.expect("nothing is lost"), b"");
+            assert!(write(&mut socket, b"x").await.is_err());
+        },
+    );
+}
+
+#[test]
+fn a_crash_takes_the_members_sockets_with_it() {
+    let sim = Sim::new(1);
+    let (listener, seen) = (machine(&sim, SERVER).listen(2379), Rc::new(RefCell::new(Vec::new())));
+    sim.spawn(SERVER, async move {
+        let mut socket = listener.accept().await.expect("somebody comes");
+        read(&mut socket, 1).await.expect("nothing is ever sent");
+    });
+    let (here, told) = (sim.clone(), seen.clone());
+    sim.spawn(CLIENT, async move {
+        let mut socket = here.connect(CLIENT, address(SERVER, 2379)).await.expect("somebody listens");
+        told.borrow_mut().push(Ok(vec![1]));
+        let end = read(&mut socket, 1).await.map_err(|error| error.kind());
+        told.borrow_mut().push(end);
+        let again = here.connect(CLIENT, address(SERVER, 2379)).await;
+        told.borrow_mut().push(again.map(|_| Vec::new()).map_err(|error| error.kind()));
+    });
+    assert!(!sim.run_until(1_000, || seen.borrow().len() > 1), "nothing happens on a quiet connection");
+    sim.crash(SERVER);
+    assert!(sim.run_until(1_000, || seen.borrow().len() == 3));
+    assert_eq!(seen.take(), [Ok(vec![1]), Ok(Vec::new()), Err(io::ErrorKind::ConnectionRefused)]);
+}
+
+#[test]
+fn offloaded_work_is_done_later() {
+    let sim = Sim::new(1);
+    let (env, done) = (machine(&sim, SERVER), Rc::new(Cell::new(0)));
+    let seen = done.clone();
+    sim.spawn(SERVER, async move { seen.set(env.offload(|| 7).await) });
+    assert!(sim.run_until(1_000, || done.get() == 7));
+    assert!(sim.now().0 > 0, "it takes time");
+}
