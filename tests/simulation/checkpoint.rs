@@ -166,8 +166,7 @@ fn crashes(seed: u64, failing_permille: u64) -> (usize, u64) {
         }
         world.crash(0);
         end_client(&world);
-        let segments = world.nodes[0].disk.files().into_iter().map(|(path, _)| path);
-        checkpoints.extend(segments.filter(|path| path.extension().is_some_and(|e| e == "seg")));
+        checkpoints.extend(world.checkpoint_segments(0));
         if world.sim.chance(200) {
             world.start(0);
             world.sim.run_until(1 + world.sim.below(100), || false);

@@ -117,6 +117,12 @@ impl World {
         node.disk.crash();
     }
 
+    /// The files of checkpoints that member `at` has on its disk now; each checkpoint makes one with a name of its own.
+    pub fn checkpoint_segments(&self, at: usize) -> Vec<PathBuf> {
+        let files = self.nodes[at].disk.files().into_iter().map(|(path, _)| path);
+        files.filter(|path| path.extension().is_some_and(|extension| extension == "seg")).collect()
+    }
+
     /// Runs until member `at` serves, or gives the reason it does not.
     pub fn serving(&self, at: usize) -> Result<Shard, String> {
         let node = &self.nodes[at];
@@ -138,9 +144,28 @@ pub struct Memory {
     pub acknowledged: Vec<(i64, String, u64)>,
     /// The newest value sent for each key, acknowledged or not.
     pub sent: BTreeMap<String, u64>,
+    /// Linearizable reads that were answered.
+    pub read: u64,
+    /// Clients end after what they are at.
+    pub over: bool,
+    /// The newest value of each key, and the newest revision, that was acknowledged or read.
+    seen: BTreeMap<String, u64>,
+    seen_revision: i64,
 }
 
 impl Memory {
+    /// What a linearizable read of the key that begins now must see at least: value and revision.
+    pub fn least(&self, key: &str) -> (u64, i64) {
+        (self.seen.get(key).copied().unwrap_or(0), self.seen_revision)
+    }
+
+    /// Somebody was told of this value and this revision.
+    pub fn see(&mut self, key: String, value: u64, revision: i64) {
+        let seen = self.seen.entry(key).or_default();
+        *seen = (*seen).max(value);
+        self.seen_revision = self.seen_revision.max(revision);
+    }
+
     /// Everything acknowledged is there, at its revision, and nothing was invented.
     pub fn check(&self, shard: &Shard) {
         let revision = shard.status().revision.0;
@@ -150,7 +175,7 @@ impl Memory {
             let request = pb::RangeRequest { key: key.to_owned().into(), revision, ..Default::default() };
             let response = shard.with_state(|state| state.range(&request)).expect("readable");
             let kv = response.kvs.first()?;
-            Some(std::str::from_utf8(&kv.value).expect("a number").parse().expect("a number"))
+            Some(number(&kv.value))
         };
         let mut least: BTreeMap<&str, u64> = BTreeMap::new();
         for (revision, key, sent) in &self.acknowledged {
@@ -166,14 +191,32 @@ impl Memory {
     }
 }
 
+/// Where clients run: on machines of their own, which never crash.
+pub fn client_id(number: u64) -> MemberId {
+    MemberId(1000 + number)
+}
+
+/// The `k`th key of a client.
+pub fn key(client: u64, k: u64) -> String {
+    format!("c{client}/k{k}")
+}
+
+/// A value as clients write it.
+pub fn number(value: &[u8]) -> u64 {
+    std::str::from_utf8(value).expect("a number").parse().expect("a number")
+}
+
 /// A client: writes ascending values to its own keys through any member that takes them.
 pub fn client(world: &World, number: u64, writes: u64, memory: Rc<RefCell<Memory>>, running: Rc<Cell<u64>>) {
     let sim = world.sim.clone();
     let shards: Vec<_> = world.nodes.iter().map(|node| node.shard.clone()).collect();
     running.set(running.get() + 1);
-    world.sim.spawn(MemberId(1000 + number), async move {
+    world.sim.spawn(client_id(number), async move {
         for value in 1..=writes {
-            let key = format!("c{number}/k{}", sim.below(4));
+            if memory.borrow().over {
+                break;
+            }
+            let key = key(number, sim.below(4));
             memory.borrow_mut().sent.insert(key.clone(), value);
             let at = sim.below(shards.len() as u64) as usize;
             let shard = shards[at].borrow().clone();
@@ -189,7 +232,9 @@ pub fn client(world: &World, number: u64, writes: u64, memory: Rc<RefCell<Memory
             match shard.write(Request::Put(put)).await {
                 Ok(Response::Put(response)) => {
                     let revision = response.header.expect("a header").revision;
-                    memory.borrow_mut().acknowledged.push((revision, key, value));
+                    let mut memory = memory.borrow_mut();
+                    memory.see(key.clone(), value, revision);
+                    memory.acknowledged.push((revision, key, value));
                 }
                 Ok(other) => panic!("a put was answered with {other:?}"),
                 // Refused or unknown: it may or may not be there.
