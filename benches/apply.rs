@@ -12,8 +12,7 @@ use clock::CpuTime;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use pinion::{
     pb::etcdserverpb as pb,
-    state::{Request, StateMachine},
-    types::LogIndex,
+    state::{Command, Context, Error, Outcome, Principal, StateMachine},
 };
 
 #[global_allocator]
@@ -34,17 +33,26 @@ fn put(number: u64) -> pb::PutRequest {
     pb::PutRequest { key: key(number), value: Bytes::from_static(&[b'v'; 256]), ..pb::PutRequest::default() }
 }
 
-fn entry(request: &Request) -> Bytes {
-    let mut bytes = Vec::with_capacity(request.encoded_len());
-    request.encode(&mut bytes);
-    bytes.into()
+/// Evaluates a command as an entry has it.
+fn apply_logged<C: Command>(state: &mut StateMachine, body: Bytes) -> Result<C::Answer, Error> {
+    apply(state, &C::decode(body).expect("just encoded"))
+}
+
+fn apply<C: Command>(state: &mut StateMachine, command: &C) -> Result<C::Answer, Error> {
+    let principal = Principal::default();
+    let mut outcome = Outcome::default();
+    state.apply(command, Context::asked_by(&principal), &mut outcome)
+}
+
+fn encoded(command: &impl Command) -> Bytes {
+    command.encode_to_vec().into()
 }
 
 /// What an apiserver sends for an update: put if the key has not changed, else read it.
-fn update(number: u64, mod_revision: i64) -> Request {
+fn update(number: u64, mod_revision: i64) -> pb::TxnRequest {
     use pb::{compare::TargetUnion, request_op::Request as Op};
     let range = pb::RangeRequest { key: key(number), ..pb::RangeRequest::default() };
-    Request::Txn(pb::TxnRequest {
+    pb::TxnRequest {
         compare: vec![pb::Compare {
             target: pb::compare::CompareTarget::Mod as i32,
             key: key(number),
@@ -53,18 +61,14 @@ fn update(number: u64, mod_revision: i64) -> Request {
         }],
         success: vec![pb::RequestOp { request: Some(Op::RequestPut(put(number))) }],
         failure: vec![pb::RequestOp { request: Some(Op::RequestRange(range)) }],
-    })
+    }
 }
 
 fn by_size(criterion: &mut Criterion<CpuTime>) {
     for keys in sizes() {
         let mut state = StateMachine::new();
-        let apply = |state: &mut StateMachine, entry: Bytes| {
-            let request = Request::decode(entry).expect("just encoded");
-            state.apply(LogIndex(state.applied().0 + 1), &request)
-        };
         for number in 0..keys {
-            apply(&mut state, entry(&Request::Put(put(number)))).expect("a put succeeds");
+            apply(&mut state, &put(number)).expect("a put succeeds");
         }
         let mut next = 0u64;
         let mut pick = move || {
@@ -72,12 +76,19 @@ fn by_size(criterion: &mut Criterion<CpuTime>) {
             ((u128::from(next) * u128::from(keys)) >> 64) as u64
         };
         criterion.bench_function(&format!("put/{keys}"), |bencher| {
-            let setup = || entry(&Request::Put(put(pick())));
-            bencher.iter_batched(setup, |entry| apply(&mut state, entry), BatchSize::SmallInput);
+            let setup = || encoded(&put(pick()));
+            let run = |body| apply_logged::<pb::PutRequest>(&mut state, body);
+            bencher.iter_batched(setup, run, BatchSize::SmallInput);
+        });
+        // What of it is left if the command need not be decoded.
+        criterion.bench_function(&format!("put_decoded/{keys}"), |bencher| {
+            let setup = || put(pick());
+            bencher.iter_batched(setup, |put| apply(&mut state, &put), BatchSize::SmallInput);
         });
         criterion.bench_function(&format!("txn_update/{keys}"), |bencher| {
-            let setup = || entry(&update(pick(), 1));
-            bencher.iter_batched(setup, |entry| apply(&mut state, entry), BatchSize::SmallInput);
+            let setup = || encoded(&update(pick(), 1));
+            let run = |body| apply_logged::<pb::TxnRequest>(&mut state, body);
+            bencher.iter_batched(setup, run, BatchSize::SmallInput);
         });
         criterion.bench_function(&format!("get/{keys}"), |bencher| {
             let setup = || pb::RangeRequest { key: key(pick()), ..pb::RangeRequest::default() };

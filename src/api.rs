@@ -15,7 +15,7 @@ pub mod v3;
 
 use std::rc::Rc;
 
-pub use keyspace::{Backup, Chunks, Keyspace, List, Listed};
+pub use keyspace::{Backup, Chunks, Keyspace, List};
 pub use status::{Code, Error};
 
 use crate::{

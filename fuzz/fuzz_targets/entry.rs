@@ -5,7 +5,7 @@ use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use pinion::{
     consensus::{ConfChange, Entry, EntryType, Membership},
-    shard::Batch,
+    state::Batch,
 };
 
 fuzz_target!(|bytes: &[u8]| {

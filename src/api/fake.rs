@@ -2,20 +2,21 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
     rc::Rc,
 };
 
 use bytes::Bytes;
 use prost::Message;
 
-use super::{Backup, Chunks, Keyspace, List, Listed};
+use super::{Backup, Chunks, Keyspace, List};
 use crate::{
-    backup::{Facts, WriteError},
+    backup::Facts,
     limits,
     pb::{etcdserverpb as pb, mvccpb::KeyValue},
-    shard::{Error, Status},
-    state::{self, Alarms, HashKv, Request, Response},
+    shard::{BackupError, Error, Status},
+    state::{
+        Command, Context, Outcome, Principal, StateMachine, cluster::Alarms, kv::RangeAnswer, mvcc::HashKv,
+    },
     types::{ClusterId, LogIndex, MemberId, Revision, Term},
 };
 
@@ -28,13 +29,11 @@ pub(crate) struct Fake(Rc<State>);
 
 #[derive(Default)]
 struct State {
-    keys: RefCell<BTreeMap<Vec<u8>, KeyValue>>,
-    revision: Cell<i64>,
+    state: RefCell<StateMachine>,
     error: Cell<Option<Error>>,
     stalled: Cell<bool>,
     leaderless: Cell<bool>,
     empty: Cell<bool>,
-    alarms: RefCell<Alarms>,
     /// How often a read had to be linearizable, and what went through the log.
     linearized: Cell<usize>,
     written: Cell<usize>,
@@ -42,9 +41,7 @@ struct State {
 
 impl Fake {
     pub(crate) fn new() -> Self {
-        let fake = Self::default();
-        fake.0.revision.set(1);
-        fake
+        Self::default()
     }
 
     /// Every call fails with it from now on.
@@ -64,7 +61,13 @@ impl Fake {
 
     /// As if these had been raised.
     pub(crate) fn raise(&self, alarms: &[pb::AlarmMember]) {
-        *self.0.alarms.borrow_mut() = Alarms::restore(alarms);
+        for alarm in alarms {
+            let raise = pb::AlarmRequest { action: 1, member_id: alarm.member_id, alarm: alarm.alarm };
+            let mut state = self.0.state.borrow_mut();
+            state
+                .apply(&raise, Context::asked_by(&Principal::default()), &mut Outcome::default())
+                .expect("an alarm is raised");
+        }
     }
 
     pub(crate) fn lose_leader(&self) {
@@ -90,21 +93,7 @@ impl Fake {
     }
 
     fn header(&self) -> Option<pb::ResponseHeader> {
-        Some(pb::ResponseHeader { revision: self.0.revision.get(), ..Default::default() })
-    }
-
-    fn put(&self, request: pb::PutRequest) {
-        let revision = self.0.revision.get() + 1;
-        self.0.revision.set(revision);
-        let kv = KeyValue {
-            key: request.key.clone(),
-            value: request.value,
-            create_revision: revision,
-            mod_revision: revision,
-            version: 1,
-            lease: request.lease,
-        };
-        self.0.keys.borrow_mut().insert(request.key.to_vec(), kv);
+        Some(pb::ResponseHeader { revision: self.0.state.borrow().revision().0, ..Default::default() })
     }
 }
 
@@ -135,13 +124,13 @@ impl List for FakeList {
         head.encoded_len() + self.left.iter().map(Bytes::len).sum::<usize>()
     }
 
-    async fn next(&mut self, _: usize, pieces: &mut Vec<Bytes>) -> bool {
+    async fn next(&mut self, _: usize, pieces: &mut Vec<Bytes>) -> Result<bool, Error> {
         if self.header.is_some() {
             let head = pb::RangeResponse { header: self.header.take(), ..Default::default() };
             pieces.push(head.encode_to_vec().into());
         }
         pieces.extend(self.left.pop());
-        !self.left.is_empty()
+        Ok(!self.left.is_empty())
     }
 }
 
@@ -153,7 +142,7 @@ impl Backup for FakeBackup {
         40_000
     }
 
-    async fn next(&mut self) -> Option<Result<Bytes, WriteError>> {
+    async fn next(&mut self) -> Option<Result<Bytes, BackupError>> {
         self.0.pop().map(Ok)
     }
 }
@@ -163,39 +152,16 @@ impl Keyspace for Fake {
     type List = FakeList;
     type Backup = FakeBackup;
 
-    async fn backup(&self, _: Facts) -> Result<FakeBackup, WriteError> {
+    async fn backup(&self, _: Facts) -> Result<FakeBackup, BackupError> {
         let piece = |bytes: usize| Bytes::from(vec![bytes as u8; bytes]);
         Ok(FakeBackup(vec![piece(32), piece(40_000 - 32_768), piece(32_768)]))
     }
 
-    async fn write(&self, request: state::Request) -> Result<state::Response, Error> {
+    async fn write<C: Command>(&self, principal: &Principal, command: C) -> Result<C::Answer, Error> {
         self.gate().await?;
         self.0.written.set(self.0.written.get() + 1);
-        Ok(match request {
-            Request::Put(request) => {
-                self.put(request);
-                Response::Put(pb::PutResponse { header: self.header(), prev_kv: None })
-            }
-            Request::DeleteRange(request) => {
-                let deleted = self.0.keys.borrow_mut().remove(request.key.as_ref()).is_some();
-                Response::DeleteRange(pb::DeleteRangeResponse {
-                    header: self.header(),
-                    deleted: i64::from(deleted),
-                    prev_kvs: Vec::new(),
-                })
-            }
-            Request::Txn(_) => Response::Txn(pb::TxnResponse {
-                header: self.header(),
-                succeeded: true,
-                responses: Vec::new(),
-            }),
-            Request::Compact(_) => Response::Compact(pb::CompactionResponse { header: None }),
-            Request::Alarm(request) => {
-                let alarm = pb::AlarmMember { member_id: request.member_id, alarm: request.alarm };
-                self.raise(std::slice::from_ref(&alarm));
-                Response::Alarm(pb::AlarmResponse { header: None, alarms: vec![alarm] })
-            }
-        })
+        let mut state = self.0.state.borrow_mut();
+        Ok(state.apply(&command, Context::asked_by(principal), &mut Outcome::default())?)
     }
 
     async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Error> {
@@ -203,31 +169,20 @@ impl Keyspace for Fake {
         if !request.serializable {
             self.0.linearized.set(self.0.linearized.get() + 1);
         }
-        let keys = self.0.keys.borrow();
-        let within = |key: &[u8]| match request.range_end.as_ref() {
-            [] => key == request.key.as_ref(),
-            [0] => key >= request.key.as_ref(),
-            end => key >= request.key.as_ref() && key < end,
-        };
-        let found: Vec<KeyValue> = keys.values().filter(|kv| within(&kv.key)).cloned().collect();
-        let count = found.len();
-        let limit = if request.limit == 0 { count } else { count.min(request.limit as usize) };
-        let kvs = if request.count_only { Vec::new() } else { found[..limit].to_vec() };
-        let more = !request.count_only && limit < count;
-        Ok(pb::RangeResponse { header: self.header(), kvs, more, count: count as i64 })
+        Ok(self.0.state.borrow().range(&request)?)
     }
 
-    async fn list(&self, request: pb::RangeRequest) -> Result<Listed<FakeList>, Error> {
+    async fn list(&self, request: pb::RangeRequest) -> Result<RangeAnswer<FakeList>, Error> {
         let response = self.range(request).await?;
         if response.kvs.len() < 2 || response.encoded_len() <= limits::RANGE_KEPT_BYTES {
-            return Ok(Listed::Whole(response));
+            return Ok(RangeAnswer::Whole(response));
         }
         let pairs =
             response.kvs.iter().map(|kv| pb::RangeResponse { kvs: vec![kv.clone()], ..Default::default() });
         let tail = pb::RangeResponse { more: response.more, count: response.count, ..Default::default() };
         let mut left: Vec<Bytes> = pairs.chain([tail]).map(|part| part.encode_to_vec().into()).collect();
         left.reverse();
-        Ok(Listed::Long(FakeList { header: response.header, left }))
+        Ok(RangeAnswer::Long(FakeList { header: response.header, left }))
     }
 
     async fn range_stream(&self, request: pb::RangeRequest, _: usize) -> Result<FakeChunks, Error> {
@@ -273,7 +228,7 @@ impl Keyspace for Fake {
             applied: LogIndex(10),
             revision: self.revision(),
             compact_revision: Revision(0),
-            keys: self.0.keys.borrow().len() as u64,
+            keys: self.0.state.borrow().key_count(),
             size_bytes: self.size_bytes(),
             size_in_use_bytes: if self.0.empty.get() { 0 } else { 16_384 },
             pending: 3,
@@ -300,7 +255,7 @@ impl Keyspace for Fake {
     }
 
     fn revision(&self) -> Revision {
-        Revision(self.0.revision.get())
+        Revision(self.0.state.borrow().revision().0)
     }
 
     fn size_bytes(&self) -> u64 {
@@ -308,7 +263,7 @@ impl Keyspace for Fake {
     }
 
     fn alarms(&self) -> Alarms {
-        self.0.alarms.borrow().clone()
+        self.0.state.borrow().alarms().clone()
     }
 
     fn leader(&self) -> MemberId {

@@ -5,10 +5,10 @@ use std::future::Future;
 use bytes::Bytes;
 
 use crate::{
-    backup::{Facts, WriteError},
+    backup::Facts,
     pb::etcdserverpb as pb,
-    shard::{self, Error, Shard, Status},
-    state::{self, Alarms, HashKv},
+    shard::{self, BackupError, Error, Shard, Status},
+    state::{Command, Principal, cluster::Alarms, kv::RangeAnswer, mvcc::HashKv},
     types::{ClusterId, MemberId, Revision, Term},
 };
 
@@ -21,11 +21,16 @@ pub trait Keyspace: Clone + 'static {
     type Backup: Backup;
 
     /// Through the log: answered once durable, committed and applied.
-    fn write(&self, request: state::Request) -> impl Future<Output = Result<state::Response, Error>>;
+    fn write<C: Command>(
+        &self,
+        principal: &Principal,
+        command: C,
+    ) -> impl Future<Output = Result<C::Answer, Error>>;
     /// Linearizable unless `serializable` is set. The header carries only the revision.
     fn range(&self, request: pb::RangeRequest) -> impl Future<Output = Result<pb::RangeResponse, Error>>;
     /// The same, without having all of a long answer in memory.
-    fn list(&self, request: pb::RangeRequest) -> impl Future<Output = Result<Listed<Self::List>, Error>>;
+    fn list(&self, request: pb::RangeRequest)
+    -> impl Future<Output = Result<RangeAnswer<Self::List>, Error>>;
     /// A range in chunks that grow towards `chunk_bytes`; only the last one has header, count and more.
     fn range_stream(
         &self,
@@ -55,20 +60,13 @@ pub trait Keyspace: Clone + 'static {
     fn alarms(&self) -> Alarms;
 
     /// A backup of this member's state of this moment. `facts` tells the versions of cluster and schema.
-    fn backup(&self, facts: Facts) -> impl Future<Output = Result<Self::Backup, WriteError>>;
+    fn backup(&self, facts: Facts) -> impl Future<Output = Result<Self::Backup, BackupError>>;
 }
 
 /// A range stream under way.
 pub trait Chunks: 'static {
     /// The next chunk; `None` after the last one or an error.
     fn next(&mut self) -> impl Future<Output = Option<Result<pb::RangeResponse, Error>>>;
-}
-
-/// The answer to a range.
-pub enum Listed<L> {
-    Whole(pb::RangeResponse),
-    /// To be encoded piece by piece, as the client takes it.
-    Long(L),
 }
 
 /// A long answer under way.
@@ -78,7 +76,7 @@ pub trait List: 'static {
     /// Length of the answer: of all pieces together. To be asked before the first piece.
     fn encoded_len(&self) -> usize;
     /// Appends what comes next of the encoded answer, about `bytes` of it. False when that was all.
-    fn next(&mut self, bytes: usize, pieces: &mut Vec<Bytes>) -> impl Future<Output = bool>;
+    fn next(&mut self, bytes: usize, pieces: &mut Vec<Bytes>) -> impl Future<Output = Result<bool, Error>>;
 }
 
 impl List for shard::List {
@@ -90,7 +88,7 @@ impl List for shard::List {
         shard::List::encoded_len(self)
     }
 
-    fn next(&mut self, bytes: usize, pieces: &mut Vec<Bytes>) -> impl Future<Output = bool> {
+    fn next(&mut self, bytes: usize, pieces: &mut Vec<Bytes>) -> impl Future<Output = Result<bool, Error>> {
         shard::List::next(self, bytes, pieces)
     }
 }
@@ -106,7 +104,7 @@ pub trait Backup: 'static {
     /// Size of the database.
     fn bytes(&self) -> u64;
     /// The database in pieces, then its SHA-256; `None` after that or an error.
-    fn next(&mut self) -> impl Future<Output = Option<Result<Bytes, WriteError>>>;
+    fn next(&mut self) -> impl Future<Output = Option<Result<Bytes, BackupError>>>;
 }
 
 impl Backup for shard::Backup {
@@ -114,7 +112,7 @@ impl Backup for shard::Backup {
         shard::Backup::bytes(self)
     }
 
-    fn next(&mut self) -> impl Future<Output = Option<Result<Bytes, WriteError>>> {
+    fn next(&mut self) -> impl Future<Output = Option<Result<Bytes, BackupError>>> {
         shard::Backup::next(self)
     }
 }
@@ -124,19 +122,23 @@ impl Keyspace for Shard {
     type List = shard::List;
     type Backup = shard::Backup;
 
-    fn write(&self, request: state::Request) -> impl Future<Output = Result<state::Response, Error>> {
-        Shard::write(self, request)
+    fn write<C: Command>(
+        &self,
+        principal: &Principal,
+        command: C,
+    ) -> impl Future<Output = Result<C::Answer, Error>> {
+        Shard::write(self, principal, command)
     }
 
     fn range(&self, request: pb::RangeRequest) -> impl Future<Output = Result<pb::RangeResponse, Error>> {
         Shard::range(self, request)
     }
 
-    async fn list(&self, request: pb::RangeRequest) -> Result<Listed<Self::List>, Error> {
-        Ok(match Shard::list(self, request).await? {
-            shard::Listed::Whole(response) => Listed::Whole(response),
-            shard::Listed::Long(list) => Listed::Long(list),
-        })
+    fn list(
+        &self,
+        request: pb::RangeRequest,
+    ) -> impl Future<Output = Result<RangeAnswer<Self::List>, Error>> {
+        Shard::list(self, request)
     }
 
     fn range_stream(
@@ -195,7 +197,7 @@ impl Keyspace for Shard {
         Shard::alarms(self)
     }
 
-    fn backup(&self, facts: Facts) -> impl Future<Output = Result<Self::Backup, WriteError>> {
+    fn backup(&self, facts: Facts) -> impl Future<Output = Result<Self::Backup, BackupError>> {
         Shard::backup(self, facts)
     }
 }

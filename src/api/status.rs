@@ -121,6 +121,11 @@ impl Error {
                 Apply::RequestTooLarge => (Code::InvalidArgument, "etcdserver: request is too large"),
                 Apply::NoSpace => (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded"),
                 Apply::Corrupt => (Code::DataLoss, "etcdserver: corrupt cluster"),
+                // Clients try again when they hear this.
+                Apply::Replaced => (Code::Unavailable, "etcdserver: leader changed"),
+                Apply::NotSupportedYet => {
+                    (Code::Unavailable, "etcdserver: not every member knows this request yet")
+                }
             },
             Error::InvalidClientApiVersion => {
                 (Code::InvalidArgument, "etcdserver: invalid client api version")

@@ -11,7 +11,7 @@ use super::{Error, Shard};
 use crate::{
     env::{Env, Instant},
     pb::etcdserverpb as pb,
-    state::{self, Request},
+    state::{self, Principal},
 };
 
 /// Samples of a period, or of the hours of a longer one.
@@ -152,7 +152,7 @@ async fn revisions<E: Env>(env: E, shard: Shard, retention: i64) {
 
 /// Compacted already is as good.
 async fn compact(shard: &Shard, revision: i64) -> Result<(), Error> {
-    match shard.write(Request::Compact(pb::CompactionRequest { revision, physical: false })).await {
+    match shard.write(&Principal::default(), pb::CompactionRequest { revision, physical: false }).await {
         Ok(_) | Err(Error::Apply(state::Error::Compacted)) => Ok(()),
         Err(error) => Err(error),
     }

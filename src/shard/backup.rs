@@ -11,8 +11,17 @@ use super::Shard;
 use crate::{
     backup::{Alarm, Auth, Compaction, Facts, Member, Planner, Record, WriteError, Writer},
     limits,
-    state::mvcc::HistoryCursor,
+    state::mvcc::{self, HistoryCursor},
 };
+
+/// Why a backup cannot be begun or finished.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BackupError {
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error(transparent)]
+    State(#[from] mvcc::Error),
+}
 
 /// A backup under way. Dropping it lets go of the pinned revision.
 pub struct Backup {
@@ -28,13 +37,13 @@ pub struct Backup {
 impl Shard {
     /// Takes the state of this moment, whether other members know of newer ones or not, and goes over it once.
     /// `facts` tells the versions of cluster and schema; the rest of it is filled in here.
-    pub async fn backup(&self, facts: Facts) -> Result<Backup, WriteError> {
-        let mut cursor = self.state.borrow().history();
+    pub async fn backup(&self, facts: Facts) -> Result<Backup, BackupError> {
+        let mut cursor = self.state.borrow().walk_history();
         let facts = self.facts(facts, &cursor);
         let mut planner = Planner::new(&facts)?;
         loop {
             let _slice = self.turnstile.pass().await;
-            let plan = |record: &Record<'_>| planner.version(record);
+            let plan = |record: &Record<'_>| planner.version(record).map_err(BackupError::from);
             if self.state.borrow().history_step(&mut cursor, limits::BACKUP_SLICE_BYTES, plan)? {
                 break;
             }
@@ -72,7 +81,7 @@ impl Backup {
     }
 
     /// The database in pieces of 32 KiB, the last one shorter, then its SHA-256.
-    pub async fn next(&mut self) -> Option<Result<Bytes, WriteError>> {
+    pub async fn next(&mut self) -> Option<Result<Bytes, BackupError>> {
         loop {
             let Some(writer) = &mut self.writer else { return self.rest.pop_front().map(Ok) };
             if let Some(piece) = writer.piece() {
@@ -87,9 +96,9 @@ impl Backup {
         }
     }
 
-    fn step(&mut self) -> Result<(), WriteError> {
+    fn step(&mut self) -> Result<(), BackupError> {
         let writer = self.writer.as_mut().expect("the last version was not reached");
-        let write = |record: &Record<'_>| writer.version(record);
+        let write = |record: &Record<'_>| writer.version(record).map_err(BackupError::from);
         let state = self.shard.state.borrow();
         if state.history_step(&mut self.cursor, limits::BACKUP_SLICE_BYTES, write)? {
             let writer = self.writer.take().expect("just seen");

@@ -15,7 +15,7 @@ use crate::{
     limits,
     pb::etcdserverpb::{self as pb, AlarmType},
     state::mvcc,
-    state::{Alarms, StateMachine},
+    state::{StateMachine, cluster::Alarms},
     storage::checkpoint::{
         AlarmFact, Block, Change, Checkpoint, CheckpointError, CheckpointStore, Conf, Facts, MemberFact,
         Restore, Saved,

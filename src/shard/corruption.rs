@@ -10,7 +10,7 @@ use super::{Error, Shard};
 use crate::{
     env::Env,
     pb::etcdserverpb::{self as pb, AlarmType, alarm_request::AlarmAction},
-    state::{HashKv, Request},
+    state::{Principal, mvcc::HashKv},
 };
 
 /// Which checks run.
@@ -80,7 +80,7 @@ async fn check(shard: &Shard) -> Result<(), Error> {
         member_id: shard.member_id().0,
         alarm: AlarmType::Corrupt as i32,
     };
-    shard.write(Request::Alarm(raise)).await.map(drop)
+    shard.write(&Principal::default(), raise).await.map(drop)
 }
 
 /// Of the same versions, yet not the same.

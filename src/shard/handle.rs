@@ -7,13 +7,18 @@ use std::{cell::RefCell, rc::Rc};
 
 use bytes::Bytes;
 
-use super::{Error, held::Held, inbox::Inbox, reply, turnstile::Turnstile, view::View};
+use super::{Error, held::Held, inbox::Inbox, proposal::proposal, reply, turnstile::Turnstile, view::View};
 use crate::{
     consensus::Message,
     env::Instant,
     limits,
     pb::etcdserverpb as pb,
-    state::{self, Alarms, HashKv, RangeCursor, RangeStream, Ranged, StateMachine, StreamStep},
+    state::{
+        self, Command, Principal, StateMachine,
+        cluster::Alarms,
+        kv::{self, Range, RangeAnswer, RangeStream, StreamStep, validate},
+        mvcc::HashKv,
+    },
     types::{ClusterId, LogIndex, MemberId, Revision, Term},
 };
 
@@ -53,10 +58,12 @@ pub struct Status {
 
 impl Shard {
     /// Through the log: answered once durable, committed and applied.
-    pub async fn write(&self, request: state::Request) -> Result<state::Response, Error> {
-        let (reply, answer) = reply::channel();
-        self.inbox.push_write(&request, (self.clock)(), reply)?;
-        drop(request);
+    pub async fn write<C: Command>(&self, principal: &Principal, command: C) -> Result<C::Answer, Error> {
+        self.state.borrow().may_propose::<C>()?;
+        let (proposal, answer) = proposal::<C>();
+        self.inbox.push_write(principal, &command, (self.clock)(), proposal)?;
+        // What it was decoded from is given back while it waits.
+        drop(command);
         answer.await.unwrap_or(Err(Error::Stopped))
     }
 
@@ -77,47 +84,51 @@ impl Shard {
     }
 
     /// The same, without having all of a long answer in memory.
-    pub async fn list(&self, request: pb::RangeRequest) -> Result<Listed, Error> {
+    pub async fn list(&self, request: pb::RangeRequest) -> Result<RangeAnswer<List>, Error> {
         Ok(match self.evaluate(&request, Some(limits::RANGE_KEPT_BYTES)).await? {
-            Ranged::Whole(response) => Listed::Whole(response),
-            Ranged::Long(list) => Listed::Long(List::new(self, list)),
+            RangeAnswer::Whole(response) => RangeAnswer::Whole(response),
+            RangeAnswer::Long(list) => RangeAnswer::Long(List::new(self, list)),
         })
     }
 
-    async fn evaluate(&self, request: &pb::RangeRequest, kept_max: Option<usize>) -> Result<Ranged, Error> {
+    async fn evaluate(
+        &self,
+        request: &pb::RangeRequest,
+        kept_max: Option<usize>,
+    ) -> Result<RangeAnswer<kv::List>, Error> {
         if !request.serializable {
             self.linearize().await?;
         }
         if StateMachine::is_point(request) {
-            return Ok(Ranged::Whole(self.state.borrow().range(request)?));
+            return Ok(RangeAnswer::Whole(self.state.borrow().range(request)?));
         }
-        let mut cursor = RangeCursor::new(&self.state.borrow(), request)?;
+        let mut range = Range::begin(&self.state.borrow(), request, true)?;
         if let Some(bytes) = kept_max {
-            cursor = cursor.keep_at_most(bytes);
+            range = range.keep_at_most(bytes);
         }
-        let mut cursor = Held::new(cursor, self);
-        let mut finished = cursor.step(&self.state.borrow(), limits::RANGE_AT_ONCE_KEYS);
+        let mut range = Held::new(range, self);
+        let mut finished = range.step(&self.state.borrow(), limits::RANGE_AT_ONCE_KEYS)?;
         while !finished {
             // A huge list lets writes through between its slices; its revision is fixed.
             let _slice = self.turnstile.pass().await;
             let state = self.state.borrow();
-            finished = self.slice(|| cursor.step(&state, limits::RANGE_STEP_KEYS));
+            finished = self.slice(|| range.step(&state, limits::RANGE_STEP_KEYS))?;
         }
-        Ok(cursor.end().finish())
+        Ok(range.end().finish())
     }
 
     /// Repeats a step for as long as a slice lasts. True once a step says that it was the last.
-    fn slice(&self, mut step: impl FnMut() -> bool) -> bool {
+    fn slice(&self, mut step: impl FnMut() -> Result<bool, state::Error>) -> Result<bool, state::Error> {
         let began = (self.clock)();
         for _ in 0..limits::RANGE_SLICE_STEPS {
-            if step() {
-                return true;
+            if step()? {
+                return Ok(true);
             }
             if (self.clock)().since(began) >= limits::RANGE_SLICE {
                 break;
             }
         }
-        false
+        Ok(false)
     }
 
     /// A range in chunks that grow towards `chunk_bytes`; linearizable unless `serializable` is set.
@@ -131,7 +142,7 @@ impl Shard {
 
     /// A transaction without writes, off the log.
     pub async fn read_txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
-        if !state::validate::is_serializable(&request) {
+        if !validate::is_serializable(&request) {
             self.linearize().await?;
         }
         Ok(self.state.borrow().read_txn(&request)?)
@@ -174,7 +185,7 @@ impl Shard {
         };
         loop {
             let _slice = self.turnstile.pass().await;
-            let hash = self.state.borrow().hash_step(&mut cursor, limits::HASH_SLICE_BYTES);
+            let hash = self.state.borrow().hash_step(&mut cursor, limits::HASH_SLICE_BYTES)?;
             if let Some(hash) = hash {
                 return Ok((hash, current));
             }
@@ -235,20 +246,14 @@ impl Shard {
     }
 }
 
-/// The answer to a range.
-pub enum Listed {
-    Whole(pb::RangeResponse),
-    Long(List),
-}
-
 /// A long answer under way. Its revision is held until it is dropped.
 pub struct List {
     shard: Shard,
-    list: Option<Box<Held<state::List>>>,
+    list: Option<Box<Held<kv::List>>>,
 }
 
 impl List {
-    fn new(shard: &Shard, list: state::List) -> Self {
+    fn new(shard: &Shard, list: kv::List) -> Self {
         let list = Held::new(list, shard);
         Self { shard: shard.clone(), list: Some(Box::new(list)) }
     }
@@ -263,15 +268,16 @@ impl List {
         self.list.as_ref().expect("nothing was taken yet").encoded_len()
     }
 
-    /// Appends what comes next of the encoded answer, about `bytes` of it. False when that was all.
-    pub async fn next(&mut self, bytes: usize, pieces: &mut Vec<Bytes>) -> bool {
-        let Some(list) = &mut self.list else { return false };
+    /// Appends what comes next of the encoded answer, about `bytes` of it. False when that was all. After an error the
+    /// answer cannot be completed.
+    pub async fn next(&mut self, bytes: usize, pieces: &mut Vec<Bytes>) -> Result<bool, Error> {
+        let Some(list) = &mut self.list else { return Ok(false) };
         let _slice = self.shard.turnstile.pass().await;
         let more = list.step(&self.shard.state.borrow(), limits::RANGE_PIECE_KEYS, bytes, pieces);
-        if !more {
+        if more != Ok(true) {
             self.list = None;
         }
-        more
+        Ok(more?)
     }
 }
 
@@ -286,16 +292,16 @@ impl Chunks {
     pub async fn next(&mut self) -> Option<Result<pb::RangeResponse, Error>> {
         loop {
             let stream = self.stream.as_mut()?;
-            let mut came = Ok(StreamStep::Pending);
-            {
+            let mut came = StreamStep::Pending;
+            let stepped = {
                 let _slice = self.shard.turnstile.pass().await;
                 let state = self.shard.state.borrow();
                 self.shard.slice(|| {
-                    came = stream.step(&state, limits::RANGE_STEP_KEYS);
-                    !matches!(came, Ok(StreamStep::Pending))
-                });
-            }
-            match came {
+                    came = stream.step(&state, limits::RANGE_STEP_KEYS)?;
+                    Ok(came != StreamStep::Pending)
+                })
+            };
+            match stepped.map(|_| came) {
                 Ok(StreamStep::Pending) => {}
                 Ok(StreamStep::Chunk(chunk)) => return Some(Ok(chunk)),
                 Ok(StreamStep::Last(chunk)) => {

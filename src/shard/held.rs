@@ -11,7 +11,7 @@ use std::{
 use super::{Shard, turnstile::Turnstile};
 use crate::{
     limits,
-    state::{Leave, Pairs},
+    state::kv::{Leave, Pairs},
 };
 
 /// A read as long as somebody waits for it.
@@ -107,7 +107,7 @@ mod tests {
     fn shard(sim: &Sim) -> Shard {
         let env = SimEnv::new(sim, MemberId(1), SimDisk::new(sim));
         Shard {
-            inbox: Rc::new(Inbox::new(1, 1 << 20)),
+            inbox: Rc::new(Inbox::new(Default::default(), 1 << 20)),
             state: Rc::new(RefCell::new(StateMachine::new())),
             view: Rc::new(View::default()),
             clock: Rc::new(|| Instant(0)),

@@ -9,17 +9,20 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Error, batch::Builder, reply::Reply};
-use crate::{consensus::Message, env::Instant, limits, state, state::Request};
-
-pub type WriteReply = Reply<Result<state::Response, Error>>;
+use super::{Error, proposal::Proposal, reply::Reply};
+use crate::{
+    consensus::Message,
+    env::Instant,
+    limits, state,
+    state::{Builder, Command, Origin, Principal},
+};
 
 /// A write whose caller waits.
 pub struct Waiting {
     /// Position in this run's sequence of requests.
     pub sequence: u64,
     pub arrived: Instant,
-    pub reply: WriteReply,
+    pub proposal: Proposal,
 }
 
 struct OpenBatch {
@@ -30,7 +33,7 @@ struct OpenBatch {
 /// Arrivals of one shard. Connections push, the shard's loop takes.
 pub struct Inbox {
     /// This run's name in the log.
-    pub origin: u64,
+    pub origin: Origin,
     /// Payload of an entry that the log takes in one write.
     entry_bytes_max: usize,
     next_sequence: Cell<u64>,
@@ -50,7 +53,7 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    pub fn new(origin: u64, entry_bytes_max: usize) -> Self {
+    pub fn new(origin: Origin, entry_bytes_max: usize) -> Self {
         Inbox {
             origin,
             entry_bytes_max,
@@ -70,7 +73,13 @@ impl Inbox {
     }
 
     /// Admits a write or says why not.
-    pub fn push_write(&self, request: &Request, arrived: Instant, reply: WriteReply) -> Result<(), Error> {
+    pub fn push_write<C: Command>(
+        &self,
+        principal: &Principal,
+        command: &C,
+        arrived: Instant,
+        proposal: Proposal,
+    ) -> Result<(), Error> {
         if self.stopping.get() {
             return Err(Error::Stopped);
         }
@@ -79,7 +88,7 @@ impl Inbox {
         if full {
             return Err(Error::TooManyRequests);
         }
-        let bytes = Builder::cost(request);
+        let bytes = Builder::cost(principal, command);
         if Builder::HEADER_BYTES + bytes > self.entry_bytes_max {
             return Err(state::Error::RequestTooLarge.into());
         }
@@ -96,9 +105,9 @@ impl Inbox {
             batches.push_back(OpenBatch { builder, waiting: Vec::new() });
         }
         let open = batches.back_mut().expect("a batch is open");
-        open.builder.push(request);
+        open.builder.push(principal, command);
         self.queued_bytes.set(self.queued_bytes.get() + bytes);
-        open.waiting.push(Waiting { sequence, arrived, reply });
+        open.waiting.push(Waiting { sequence, arrived, proposal });
         self.pending.set(self.pending.get() + 1);
         drop(batches);
         if !self.log_busy.get() {
@@ -260,19 +269,24 @@ impl std::ops::Deref for Taker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{pb::etcdserverpb as pb, shard::reply::channel};
+    use crate::{
+        pb::etcdserverpb as pb,
+        shard::{proposal::proposal, reply::channel},
+    };
 
-    fn put(bytes: usize) -> Request {
-        Request::Put(pb::PutRequest { key: "k".into(), value: vec![0; bytes].into(), ..Default::default() })
+    const ORIGIN: Origin = Origin { member: crate::types::MemberId(1), run: 1 };
+
+    fn put(bytes: usize) -> pb::PutRequest {
+        pb::PutRequest { key: "k".into(), value: vec![0; bytes].into(), ..Default::default() }
     }
 
-    fn push(inbox: &Inbox, request: &Request) -> Result<(), Error> {
-        inbox.push_write(request, Instant(0), channel().0)
+    fn push(inbox: &Inbox, put: &pb::PutRequest) -> Result<(), Error> {
+        inbox.push_write(&Principal::default(), put, Instant(0), proposal::<pb::PutRequest>().0)
     }
 
     #[test]
     fn one_more_than_the_queue_holds_is_refused_until_one_is_answered() {
-        let inbox = Inbox::new(1, 8 << 20);
+        let inbox = Inbox::new(ORIGIN, 8 << 20);
         for _ in 0..limits::SHARD_PENDING_MAX {
             push(&inbox, &put(1)).unwrap();
         }
@@ -285,7 +299,7 @@ mod tests {
 
     #[test]
     fn queued_bytes_are_bounded_and_given_back() {
-        let inbox = Inbox::new(1, 8 << 20);
+        let inbox = Inbox::new(ORIGIN, 8 << 20);
         let mib = put(1 << 20);
         while push(&inbox, &mib).is_ok() {}
         assert!(inbox.pending() <= limits::SHARD_QUEUED_BYTES_MAX / (1 << 20) + 1);
@@ -299,7 +313,7 @@ mod tests {
 
     #[test]
     fn sequences_are_consecutive_over_batches() {
-        let inbox = Inbox::new(1, 8 << 20);
+        let inbox = Inbox::new(ORIGIN, 8 << 20);
         for _ in 0..limits::ENTRY_REQUESTS_MAX + 1 {
             push(&inbox, &put(1)).unwrap();
         }
@@ -311,7 +325,7 @@ mod tests {
 
     #[test]
     fn a_request_no_log_write_holds_is_refused() {
-        let inbox = Inbox::new(1, 1000);
+        let inbox = Inbox::new(ORIGIN, 1000);
         assert_eq!(push(&inbox, &put(1000)), Err(Error::Apply(state::Error::RequestTooLarge)));
         (0..10).for_each(|_| push(&inbox, &put(400)).unwrap());
         while let Some((payload, _)) = inbox.take_batch() {
@@ -321,10 +335,10 @@ mod tests {
 
     #[test]
     fn callers_hear_when_the_loop_is_gone() {
-        let inbox = Rc::new(Inbox::new(1, 8 << 20));
+        let inbox = Rc::new(Inbox::new(ORIGIN, 8 << 20));
         let taker = Taker(inbox.clone());
-        let ((reply, answer), (read, ready)) = (channel(), channel());
-        inbox.push_write(&put(1), Instant(0), reply).unwrap();
+        let ((write, answer), (read, ready)) = (proposal::<pb::PutRequest>(), channel());
+        inbox.push_write(&Principal::default(), &put(1), Instant(0), write).unwrap();
         inbox.push_read(Instant(0), read).unwrap();
         drop(taker);
         assert_eq!(futures_lite::future::block_on(answer), None);
@@ -334,7 +348,7 @@ mod tests {
 
     #[test]
     fn a_stopping_shard_admits_nothing() {
-        let inbox = Inbox::new(1, 8 << 20);
+        let inbox = Inbox::new(ORIGIN, 8 << 20);
         push(&inbox, &put(1)).unwrap();
         inbox.stop();
         assert_eq!(push(&inbox, &put(1)), Err(Error::Stopped));

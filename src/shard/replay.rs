@@ -8,13 +8,11 @@ use bytes::Bytes;
 use crate::{
     consensus::{ConfChange, Entry, EntryType, HardState, LogWindow, Member, Membership, MembershipError},
     limits,
-    state::StateMachine,
+    state::{Batch, BatchError, Outcome, StateMachine},
     storage::checkpoint::Facts,
     storage::wal::Record,
     types::LogIndex,
 };
-
-use super::batch::{Batch, BatchError};
 
 /// A whole record that makes no sense where it stands.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +53,7 @@ pub(super) struct Replay {
     has_entries: bool,
     has_hard_state: bool,
     catchup_entries: usize,
+    outcome: Outcome,
 }
 
 impl Replay {
@@ -79,6 +78,7 @@ impl Replay {
             has_entries: false,
             has_hard_state: false,
             catchup_entries,
+            outcome: Outcome::default(),
         }
     }
 
@@ -160,10 +160,12 @@ impl Replay {
             self.state.mark_applied(index);
         } else {
             let failed = |reason| ReplayError::Entry { index: entry.index, reason };
-            for request in Batch::decode(entry.data.clone()).map_err(failed)? {
-                // Its caller had the outcome, error or not, when it was first applied.
-                drop(self.state.apply(index, &request.map_err(failed)?));
+            self.state.mark_applied(index);
+            for envelope in Batch::decode(entry.data.clone()).map_err(failed)? {
+                // Its caller had the answer when it was first applied, and nobody follows the changes yet.
+                envelope.and_then(|it| it.apply(&mut self.state, &mut self.outcome)).map_err(failed)?;
             }
+            self.outcome.clear();
         }
         self.applied = entry.index;
         Ok(())

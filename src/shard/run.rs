@@ -24,11 +24,10 @@ use tracing::{info, warn};
 use super::{
     Error,
     backlog::{Backlog, hard_state_record},
-    batch::{Batch, BatchError},
     checkpoint::{self, Checkpoints},
-    counts::Counts,
-    inbox::{Taker, Waiting, WriteReply},
+    inbox::{Taker, Waiting},
     pending::Pending,
+    proposal::Proposal,
     reads::Reads,
     sweeping::Sweeping,
     view::View,
@@ -41,7 +40,7 @@ use crate::{
     env::{Env, Instant, Network},
     limits,
     metrics::Metrics,
-    state::{Freed, Request, Response, StateMachine},
+    state::{Batch, BatchError, Completion, Operations, Outcome, StateMachine, mvcc::Freed},
     storage::checkpoint::CheckpointError,
     storage::wal::{Wal, WalError, Written},
     types::{LogIndex, MemberId, Term},
@@ -117,7 +116,9 @@ pub(super) struct Turns<E: Env> {
     applied_requests: usize,
     sweeping: Sweeping,
     /// Callers of physical compactions, answered when nothing is left to free.
-    compactions: Vec<(WriteReply, Response)>,
+    compactions: Vec<Proposal>,
+    /// Of the entry that is being applied; kept for its memory.
+    outcome: Outcome,
 }
 
 impl<E: Env> Turns<E> {
@@ -138,6 +139,7 @@ impl<E: Env> Turns<E> {
             applied_requests: 0,
             sweeping: Sweeping::default(),
             compactions: Vec::new(),
+            outcome: Outcome::default(),
         }
     }
 }
@@ -307,7 +309,7 @@ impl<E: Env> Loop<E> {
     fn answer_all(&self, waiting: impl IntoIterator<Item = Waiting>, error: Error) {
         for caller in waiting {
             self.metrics.proposals_failed.inc();
-            caller.reply.send(Err(error));
+            caller.proposal.refuse(error);
             self.inbox.answered(1);
         }
     }
@@ -404,27 +406,26 @@ impl<E: Env> Loop<E> {
             self.observe_commit(first, began);
         }
         let mut replies = Vec::with_capacity(if ours { self.turns.pending.len() } else { 0 });
-        let mut counts = Counts::default();
         let mut state = self.state.borrow_mut();
-        for (sequence, request) in (first..).zip(batch) {
+        let outcome = &mut self.turns.outcome;
+        state.mark_applied(LogIndex(entry.index));
+        for (sequence, envelope) in (first..).zip(batch) {
             self.turns.applied_requests += 1;
-            let request = request.map_err(failed)?;
-            let response = state.apply(LogIndex(entry.index), &request);
-            if let Ok(response) = &response {
-                counts.add(&request, response);
-            }
+            let envelope = envelope.map_err(failed)?;
             let caller = if ours { self.turns.pending.take(sequence) } else { None };
-            match (caller, request, response) {
-                (Some(caller), Request::Compact(compact), Ok(response)) if compact.physical => {
-                    self.turns.compactions.push((caller.reply, response));
-                }
-                (Some(caller), _, response) => replies.push((caller.reply, response)),
-                // Another run proposed it, or its caller was told of a timeout.
-                (None, ..) => {}
+            // Without: another run proposed it, or its caller was told of a timeout.
+            let Some(Waiting { proposal, .. }) = caller else {
+                envelope.apply(&mut state, outcome).map_err(failed)?;
+                continue;
+            };
+            match proposal.apply(envelope, &mut state, outcome).map_err(failed)? {
+                Completion::Applied => replies.push(proposal),
+                Completion::Freed => self.turns.compactions.push(proposal),
             }
         }
         drop(state);
-        counts.record(&self.metrics);
+        count(&outcome.operations, &self.metrics);
+        outcome.clear();
         let applied = self.env.now();
         let took = applied.since(began);
         self.metrics.stage_apply.observe(took.as_secs_f64());
@@ -434,9 +435,7 @@ impl<E: Env> Loop<E> {
             warn!(?took, "expected-duration" = ?expected, index = entry.index, "apply request took too long");
         }
         self.inbox.answered(replies.len());
-        for (reply, response) in replies {
-            reply.send(response.map_err(Error::from));
-        }
+        replies.into_iter().for_each(Proposal::answer);
         self.metrics.stage_reply.observe(self.env.now().since(applied).as_secs_f64());
         Ok(())
     }
@@ -493,9 +492,7 @@ impl<E: Env> Loop<E> {
         self.turns.compacting = freed == Freed::Some;
         if freed == Freed::All && !self.turns.compactions.is_empty() {
             self.inbox.answered(self.turns.compactions.len());
-            for (reply, response) in self.turns.compactions.drain(..) {
-                reply.send(Ok(response));
-            }
+            self.turns.compactions.drain(..).for_each(Proposal::answer);
         }
     }
 
@@ -513,4 +510,13 @@ impl<E: Env> Loop<E> {
         self.view.bytes_on_disk.set(self.checkpoints.bytes_on_disk());
         self.view.can_read.set(self.pipeline.committed_in_term());
     }
+}
+
+/// `etcd_mvcc_*_total`.
+fn count(operations: &Operations, metrics: &Metrics) {
+    metrics.range_total.inc_by(operations.ranges);
+    metrics.put_total.inc_by(operations.puts);
+    metrics.total_put_size.add(operations.put_bytes as i64);
+    metrics.delete_total.inc_by(operations.deletes);
+    metrics.txn_total.inc_by(operations.txns);
 }

@@ -19,6 +19,7 @@ use crate::{
     env::Env,
     limits,
     metrics::Metrics,
+    state::Origin,
     storage::checkpoint::{CheckpointOptions, CheckpointStore},
     storage::wal::{Wal, WalError, WalOptions},
     types::{ClusterId, LogIndex, MemberId, Term},
@@ -111,7 +112,8 @@ pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<Metrics>) -> Re
     };
     let applied_term = Term(window.term_of(replay.applied));
     let pipeline = Pipeline::new(raft, window, LogIndex(replay.applied), env.random_u64())?;
-    let inbox = Rc::new(Inbox::new(env.random_u64(), entry_bytes_max(&wal)));
+    let origin = Origin { member: member_id, run: env.random_u64() };
+    let inbox = Rc::new(Inbox::new(origin, entry_bytes_max(&wal)));
     let state = Rc::new(RefCell::new(replay.state));
     let view = Rc::new(View::default());
     view.set_membership(&replay.membership);

@@ -10,7 +10,7 @@ use super::{inbox::Inbox, reply::Reply};
 use crate::{
     env::{Env, Instant},
     metrics::Metrics,
-    state::{Freed, StateMachine},
+    state::{StateMachine, mvcc::Freed},
     types::Size,
 };
 

@@ -2,19 +2,33 @@
 
 use bytes::Bytes;
 
-use super::{Alarms, Error, Request, Response, cost, range::Evaluation, txn, validate};
+use super::{
+    Error,
+    cluster::Alarms,
+    command::{Command, Context, Level, Needs},
+    kv::{self, Range, validate},
+    outcome::{Operations, Outcome},
+};
 use crate::{
     pb::etcdserverpb::{self as pb, AlarmType},
-    state::mvcc::{Change, Freed, HashCursor, HashKv, HistoryCursor, Mark, Record, Span, Store},
+    state::mvcc::{
+        self, Change, Freed, HashCursor, HashKv, HistoryCursor, Mark, Record, Span, Store, Written,
+    },
     types::{LogIndex, Revision},
 };
 
 /// One keyspace's state. Headers of its responses carry only the revision.
-#[derive(Default)]
 pub struct StateMachine {
-    store: Store,
+    history: Store,
     alarms: Alarms,
+    level: Level,
     applied: LogIndex,
+}
+
+impl Default for StateMachine {
+    fn default() -> Self {
+        Self::load(LogIndex(0), Alarms::default(), Store::default())
+    }
 }
 
 impl StateMachine {
@@ -24,44 +38,45 @@ impl StateMachine {
 
     /// The state a checkpoint was made of: it has everything up to entry `applied`.
     pub fn load(applied: LogIndex, alarms: Alarms, store: Store) -> Self {
-        Self { store, alarms, applied }
+        Self { history: store, alarms, level: Level::NEWEST, applied }
     }
 
-    /// Applies the request of log entry `index`; an entry may carry several. An error changes nothing but
-    /// [`StateMachine::applied`].
-    pub fn apply(&mut self, index: LogIndex, request: &Request) -> Result<Response, Error> {
-        self.mark_applied(index);
-        self.check_alarms(request)?;
-        Ok(match request {
-            Request::Put(put) => Response::Put(txn::put(&mut self.store, put)?),
-            Request::DeleteRange(delete) => Response::DeleteRange(txn::delete_range(&mut self.store, delete)),
-            Request::Txn(request) => Response::Txn(txn::write(&mut self.store, request)?),
-            Request::Compact(compact) => {
-                self.store.compact(compact.revision)?;
-                let header = Some(super::range::header(self.store.revision().0));
-                Response::Compact(pb::CompactionResponse { header })
-            }
-            Request::Alarm(request) => {
-                let header = Some(super::range::header(self.store.revision().0));
-                Response::Alarm(pb::AlarmResponse { header, alarms: self.alarms.apply(request) })
-            }
-        })
+    /// Applies a committed command. An error changes nothing.
+    pub fn apply<C: Command>(
+        &mut self,
+        command: &C,
+        context: Context<'_>,
+        outcome: &mut Outcome,
+    ) -> Result<C::Answer, Error> {
+        self.check_alarms(command.needs())?;
+        let before = outcome.operations.count();
+        let answer = command.apply(self, context, outcome)?;
+        outcome.operations.txns += u64::from(outcome.operations.count() > before + 1);
+        Ok(answer)
     }
 
     /// What is refused while an alarm is on. Reads that do not go through the log are served, as in etcd.
-    fn check_alarms(&self, request: &Request) -> Result<(), Error> {
-        if matches!(request, Request::Alarm(_)) {
-            return Ok(());
+    fn check_alarms(&self, needs: Needs) -> Result<(), Error> {
+        if needs == Needs::Nothing {
+            Ok(())
+        } else if self.alarms.is_on(AlarmType::Corrupt) {
+            Err(Error::Corrupt)
+        } else if needs == Needs::Space && self.alarms.is_on(AlarmType::Nospace) {
+            Err(Error::NoSpace)
+        } else {
+            Ok(())
         }
-        if self.alarms.is_on(AlarmType::Corrupt) {
-            return Err(Error::Corrupt);
-        }
-        let adds = match request {
-            Request::Put(_) => true,
-            Request::Txn(request) => cost::txn(request) > 0,
-            Request::DeleteRange(_) | Request::Compact(_) | Request::Alarm(_) => false,
-        };
-        if adds && self.alarms.is_on(AlarmType::Nospace) { Err(Error::NoSpace) } else { Ok(()) }
+    }
+
+    /// Whether every member knows the command, so that it may be proposed.
+    pub fn may_propose<C: Command>(&self) -> Result<(), Error> {
+        if C::KIND.level <= self.level { Ok(()) } else { Err(Error::NotSupportedYet) }
+    }
+
+    /// The versions of a revision, as a [`Change`](super::Change) names them. Before anything else is done with the
+    /// state: they may move.
+    pub fn versions(&self, written: Written) -> impl Iterator<Item = Record<'_>> {
+        self.history.versions(written)
     }
 
     pub fn alarms(&self) -> &Alarms {
@@ -69,18 +84,18 @@ impl StateMachine {
     }
 
     /// Begins a walk over the whole history as of now.
-    pub fn history(&self) -> HistoryCursor {
-        HistoryCursor::new(&self.store)
+    pub fn walk_history(&self) -> HistoryCursor {
+        HistoryCursor::new(&self.history)
     }
 
     /// Goes on with it by about `budget` bytes; true when nothing is left.
-    pub fn history_step<E>(
+    pub fn history_step<E: From<mvcc::Error>>(
         &self,
         cursor: &mut HistoryCursor,
         budget: usize,
         take: impl FnMut(&Record<'_>) -> Result<(), E>,
     ) -> Result<bool, E> {
-        cursor.step(&self.store, budget, take)
+        cursor.step(&self.history, budget, take)
     }
 
     /// An entry without requests was applied.
@@ -89,25 +104,25 @@ impl StateMachine {
         self.applied = index;
     }
 
-    /// A range answered at once, for spans known to be small. Others use a [`RangeCursor`](super::RangeCursor).
+    /// A range answered at once, for spans known to be small. Others are [begun](Range::begin) and go step by step.
     pub fn range(&self, request: &pb::RangeRequest) -> Result<pb::RangeResponse, Error> {
-        let snapshot = self.store.at(request.revision)?;
-        Ok(Evaluation::new(request, self.store.revision().0, true).run(&snapshot))
+        let view = self.history.at(request.revision)?;
+        Ok(Range::new(request, self.history.revision().0, true).run(&view))
     }
 
     /// A transaction for which [`validate::is_read_only`] holds.
     pub fn read_txn(&self, request: &pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
         assert!(validate::is_read_only(request), "a transaction that may write goes through the log");
-        txn::read(&self.store, request)
+        kv::read_txn(&self.history, request, &mut Operations::default())
     }
 
     pub fn revision(&self) -> Revision {
-        self.store.revision()
+        self.history.revision()
     }
 
     /// -1 before the first compaction.
     pub fn compact_revision(&self) -> Revision {
-        self.store.compacted()
+        self.history.compacted()
     }
 
     pub fn applied(&self) -> LogIndex {
@@ -116,82 +131,82 @@ impl StateMachine {
 
     /// Bytes of all versions, those included that wait to be freed.
     pub fn size_bytes(&self) -> u64 {
-        self.store.bytes() as u64
+        self.history.bytes() as u64
     }
 
     /// Bytes of the versions that can still be read.
     pub fn size_in_use_bytes(&self) -> u64 {
-        self.store.bytes_in_use() as u64
+        self.history.bytes_in_use() as u64
     }
 
     /// Keys that exist now.
     pub fn key_count(&self) -> u64 {
-        self.store.live_keys()
+        self.history.live_keys()
     }
 
     /// One slice of physical compaction, about `budget_keys` records. Has no influence on any response.
     pub fn compact_step(&mut self, budget_keys: usize, may_rewrite: bool) -> Freed {
-        self.store.compact_step(budget_keys, may_rewrite)
+        self.history.compact_step(budget_keys, may_rewrite)
     }
 
     /// What a checkpoint of this moment needs besides [`StateMachine::changes`].
     pub fn mark(&self) -> Mark {
-        self.store.mark()
+        self.history.mark()
     }
 
     /// Bytes of versions no checkpoint has yet.
     pub fn unsaved_bytes(&self) -> usize {
-        self.store.unsaved_bytes()
+        self.history.unsaved_bytes()
     }
 
     /// Upper bound of the number of changes a checkpoint would have now.
     pub fn unsaved_chunks(&self) -> usize {
-        self.store.unsaved_chunks()
+        self.history.unsaved_chunks()
     }
 
     /// See [`Store::changes`].
     pub fn changes(&mut self) -> Vec<Change> {
-        self.store.changes()
+        self.history.changes()
     }
 
     /// The last changes are durable.
     pub fn saved(&mut self) {
-        self.store.saved();
+        self.history.saved();
     }
 
     /// The last changes did not become durable.
     pub fn not_saved(&mut self) {
-        self.store.not_saved();
+        self.history.not_saved();
     }
 
     /// See [`Store::place`].
     pub fn place(&mut self, chunk: u64, mapped: Bytes) {
-        self.store.place(chunk, mapped);
+        self.history.place(chunk, mapped);
     }
 
     /// Has the next steps of physical compaction leave nothing that can be freed.
     pub fn defragment(&mut self) {
-        self.store.defragment();
+        self.history.defragment();
     }
 
     /// Whether [`StateMachine::compact_step`] has something to do now.
     pub fn compaction_is_due(&self) -> bool {
-        self.store.compaction_is_due()
+        self.history.compaction_is_due()
     }
 
     /// Versions that physical compaction has freed so far.
     pub fn freed_versions(&self) -> u64 {
-        self.store.freed_versions()
+        self.history.freed_versions()
     }
 
     /// Begins a hash of all versions up to a revision, 0 for the newest.
     pub fn hash_kv(&self, revision: i64) -> Result<HashCursor, Error> {
-        Ok(HashCursor::new(&self.store, revision)?)
+        Ok(HashCursor::new(&self.history, revision)?)
     }
 
     /// Goes on with it by about `budget` bytes.
-    pub fn hash_step(&self, cursor: &mut HashCursor, budget: usize) -> Option<HashKv> {
-        cursor.step(&self.store, budget)
+    pub fn hash_step(&self, cursor: &mut HashCursor, budget: usize) -> Result<Option<HashKv>, Error> {
+        Ok(cursor.step(&self.history, budget)?)
     }
 
     /// Whether a range over this request's keys can be long.
@@ -199,7 +214,15 @@ impl StateMachine {
         matches!(Span::new(&request.key, &request.range_end), Span::One(_))
     }
 
-    pub(super) fn store(&self) -> &Store {
-        &self.store
+    pub(super) fn history(&self) -> &Store {
+        &self.history
+    }
+
+    pub(super) fn history_mut(&mut self) -> &mut Store {
+        &mut self.history
+    }
+
+    pub(super) fn alarms_mut(&mut self) -> &mut Alarms {
+        &mut self.alarms
     }
 }

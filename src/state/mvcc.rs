@@ -39,7 +39,7 @@ pub use index::{Counted, Hit, Hits};
 pub use loader::Loader;
 pub use log::{Block, Change, Pos};
 pub use span::Span;
-pub use store::{Error, Loading, Mark, Pin, ReadView, Store, Write};
+pub use store::{Error, Loading, Mark, Pin, ReadView, Store, Write, Written};
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,6 @@
+mod any;
 mod list;
 mod model;
+mod outcome;
 mod properties;
 mod quirks;

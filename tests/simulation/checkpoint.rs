@@ -7,8 +7,8 @@ use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
 use pinion::{
     pb::etcdserverpb as pb,
-    shard::{Due, Shard},
-    state::{Request, Response},
+    shard::{self, Due, Shard},
+    state::Principal,
     types::MemberId,
 };
 
@@ -71,6 +71,25 @@ impl Known {
     }
 }
 
+/// What a client may send.
+enum Request {
+    Put(pb::PutRequest),
+    DeleteRange(pb::DeleteRangeRequest),
+    Compact(pb::CompactionRequest),
+}
+
+impl Request {
+    /// The header of the answer.
+    async fn write(self, shard: &Shard) -> Result<Option<pb::ResponseHeader>, shard::Error> {
+        let nobody = Principal::default();
+        Ok(match self {
+            Self::Put(put) => shard.write(&nobody, put).await?.header,
+            Self::DeleteRange(delete) => shard.write(&nobody, delete).await?.header,
+            Self::Compact(compact) => shard.write(&nobody, compact).await?.header,
+        })
+    }
+}
+
 /// A request and what it makes of the state.
 fn draw(world: &World, known: &Known) -> (Request, (i64, i64, Keys)) {
     let sim = &world.sim;
@@ -117,14 +136,7 @@ pub fn client(world: Rc<World>, known: Rc<RefCell<Known>>, shard: Shard) {
         loop {
             let (request, outcome) = draw(&world, &known.borrow());
             known.borrow_mut().maybe = Some(outcome.clone());
-            let Ok(response) = shard.write(request).await else { return };
-            let header = match response {
-                Response::Put(response) => response.header,
-                Response::DeleteRange(response) => response.header,
-                Response::Compact(response) => response.header,
-                Response::Txn(response) => response.header,
-                other => panic!("an unexpected answer: {other:?}"),
-            };
+            let Ok(header) = request.write(&shard).await else { return };
             let (revision, compacted, keys) = outcome;
             assert_eq!(header.expect("a header").revision, revision);
             let mut known = known.borrow_mut();

@@ -14,7 +14,7 @@ use pinion::{
     metrics::{self, Metrics},
     pb::etcdserverpb as pb,
     shard::{self, Due, Shard},
-    state::{Request, Response},
+    state::Principal,
     storage::checkpoint::CheckpointOptions,
     storage::data_dir::DataDir,
     storage::wal::WalOptions,
@@ -229,14 +229,13 @@ pub fn client(world: &World, number: u64, writes: u64, memory: Rc<RefCell<Memory
                 value: value.to_string().into(),
                 ..Default::default()
             };
-            match shard.write(Request::Put(put)).await {
-                Ok(Response::Put(response)) => {
+            match shard.write(&Principal::default(), put).await {
+                Ok(response) => {
                     let revision = response.header.expect("a header").revision;
                     let mut memory = memory.borrow_mut();
                     memory.see(key.clone(), value, revision);
                     memory.acknowledged.push((revision, key, value));
                 }
-                Ok(other) => panic!("a put was answered with {other:?}"),
                 // Refused or unknown: it may or may not be there.
                 Err(_) => sim.sleep(Duration::from_millis(sim.below(20))).await,
             }

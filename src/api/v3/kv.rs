@@ -4,9 +4,12 @@ use futures_util::{Stream, stream};
 use prost::{Message, encoding::encoded_len_varint};
 
 use crate::{
-    api::{Api, Chunks, Error, Keyspace, List, Listed},
+    api::{Api, Chunks, Error, Keyspace, List},
     pb::etcdserverpb::{self as pb, AlarmType, alarm_request::AlarmAction},
-    state::{self, Request, Response, validate},
+    state::{
+        self, Principal,
+        kv::{RangeAnswer, cost, validate},
+    },
 };
 
 /// The chunks of a range, in key order; the last one carries header, count and more.
@@ -15,28 +18,24 @@ pub trait RangeStream: Stream<Item = Result<pb::RangeStreamResponse, Error>> + '
 impl<S: Stream<Item = Result<pb::RangeStreamResponse, Error>> + 'static> RangeStream for S {}
 
 impl<K: Keyspace> Api<K> {
-    pub async fn range(&self, request: pb::RangeRequest) -> Result<Listed<K::List>, Error> {
+    pub async fn range(&self, request: pb::RangeRequest) -> Result<RangeAnswer<K::List>, Error> {
         validate::range(&request)?;
         let mut listed = self.keyspace().list(request).await?;
         self.metrics().range_total.inc();
         self.fill(match &mut listed {
-            Listed::Whole(response) => &mut response.header,
-            Listed::Long(list) => list.header_mut(),
+            RangeAnswer::Whole(response) => &mut response.header,
+            RangeAnswer::Long(list) => list.header_mut(),
         });
         Ok(listed)
     }
 
     pub async fn put(&self, request: pb::PutRequest) -> Result<pb::PutResponse, Error> {
-        self.check_space(state::cost::put(&request)).await?;
+        self.check_space(cost::put(&request)).await?;
         validate::put(&request)?;
         self.check_size(request.encoded_len())?;
-        match self.keyspace().write(Request::Put(request)).await? {
-            Response::Put(mut response) => {
-                self.fill(&mut response.header);
-                Ok(response)
-            }
-            other => panic!("a put was answered with {other:?}"),
-        }
+        let mut response = self.keyspace().write(&Principal::default(), request).await?;
+        self.fill(&mut response.header);
+        Ok(response)
     }
 
     pub async fn delete_range(
@@ -45,17 +44,13 @@ impl<K: Keyspace> Api<K> {
     ) -> Result<pb::DeleteRangeResponse, Error> {
         validate::delete_range(&request)?;
         self.check_size(request.encoded_len())?;
-        match self.keyspace().write(Request::DeleteRange(request)).await? {
-            Response::DeleteRange(mut response) => {
-                self.fill(&mut response.header);
-                Ok(response)
-            }
-            other => panic!("a delete was answered with {other:?}"),
-        }
+        let mut response = self.keyspace().write(&Principal::default(), request).await?;
+        self.fill(&mut response.header);
+        Ok(response)
     }
 
     pub async fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
-        self.check_space(state::cost::txn(&request)).await?;
+        self.check_space(cost::txn(&request)).await?;
         validate::txn(&request, self.options().max_txn_ops)?;
         let mut response = if validate::is_read_only(&request) {
             let response = self.keyspace().read_txn(request).await?;
@@ -64,25 +59,18 @@ impl<K: Keyspace> Api<K> {
             response
         } else {
             self.check_size(request.encoded_len())?;
-            match self.keyspace().write(Request::Txn(request)).await? {
-                Response::Txn(response) => response,
-                other => panic!("a txn was answered with {other:?}"),
-            }
+            self.keyspace().write(&Principal::default(), request).await?
         };
         self.fill(&mut response.header);
         Ok(response)
     }
 
     pub async fn compact(&self, request: pb::CompactionRequest) -> Result<pb::CompactionResponse, Error> {
-        match self.keyspace().write(Request::Compact(request)).await? {
-            Response::Compact(mut response) => {
-                // etcd tells the revision at the time of the answer, not that of the entry.
-                response.header.get_or_insert_default().revision = 0;
-                self.fill(&mut response.header);
-                Ok(response)
-            }
-            other => panic!("a compaction was answered with {other:?}"),
-        }
+        let mut response = self.keyspace().write(&Principal::default(), request).await?;
+        // etcd tells the revision at the time of the answer, not that of the entry.
+        response.header.get_or_insert_default().revision = 0;
+        self.fill(&mut response.header);
+        Ok(response)
     }
 
     /// A range in chunks of one revision, in key order.
@@ -105,7 +93,7 @@ impl<K: Keyspace> Api<K> {
                 member_id,
                 alarm: AlarmType::Nospace as i32,
             };
-            if let Err(error) = keyspace.write(Request::Alarm(raise)).await {
+            if let Err(error) = keyspace.write(&Principal::default(), raise).await {
                 tracing::warn!(%error, "failed to raise the alarm for the exceeded space quota");
             }
         }

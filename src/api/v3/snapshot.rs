@@ -7,9 +7,10 @@ use tracing::info;
 
 use crate::{
     api::{Api, Backup, CLUSTER_VERSION, Error, Keyspace, STORAGE_VERSION},
-    backup::{Facts, WriteError},
+    backup::Facts,
     metrics::Metrics,
     pb::etcdserverpb as pb,
+    shard::BackupError,
     types::Size,
 };
 
@@ -23,9 +24,12 @@ impl<K: Keyspace> Api<K> {
     }
 }
 
-impl From<WriteError> for Error {
-    fn from(error: WriteError) -> Self {
-        Error::Backup(error)
+impl From<BackupError> for Error {
+    fn from(error: BackupError) -> Self {
+        match error {
+            BackupError::Write(error) => Error::Backup(error),
+            BackupError::State(error) => Error::Apply(error.into()),
+        }
     }
 }
 

@@ -43,7 +43,7 @@ fn headers_are_complete() {
         let api = api(&Fake::new(), Options::default());
         assert_eq!(api.put(put("a", 1)).await.expect("put").header, header(2));
         let range = pb::RangeRequest { key: "a".into(), ..Default::default() };
-        let crate::api::Listed::Whole(response) = api.range(range).await.expect("range") else {
+        let crate::state::kv::RangeAnswer::Whole(response) = api.range(range).await.expect("range") else {
             panic!("a short answer")
         };
         assert_eq!(response.header, header(2));

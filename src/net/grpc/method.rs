@@ -19,10 +19,11 @@ use super::{
     status::{self, Status},
 };
 use crate::{
-    api::{Api, Code, Error, Keyspace, List, Listed},
+    api::{Api, Code, Error, Keyspace, List},
     env::{Env, Instant},
     limits, metrics,
     net::http2::{Body, Call, Gone, Reply, Sending},
+    state::kv::RangeAnswer,
 };
 
 /// A call that has come in for a method.
@@ -169,7 +170,7 @@ impl<E: Env> Method<E> {
         self: &Rc<Self>,
         api: &Api<K>,
         incoming: Incoming,
-        handler: impl AsyncFnOnce(&Api<K>, Q) -> Result<Listed<L>, Error> + 'static,
+        handler: impl AsyncFnOnce(&Api<K>, Q) -> Result<RangeAnswer<L>, Error> + 'static,
     ) -> Call
     where
         K: Keyspace,
@@ -181,9 +182,9 @@ impl<E: Env> Method<E> {
             let Some(handled) = method.handle(&api, incoming, handler).await else { return };
             let Handled { running, reply, gzip, answer } = handled;
             let prepared = match answer.map_err(|error| Status::from(&error)) {
-                Ok(Listed::Whole(answer)) => method.framed(&answer, gzip).map(Prepared::Whole),
-                Ok(Listed::Long(list)) if gzip => method.gathered(list).await.map(Prepared::Whole),
-                Ok(Listed::Long(list)) => prefix(list.encoded_len()).map(|prefix| {
+                Ok(RangeAnswer::Whole(answer)) => method.framed(&answer, gzip).map(Prepared::Whole),
+                Ok(RangeAnswer::Long(list)) if gzip => method.gathered(list).await.map(Prepared::Whole),
+                Ok(RangeAnswer::Long(list)) => prefix(list.encoded_len()).map(|prefix| {
                     method.count(list.encoded_len());
                     Prepared::Long(prefix, list)
                 }),
@@ -337,7 +338,7 @@ impl<E: Env> Method<E> {
         let (mut zipping, mut pieces) = (Zipping::new(), Vec::new());
         let mut more = true;
         while more {
-            more = list.next(limits::RANGE_ZIPPED_BYTES, &mut pieces).await;
+            more = next(&mut list, limits::RANGE_ZIPPED_BYTES, &mut pieces).await?;
             pieces.drain(..).for_each(|piece| zipping.add(&piece));
         }
         let message = zipping.finish()?;
@@ -379,12 +380,20 @@ async fn pieces(reply: Reply, prefix: Bytes, mut list: impl List) -> Result<(), 
     let (mut pieces, mut more) = (Vec::new(), true);
     while more {
         sending.room(limits::RANGE_PIECE_BYTES).await?;
-        more = list.next(limits::RANGE_PIECE_BYTES, &mut pieces).await;
+        more = match next(&mut list, limits::RANGE_PIECE_BYTES, &mut pieces).await {
+            Ok(more) => more,
+            // Of the message a part is sent already.
+            Err(status) => return sending.trailers(status.trailers()),
+        };
         for piece in pieces.drain(..) {
             sending.send(piece).await?;
         }
     }
     sending.trailers(status::success())
+}
+
+async fn next(list: &mut impl List, bytes: usize, pieces: &mut Vec<Bytes>) -> Result<bool, Status> {
+    list.next(bytes, pieces).await.map_err(|error| Status::from(&Error::from(error)))
 }
 
 /// The way back of a stream: its head leaves with the first answer.

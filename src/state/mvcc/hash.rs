@@ -55,10 +55,10 @@ impl HashCursor {
     }
 
     /// Goes on by about `budget` bytes; the hash when there is nothing left.
-    pub fn step(&mut self, store: &Store, budget: usize) -> Option<HashKv> {
+    pub fn step(&mut self, store: &Store, budget: usize) -> Result<Option<HashKv>, Error> {
         let mut left = budget;
         if let Some(pins) = &self.pins {
-            let (compacted, read) = (store.at_pin(&pins.compacted), store.at_pin(&pins.read));
+            let (compacted, read) = (store.at_pin(&pins.compacted)?, store.at_pin(&pins.read)?);
             let mut at = store.log.seek(self.next.0, self.next.1);
             while let Some((pos, record, following)) = store.log.next(at) {
                 if record.main > self.revision {
@@ -66,7 +66,7 @@ impl HashCursor {
                 }
                 if left == 0 {
                     self.next = (record.main, record.sub);
-                    return None;
+                    return Ok(None);
                 }
                 let above = record.main > self.compacted;
                 let is_kept = || read.find(record.key).is_some_and(|newest| above || newest == pos);
@@ -77,6 +77,6 @@ impl HashCursor {
             }
         }
         let hash = self.hasher.finish();
-        Some(HashKv { hash, compacted: Revision(self.compacted), revision: Revision(self.revision) })
+        Ok(Some(HashKv { hash, compacted: Revision(self.compacted), revision: Revision(self.revision) }))
     }
 }

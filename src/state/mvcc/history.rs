@@ -4,7 +4,7 @@
 //! compaction has come: all above the compacted revision, and up to it of each key the newest one, unless that is a
 //! tombstone below it (what a finished compaction leaves). So two walks of one cursor see the same.
 
-use super::{Pin, Record, log::Pos, store::Store};
+use super::{Error, Pin, Record, log::Pos, store::Store};
 use crate::types::Revision;
 
 /// What a version costs beside its bytes: looking up its key takes longer than copying a few hundred bytes.
@@ -16,7 +16,7 @@ pub struct HistoryCursor {
     compacted: i64,
     revision: i64,
     /// Of the compacted revision, and with it everything above.
-    _pin: Pin,
+    pin: Pin,
     /// Main and sub revision to go on with: positions change when chunks are rewritten.
     next: (i64, i64),
 }
@@ -25,12 +25,7 @@ impl HistoryCursor {
     /// The state of this moment.
     pub fn new(store: &Store) -> Self {
         let compacted = store.compacted();
-        Self {
-            compacted: compacted.0,
-            revision: store.revision().0,
-            _pin: store.pin(compacted),
-            next: (0, 0),
-        }
+        Self { compacted: compacted.0, revision: store.revision().0, pin: store.pin(compacted), next: (0, 0) }
     }
 
     pub fn revision(&self) -> Revision {
@@ -48,12 +43,13 @@ impl HistoryCursor {
     }
 
     /// Hands over the next versions, about `budget` bytes of them. True when nothing is left.
-    pub fn step<E>(
+    pub fn step<E: From<Error>>(
         &mut self,
         store: &Store,
         budget: usize,
         mut take: impl FnMut(&Record<'_>) -> Result<(), E>,
     ) -> Result<bool, E> {
+        store.check_pin(&self.pin)?;
         let mut left = budget;
         let until = store.log.after(self.compacted);
         let mut at = store.log.seek(self.next.0, self.next.1);

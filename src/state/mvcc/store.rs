@@ -19,6 +19,9 @@ pub enum Error {
     Compacted,
     #[error("required revision is a future revision")]
     FutureRevision,
+    /// The pin is of another store, in whose place this one was put.
+    #[error("the store was replaced")]
+    Replaced,
 }
 
 /// What a checkpoint has of a store besides chunks.
@@ -181,9 +184,26 @@ impl Store {
     }
 
     /// The state at a pinned revision, even if it was compacted after it was pinned.
-    pub fn at_pin(&self, pin: &Pin) -> ReadView<'_> {
+    pub fn at_pin(&self, pin: &Pin) -> Result<ReadView<'_>, Error> {
+        self.check_pin(pin)?;
         let until = if pin.revision == self.revision { Pos::END } else { self.log.after(pin.revision) };
-        ReadView { store: self, until }
+        Ok(ReadView { store: self, until })
+    }
+
+    /// A pin holds on to one store: what it was taken of in another says nothing about this one.
+    pub(super) fn check_pin(&self, pin: &Pin) -> Result<(), Error> {
+        if Rc::ptr_eq(&self.pins, &pin.pins) { Ok(()) } else { Err(Error::Replaced) }
+    }
+
+    /// The versions that [`Write::end`] told of, in order. Only until compaction goes on.
+    pub fn versions(&self, written: Written) -> impl Iterator<Item = Record<'_>> {
+        let mut at = written.first;
+        (0..written.count).map(move |_| {
+            let (_, record, following) = self.log.next(at).expect("what was just written is there");
+            assert_eq!(record.main, written.revision.0, "versions of one revision follow each other");
+            at = following;
+            record
+        })
     }
 
     /// Keeps the versions visible at `revision` until the pin is dropped.
@@ -198,7 +218,7 @@ impl Store {
 
     /// Begins a write transaction at the next revision.
     pub fn write(&mut self) -> Write<'_> {
-        Write { next: self.revision + 1, changes: 0, store: self }
+        Write { next: self.revision + 1, changes: 0, first: None, store: self }
     }
 
     /// Makes revisions below `revision` unreadable. [`Store::compact_step`] frees them.
@@ -280,6 +300,16 @@ pub struct Write<'a> {
     store: &'a mut Store,
     next: i64,
     changes: i64,
+    first: Option<Pos>,
+}
+
+/// The versions of one revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    pub revision: Revision,
+    /// Where the first one lies; the others follow it.
+    first: Pos,
+    pub count: i64,
 }
 
 impl Write<'_> {
@@ -312,10 +342,16 @@ impl Write<'_> {
         };
         let (main, sub) = (self.next, self.changes);
         let record = Record { main, sub, create, version, lease, tombstone: false, key, value };
-        let pos = self.store.log.append(&record);
+        let pos = self.append(&record);
         self.store.index.push(&self.store.log, place, key, pos);
         self.store.live_keys += u64::from(newest.is_none());
+    }
+
+    fn append(&mut self, record: &Record<'_>) -> Pos {
+        let pos = self.store.log.append(record);
+        self.first.get_or_insert(pos);
         self.changes += 1;
+        pos
     }
 
     /// Deletes what exists in the span, in key order; returns how many keys that were.
@@ -333,16 +369,17 @@ impl Write<'_> {
                 ..Record::default()
             };
             let place = self.store.index.locate(&self.store.log, &key);
-            let tombstone = self.store.log.append(&record);
+            let tombstone = self.append(&record);
             self.store.index.push(&self.store.log, place, &key, tombstone);
-            self.changes += 1;
         }
         self.store.live_keys -= doomed.len() as u64;
         doomed.len() as i64
     }
 
-    /// Ends the transaction; the revision grows if it changed anything.
-    pub fn end(self) {
-        self.store.revision = self.revision();
+    /// Ends the transaction; the revision grows if it changed anything, which is what it tells of.
+    pub fn end(self) -> Option<Written> {
+        let revision = self.revision();
+        self.store.revision = revision;
+        Some(Written { revision: Revision(revision), first: self.first?, count: self.changes })
     }
 }

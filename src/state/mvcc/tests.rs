@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::{Error, Freed, ReadView, Span, Store};
+use super::{Error, Freed, HashCursor, HistoryCursor, ReadView, Span, Store};
 
 mod hash;
 mod history;
@@ -205,7 +205,7 @@ fn a_pinned_revision_outlives_its_compaction() {
     store.compact(second.0).unwrap();
     assert_eq!(store.compact_step(usize::MAX, true), Freed::All);
     assert_eq!(store.at(first.0).err(), Some(Error::Compacted));
-    assert_eq!(store.at_pin(&pin).get(b"key").unwrap().value, b"first");
+    assert_eq!(store.at_pin(&pin).unwrap().get(b"key").unwrap().value, b"first");
     drop(pin);
     assert!(store.bytes_in_use() == store.bytes());
     assert_eq!(store.compact_step(usize::MAX, true), Freed::All);
@@ -239,4 +239,29 @@ fn what_is_dead_as_a_whole_goes_while_rewriting_waits() {
     while store.compact_step(100, true) != Freed::All {}
     assert!(store.bytes() < before / 10, "{} of {before} bytes are left", store.bytes());
     assert_eq!(store.live_keys(), 41);
+}
+
+#[test]
+fn what_was_begun_on_a_store_ends_when_another_takes_its_place() {
+    let mut store = Store::default();
+    for key in [b"a", b"b"] {
+        let mut write = store.write();
+        write.put(key, b"value", 0);
+        write.end();
+    }
+    let pin = store.pin(store.revision());
+    let (mut hash, mut history) = (HashCursor::new(&store, 0).unwrap(), HistoryCursor::new(&store));
+    // It even has the revision, and the same keys.
+    let mut other = Store::default();
+    for key in [b"a", b"b"] {
+        let mut write = other.write();
+        write.put(key, b"other", 0);
+        write.end();
+    }
+    assert_eq!(other.at_pin(&pin).err(), Some(Error::Replaced));
+    assert_eq!(hash.step(&other, 1).err(), Some(Error::Replaced));
+    assert_eq!(history.step(&other, 1, |_| Ok::<_, Error>(())), Err(Error::Replaced));
+    assert!(store.at_pin(&pin).is_ok());
+    drop(store);
+    drop(pin);
 }

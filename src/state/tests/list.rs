@@ -4,25 +4,31 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use prost::Message;
 
-use crate::pb::etcdserverpb as pb;
-use crate::state::{Freed, RangeCursor, Ranged, Request, StateMachine};
-use crate::types::LogIndex;
+use super::any::apply;
+use crate::{
+    pb::etcdserverpb as pb,
+    state::{
+        StateMachine,
+        kv::{Range, RangeAnswer},
+        mvcc::Freed,
+    },
+};
 
 fn put(state: &mut StateMachine, key: u16, value_len: usize) {
     let value = vec![b'v'; value_len].into();
     let put = pb::PutRequest { key: format!("key{key:05}").into(), value, ..Default::default() };
-    state.apply(state.applied(), &Request::Put(put)).unwrap();
+    apply(state, &put).unwrap();
 }
 
 fn delete(state: &mut StateMachine, key: u16) {
     let delete = pb::DeleteRangeRequest { key: format!("key{key:05}").into(), ..Default::default() };
-    state.apply(state.applied(), &Request::DeleteRange(delete)).unwrap();
+    apply(state, &delete).unwrap();
 }
 
 fn compact(state: &mut StateMachine) {
     let revision = state.revision().0;
     let compaction = pb::CompactionRequest { revision, physical: false };
-    state.apply(state.applied(), &Request::Compact(compaction)).expect("newer than the last one");
+    apply(state, &compaction).expect("newer than the last one");
     while state.compact_step(100, true) != Freed::All {}
 }
 
@@ -37,7 +43,6 @@ proptest! {
         kept in 0usize..20_000, piece in 1usize..20_000, keys in 1usize..100,
     ) {
         let mut state = StateMachine::new();
-        state.mark_applied(LogIndex(1));
         for (key, value_len) in &puts {
             put(&mut state, *key, *value_len);
         }
@@ -50,24 +55,24 @@ proptest! {
             sort_order, sort_target, min_mod_revision: min_mod, max_create_revision: max_create, ..Default::default()
         };
         let expected = state.range(&request).unwrap();
-        let mut cursor = RangeCursor::new(&state, &request).unwrap().keep_at_most(kept);
-        while !cursor.step(&state, keys) {
+        let mut range = Range::begin(&state, &request, true).unwrap().keep_at_most(kept);
+        while !range.step(&state, keys).unwrap() {
             // Not seen, and not freed either: the revision is pinned.
             put(&mut state, puts[0].0, 7);
             delete(&mut state, puts[puts.len() / 2].0);
             compact(&mut state);
         }
-        match cursor.finish() {
-            Ranged::Whole(response) => {
+        match range.finish() {
+            RangeAnswer::Whole(response) => {
                 prop_assert!(response.kvs.iter().map(Message::encoded_len).sum::<usize>() <= kept);
                 prop_assert_eq!(response, expected);
             }
-            Ranged::Long(mut list) => {
+            RangeAnswer::Long(mut list) => {
                 let header = list.header_mut().as_mut().expect("it has one");
                 prop_assert_eq!(header.revision, expected.header.unwrap().revision);
                 header.member_id = 77;
                 let (len, mut pieces) = (list.encoded_len(), Vec::new());
-                while list.step(&state, keys, piece, &mut pieces) {
+                while list.step(&state, keys, piece, &mut pieces).unwrap() {
                     put(&mut state, puts[0].0, 3);
                     delete(&mut state, puts[puts.len() / 3].0);
                     compact(&mut state);
@@ -86,20 +91,19 @@ proptest! {
 #[test]
 fn what_is_sorted_or_filtered_is_a_list_too() {
     let mut state = StateMachine::new();
-    state.mark_applied(LogIndex(1));
     (0..100).for_each(|key| put(&mut state, key, 100));
     let all = pb::RangeRequest { key: "key".into(), range_end: "kez".into(), ..Default::default() };
     let evaluated = |request: &pb::RangeRequest, kept: usize| {
-        let mut cursor = RangeCursor::new(&state, request).unwrap().keep_at_most(kept);
-        while !cursor.step(&state, 16) {}
-        cursor.finish()
+        let mut range = Range::begin(&state, request, true).unwrap().keep_at_most(kept);
+        while !range.step(&state, 16).unwrap() {}
+        range.finish()
     };
     for request in [
         pb::RangeRequest { sort_order: 2, ..all.clone() },
         pb::RangeRequest { sort_target: 1, ..all.clone() },
         pb::RangeRequest { min_mod_revision: 3, ..all.clone() },
     ] {
-        assert!(matches!(evaluated(&request, 10), Ranged::Long(_)), "{request:?}");
+        assert!(matches!(evaluated(&request, 10), RangeAnswer::Long(_)), "{request:?}");
         assert_eq!(evaluated(&request, 100_000).whole(), state.range(&request).unwrap());
     }
     let request = pb::RangeRequest { count_only: true, ..all };

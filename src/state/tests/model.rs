@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::any::{Request, Response};
 use crate::pb::{
     etcdserverpb::{
         self as pb,
@@ -14,7 +15,7 @@ use crate::pb::{
     },
     mvccpb::KeyValue,
 };
-use crate::state::{Error, Request, Response};
+use crate::state::Error;
 
 type State = BTreeMap<Bytes, KeyValue>;
 
@@ -83,7 +84,6 @@ impl Model {
                 Response::Compact(pb::CompactionResponse { header: header(self.revision) })
             }
             Request::Txn(txn) => Response::Txn(self.txn(txn)?),
-            Request::Alarm(_) => unreachable!("alarms are no part of the model"),
         };
         if self.events.len() > before {
             self.revision = next;

@@ -3,10 +3,17 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::model::Model;
+use super::{
+    any::{Request, apply},
+    model::Model,
+    outcome::Follower,
+};
 use crate::pb::etcdserverpb::{self as pb, compare::TargetUnion, request_op::Request as Op};
-use crate::state::{Freed, RangeCursor, RangeStream, Request, Response, StateMachine, StreamStep, validate};
-use crate::types::LogIndex;
+use crate::state::{
+    Outcome, StateMachine,
+    kv::{Range, RangeStream, StreamStep, validate},
+    mvcc::Freed,
+};
 
 fn key() -> impl Strategy<Value = Bytes> {
     prop::sample::select(vec![
@@ -161,7 +168,7 @@ fn valid(request: &Request) -> bool {
         Request::Put(put) => validate::put(put),
         Request::DeleteRange(delete) => validate::delete_range(delete),
         Request::Txn(txn) => validate::txn(txn, 128),
-        Request::Compact(_) | Request::Alarm(_) => Ok(()),
+        Request::Compact(_) => Ok(()),
     }
     .is_ok()
 }
@@ -174,28 +181,27 @@ proptest! {
         let mut state = StateMachine::new();
         let mut model = Model::default();
         let mut slow = Vec::new();
-        let mut index = 0;
+        // The same log without anybody who waits, and somebody who only hears what changed.
+        let (mut replayed, mut followed, mut outcome) = (StateMachine::new(), Follower::default(), Outcome::default());
         for (now, step) in steps.iter().enumerate() {
             match step {
                 Step::Write(request) if valid(request) => {
                     if let Request::Txn(txn) = request && validate::is_read_only(txn) {
                         prop_assert_eq!(state.read_txn(txn), model.txn(txn));
                     } else {
-                        index += 1;
-                        let mut bytes = Vec::new();
-                        request.encode(&mut bytes);
-                        prop_assert_eq!(bytes.len(), request.encoded_len());
-                        let logged = Request::decode(Bytes::from(bytes)).unwrap();
-                        prop_assert_eq!(&logged, request);
-                        prop_assert_eq!(state.apply(LogIndex(index), &logged), model.apply(request));
+                        let answer = request.apply(&mut state, &mut outcome);
+                        request.replay(&mut replayed);
+                        prop_assert_eq!(answer, model.apply(request));
+                        followed.follow(&state, &outcome);
+                        outcome.clear();
                     }
                 }
                 Step::Write(_) => {}
                 Step::Read(request) => prop_assert_eq!(state.range(request), model.range(request)),
                 Step::Slow(request, later) => {
                     let expected = model.range(request);
-                    match RangeCursor::new(&state, request) {
-                        Ok(cursor) => slow.push((now + later, cursor, expected)),
+                    match Range::begin(&state, request, true) {
+                        Ok(range) => slow.push((now + later, range, expected)),
                         Err(error) => prop_assert_eq!(Err(error), expected),
                     }
                 }
@@ -203,15 +209,17 @@ proptest! {
                     state.compact_step(*budget, *budget % 3 > 0);
                 }
             }
-            for (_, cursor, expected) in slow.extract_if(.., |(due, ..)| *due <= now) {
-                prop_assert_eq!(Ok(finish(&state, cursor, 1)), expected);
+            for (_, range, expected) in slow.extract_if(.., |(due, ..)| *due <= now) {
+                prop_assert_eq!(Ok(finish(&state, range, 1)), expected);
             }
             prop_assert_eq!(state.revision().0, model.revision);
             prop_assert_eq!(state.compact_revision().0, model.compacted);
             prop_assert_eq!(state.key_count() as usize, model.at(model.revision).len());
+            prop_assert_eq!(&followed.keys, &model.at(model.revision));
+            prop_assert_eq!((followed.revision, followed.compacted), (model.revision, model.compacted));
         }
-        for (_, cursor, expected) in slow {
-            prop_assert_eq!(Ok(finish(&state, cursor, 2)), expected);
+        for (_, range, expected) in slow {
+            prop_assert_eq!(Ok(finish(&state, range, 2)), expected);
         }
         while state.compact_step(3, true) != Freed::All {}
         for revision in model.compacted.max(1)..=model.revision {
@@ -219,6 +227,7 @@ proptest! {
                 key: Bytes::from_static(b"\0"), range_end: Bytes::from_static(b"\0"), revision, ..Default::default()
             };
             prop_assert_eq!(state.range(&all), model.range(&all));
+            prop_assert_eq!(replayed.range(&all), model.range(&all));
         }
         prop_assert!(state.size_in_use_bytes() <= state.size_bytes());
     }
@@ -229,11 +238,11 @@ proptest! {
         keys_only in any::<bool>(), budget in 1usize..50,
     ) {
         let mut state = StateMachine::new();
-        for (at, (key, len)) in puts.iter().enumerate() {
+        for (key, len) in &puts {
             let put = pb::PutRequest {
                 key: format!("key{key:05}").into(), value: vec![b'v'; *len].into(), ..Default::default()
             };
-            state.apply(LogIndex(at as u64 + 1), &Request::Put(put)).unwrap();
+            apply(&mut state, &put).unwrap();
         }
         let request = pb::RangeRequest {
             key: Bytes::from_static(b"key"), range_end: Bytes::from_static(b"kez"), limit, keys_only, ..Default::default()
@@ -249,7 +258,7 @@ proptest! {
                     kvs.extend(chunk.kvs);
                     // Not seen: the revision is pinned.
                     let put = pb::PutRequest { key: Bytes::from_static(b"key99999"), ..Default::default() };
-                    state.apply(state.applied(), &Request::Put(put)).unwrap();
+                    apply(&mut state, &put).unwrap();
                 }
                 StreamStep::Last(last) => break last,
             }
@@ -260,9 +269,9 @@ proptest! {
     }
 }
 
-fn finish(state: &StateMachine, mut cursor: RangeCursor, budget: usize) -> pb::RangeResponse {
-    while !cursor.step(state, budget) {}
-    cursor.finish().whole()
+fn finish(state: &StateMachine, mut range: Range, budget: usize) -> pb::RangeResponse {
+    while !range.step(state, budget).unwrap() {}
+    range.finish().whole()
 }
 
 #[test]
@@ -275,10 +284,7 @@ fn compaction_frees_memory_in_slices_and_keeps_what_can_be_read() {
             value: format!("{round}").repeat(100).into(),
             ..Default::default()
         };
-        match state.apply(state.applied(), &Request::Put(put)).unwrap() {
-            Response::Put(response) => response.header.unwrap().revision,
-            other => panic!("{other:?}"),
-        }
+        apply(state, &put).unwrap().header.unwrap().revision
     };
     let mut middle = 0;
     for round in 0..20 {
@@ -297,12 +303,7 @@ fn compaction_frees_memory_in_slices_and_keeps_what_can_be_read() {
     };
     let (at_middle, newest) = (state.range(&all(middle)).unwrap(), state.range(&all(0)).unwrap());
     let before = state.size_bytes();
-    state
-        .apply(
-            state.applied(),
-            &Request::Compact(pb::CompactionRequest { revision: middle, physical: false }),
-        )
-        .unwrap();
+    apply(&mut state, &pb::CompactionRequest { revision: middle, physical: false }).unwrap();
     let mut slices = 0;
     while state.compact_step(100, true) != Freed::All {
         slices += 1;

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::any::apply;
 use crate::pb::{
     etcdserverpb::{
         self as pb, AlarmType,
@@ -13,8 +14,10 @@ use crate::pb::{
     },
     mvccpb::KeyValue,
 };
-use crate::state::{DecodeError, Error, RangeStream, Request, Response, StateMachine, StreamStep, validate};
-use crate::types::LogIndex;
+use crate::state::{
+    Error, StateMachine,
+    kv::{RangeStream, StreamStep, validate},
+};
 
 fn bytes(text: &'static str) -> Bytes {
     Bytes::from_static(text.as_bytes())
@@ -40,22 +43,15 @@ fn txn(list: impl IntoIterator<Item = Op>) -> pb::TxnRequest {
     pb::TxnRequest { success: ops(list), ..Default::default() }
 }
 
-fn apply(state: &mut StateMachine, request: Request) -> Result<Response, Error> {
-    state.apply(LogIndex(state.applied().0 + 1), &request)
-}
-
 fn apply_txn(state: &mut StateMachine, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
-    match apply(state, Request::Txn(request))? {
-        Response::Txn(response) => Ok(response),
-        other => panic!("{other:?}"),
-    }
+    apply(state, &request)
 }
 
 /// Revisions 2, 3, ...: one put each.
 fn with(puts: &[(&'static str, &'static str)]) -> StateMachine {
     let mut state = StateMachine::new();
     for (key, value) in puts {
-        apply(&mut state, Request::Put(put(key, value))).unwrap();
+        apply(&mut state, &put(key, value)).unwrap();
     }
     state
 }
@@ -113,7 +109,7 @@ fn a_negative_revision_in_a_transaction_is_compacted() {
     let at = |revision| txn([Op::RequestRange(pb::RangeRequest { revision, ..range("a", "") })]);
     assert!(state.read_txn(&at(-1)).is_ok());
     assert_eq!(state.read_txn(&at(-2)), Err(Error::Compacted));
-    apply(&mut state, Request::Compact(pb::CompactionRequest { revision: 1, physical: false })).unwrap();
+    apply(&mut state, &pb::CompactionRequest { revision: 1, physical: false }).unwrap();
     assert_eq!(state.read_txn(&at(-1)), Err(Error::Compacted));
     assert_eq!(state.read_txn(&at(3)), Err(Error::FutureRevision));
 }
@@ -122,11 +118,10 @@ fn a_negative_revision_in_a_transaction_is_compacted() {
 #[test]
 fn compaction_bounds() {
     let mut state = with(&[("a", "1"), ("a", "2")]);
-    let mut compact =
-        |revision| apply(&mut state, Request::Compact(pb::CompactionRequest { revision, physical: true }));
+    let mut compact = |revision| apply(&mut state, &pb::CompactionRequest { revision, physical: true });
     assert_eq!(compact(-1), Err(Error::Compacted));
     let header = Some(pb::ResponseHeader { revision: 3, ..Default::default() });
-    assert_eq!(compact(0), Ok(Response::Compact(pb::CompactionResponse { header })));
+    assert_eq!(compact(0), Ok(pb::CompactionResponse { header }));
     assert_eq!(compact(0), Err(Error::Compacted));
     assert_eq!(compact(4), Err(Error::FutureRevision));
     assert!(compact(3).is_ok());
@@ -228,7 +223,7 @@ fn a_refused_transaction_changes_nothing() {
     }
     // etcdserver/txn/put.go: the lease is looked at first.
     let both = pb::PutRequest { ignore_value: true, ..leased };
-    assert_eq!(apply(&mut state, Request::Put(both)), Err(Error::LeaseNotFound));
+    assert_eq!(apply(&mut state, &both), Err(Error::LeaseNotFound));
 }
 
 /// v3rpc/key.go, checkIntervals: a deletion up to the end (one zero byte) conflicts with no put. etcd 3.7 panics when a
@@ -317,27 +312,20 @@ fn a_stream_ends_when_its_revision_is_compacted() {
     let mut state = StateMachine::new();
     for number in 0..100 {
         let key = format!("k{number:03}").into();
-        apply(&mut state, Request::Put(pb::PutRequest { key, ..Default::default() })).unwrap();
+        apply(&mut state, &pb::PutRequest { key, ..Default::default() }).unwrap();
     }
     let mut stream = RangeStream::new(&range("k", "l"), 1 << 20);
     assert!(matches!(stream.step(&state, 512), Ok(StreamStep::Chunk(chunk)) if chunk.kvs.len() == 10));
     assert!(matches!(stream.step(&state, 512), Ok(StreamStep::Chunk(chunk)) if chunk.kvs.len() == 20));
-    apply(&mut state, Request::Put(put("other", ""))).unwrap();
+    apply(&mut state, &put("other", "")).unwrap();
     let revision = state.revision().0;
-    apply(&mut state, Request::Compact(pb::CompactionRequest { revision, physical: false })).unwrap();
+    apply(&mut state, &pb::CompactionRequest { revision, physical: false }).unwrap();
     assert_eq!(stream.step(&state, 512), Err(Error::Compacted));
-}
-
-#[test]
-fn entries_that_are_no_requests_are_refused() {
-    assert_eq!(Request::decode(Bytes::new()), Err(DecodeError::Empty));
-    assert_eq!(Request::decode(Bytes::from_static(b"\xff")), Err(DecodeError::UnknownKind(0xff)));
-    assert!(matches!(Request::decode(Bytes::from_static(b"\x01\xff")), Err(DecodeError::Malformed(_))));
 }
 
 fn alarm(state: &mut StateMachine, action: AlarmAction, kind: AlarmType) {
     let request = pb::AlarmRequest { action: action as i32, member_id: 1, alarm: kind as i32 };
-    apply(state, Request::Alarm(request)).unwrap();
+    apply(state, &request).unwrap();
 }
 
 /// etcdserver/apply/capped.go.
@@ -351,15 +339,15 @@ fn a_full_keyspace_takes_nothing_that_puts_and_everything_else() {
         failure: ops([Op::RequestPut(put("c", "3"))]),
         ..Default::default()
     };
-    assert_eq!(apply(&mut state, Request::Put(put("c", "3"))), Err(Error::NoSpace));
+    assert_eq!(apply(&mut state, &put("c", "3")), Err(Error::NoSpace));
     // Whichever branch would be taken.
     assert_eq!(apply_txn(&mut state, puts_if_not), Err(Error::NoSpace));
     assert_eq!(state.revision().0, 3);
     apply_txn(&mut state, txn([deletes])).unwrap();
-    apply(&mut state, Request::DeleteRange(delete("b", ""))).unwrap();
-    apply(&mut state, Request::Compact(pb::CompactionRequest { revision: 5, physical: false })).unwrap();
+    apply(&mut state, &delete("b", "")).unwrap();
+    apply(&mut state, &pb::CompactionRequest { revision: 5, physical: false }).unwrap();
     alarm(&mut state, AlarmAction::Deactivate, AlarmType::Nospace);
-    apply(&mut state, Request::Put(put("c", "3"))).unwrap();
+    apply(&mut state, &put("c", "3")).unwrap();
 }
 
 /// etcdserver/apply/corrupt.go; ranges do not go through the applier since 3.5.
@@ -368,15 +356,13 @@ fn a_corrupt_cluster_takes_no_write_and_tells_so_before_being_full() {
     let mut state = with(&[("a", "1")]);
     alarm(&mut state, AlarmAction::Activate, AlarmType::Nospace);
     alarm(&mut state, AlarmAction::Activate, AlarmType::Corrupt);
-    for request in [
-        Request::Put(put("a", "2")),
-        Request::DeleteRange(delete("a", "")),
-        Request::Txn(txn([Op::RequestDeleteRange(delete("a", ""))])),
-        Request::Compact(pb::CompactionRequest { revision: 2, physical: false }),
-    ] {
-        assert_eq!(apply(&mut state, request), Err(Error::Corrupt));
-    }
+    assert_eq!(apply(&mut state, &put("a", "2")), Err(Error::Corrupt));
+    assert_eq!(apply(&mut state, &delete("a", "")), Err(Error::Corrupt));
+    let deletes = txn([Op::RequestDeleteRange(delete("a", ""))]);
+    assert_eq!(apply(&mut state, &deletes), Err(Error::Corrupt));
+    let compaction = pb::CompactionRequest { revision: 2, physical: false };
+    assert_eq!(apply(&mut state, &compaction), Err(Error::Corrupt));
     assert_eq!(state.range(&range("a", "")).unwrap().count, 1);
     alarm(&mut state, AlarmAction::Deactivate, AlarmType::Corrupt);
-    assert_eq!(apply(&mut state, Request::Put(put("a", "2"))), Err(Error::NoSpace));
+    assert_eq!(apply(&mut state, &put("a", "2")), Err(Error::NoSpace));
 }

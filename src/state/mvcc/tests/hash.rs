@@ -88,7 +88,7 @@ impl Rows {
 fn run(store: &Store, revision: i64, budget: usize) -> HashKv {
     let mut cursor = HashCursor::new(store, revision).expect("readable");
     loop {
-        if let Some(hash) = cursor.step(store, budget) {
+        if let Some(hash) = cursor.step(store, budget).unwrap() {
             return hash;
         }
     }
@@ -144,7 +144,7 @@ proptest! {
                     slow = Some((HashCursor::new(&store, 0).unwrap(), rows.hash(compacted.0, current.0)));
                 }
                 Some((cursor, expected)) => {
-                    if let Some(seen) = cursor.step(&store, 600) {
+                    if let Some(seen) = cursor.step(&store, 600).unwrap() {
                         prop_assert_eq!(seen.hash, *expected);
                         slow = None;
                     }

@@ -1,11 +1,11 @@
 //! A walk over the history: what it sees depends on the moment it began alone, whatever is written, compacted and
 //! rewritten meanwhile.
 
-use std::{collections::BTreeMap, convert::Infallible};
+use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::super::{HistoryCursor, Record, Span, Store};
+use super::super::{Error, HistoryCursor, Record, Span, Store};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -68,9 +68,9 @@ fn walk(cursor: &mut HistoryCursor, store: &mut Store, budget: usize, meanwhile:
     let mut steps = meanwhile.iter();
     let done = |record: &Record<'_>, seen: &mut Vec<Row>| {
         seen.push(row(record));
-        Ok::<_, Infallible>(())
+        Ok::<_, Error>(())
     };
-    while !cursor.step(store, budget, |record| done(record, &mut seen)).expect("infallible") {
+    while !cursor.step(store, budget, |record| done(record, &mut seen)).expect("the same store") {
         if let Some(step) = steps.next() {
             take(store, step, &mut Vec::new());
         }

@@ -1,15 +1,15 @@
 //! A loaded store is the one its versions were taken from.
 
-use super::super::{Freed, HistoryCursor, Loader, Loading, Record, Span, Store};
+use super::super::{Error, Freed, HistoryCursor, Loader, Loading, Record, Span, Store};
 
 /// Every version in words.
 fn versions(store: &Store) -> Vec<String> {
     let mut versions = Vec::new();
     let take = |record: &Record<'_>| {
         versions.push(format!("{record:?}"));
-        Ok::<_, std::convert::Infallible>(())
+        Ok::<_, Error>(())
     };
-    assert!(HistoryCursor::new(store).step(store, usize::MAX, take).expect("infallible"));
+    assert!(HistoryCursor::new(store).step(store, usize::MAX, take).expect("the same store"));
     versions
 }
 
@@ -29,9 +29,9 @@ fn it_has_the_same_history_and_goes_on() {
     let mut loader = Loader::default();
     let pack = |record: &Record<'_>| {
         loader.version(record);
-        Ok::<_, std::convert::Infallible>(())
+        Ok::<_, Error>(())
     };
-    assert!(HistoryCursor::new(&store).step(&store, usize::MAX, pack).expect("infallible"));
+    assert!(HistoryCursor::new(&store).step(&store, usize::MAX, pack).expect("the same store"));
     let (mark, blocks) = loader.finish(store.revision().0, store.compacted().0);
     let mut loading = Loading::default();
     blocks.iter().for_each(|block| loading.take(block));

@@ -2,8 +2,8 @@
 
 use super::{
     filter::Filter,
-    list::{self, List, Measure, Ranged},
-    pairs::Pairs,
+    list::{self, List, Measure, RangeAnswer},
+    pairs::{Leave, Pairs},
     sort::Sorter,
     validate::{has_revision_filters, in_key_order},
 };
@@ -12,14 +12,18 @@ use crate::{
         etcdserverpb::{self as pb, range_request::SortTarget},
         mvccpb::KeyValue,
     },
-    state::mvcc::{Counted, Pin, Pos, ReadView, Span},
+    state::{
+        Error, StateMachine,
+        mvcc::{Counted, Pin, Pos, ReadView, Span},
+    },
+    types::Revision,
 };
 
 /// Work of building one pair, in units of counting one key.
 const BUILD_COST: usize = 64;
 
-/// A range under way. Every call must bring a snapshot of the same revision.
-pub struct Evaluation {
+/// A range under way.
+pub struct Range {
     request: pb::RangeRequest,
     header_revision: i64,
     /// Where to go on; the request's key at first.
@@ -42,9 +46,21 @@ pub struct Evaluation {
     kept: usize,
     kept_max: Option<usize>,
     filter: Filter,
+    /// Holds back the freeing of the revision that is read; none if all of it is done at once.
+    pin: Option<Pin>,
 }
 
-impl Evaluation {
+impl Range {
+    /// Fixes the revision: the state the answer shows is that of this moment. Without `with_total` the answer's count
+    /// is of no use unless `count_only` is set.
+    pub fn begin(state: &StateMachine, request: &pb::RangeRequest, with_total: bool) -> Result<Self, Error> {
+        let store = state.history();
+        store.at(request.revision)?;
+        let read = if request.revision > 0 { Revision(request.revision) } else { store.revision() };
+        let range = Self::new(request, store.revision().0, with_total);
+        Ok(Self { pin: Some(store.pin(read)), ..range })
+    }
+
     /// `header_revision` is the revision the response shows: the newest one, whatever revision is read. Without
     /// `with_total` the count ends at the limit.
     pub fn new(request: &pb::RangeRequest, header_revision: i64, with_total: bool) -> Self {
@@ -80,6 +96,7 @@ impl Evaluation {
             kept: 0,
             kept_max: None,
             filter: Filter::new(request),
+            pin: None,
         }
     }
 
@@ -91,16 +108,23 @@ impl Evaluation {
     }
 
     /// The whole response at once.
-    pub fn run(mut self, snapshot: &ReadView<'_>) -> pb::RangeResponse {
-        let finished = self.advance(snapshot, usize::MAX / BUILD_COST);
+    pub fn run(mut self, view: &ReadView<'_>) -> pb::RangeResponse {
+        let finished = self.advance(view, usize::MAX / BUILD_COST);
         assert!(finished, "the budget is boundless");
-        self.finish()
+        self.finish_whole()
     }
 
-    /// Builds up to about `budget` pairs, or counts many times as many keys, or sorts. True when nothing is left to do.
-    pub fn advance(&mut self, snapshot: &ReadView<'_>, budget: usize) -> bool {
+    /// Goes on by about `budget` pairs, or many times as many keys that are only counted. True when nothing is left to
+    /// do.
+    pub fn step(&mut self, state: &StateMachine, budget: usize) -> Result<bool, Error> {
+        let pin = self.pin.as_ref().expect("only what was begun with a pin goes step by step");
+        let view = state.history().at_pin(pin)?;
+        Ok(self.advance(&view, budget))
+    }
+
+    fn advance(&mut self, view: &ReadView<'_>, budget: usize) -> bool {
         if !self.seen {
-            self.seen = self.look(snapshot, budget);
+            self.seen = self.look(view, budget);
         }
         self.seen && self.sort(budget)
     }
@@ -117,17 +141,17 @@ impl Evaluation {
         })
     }
 
-    fn look(&mut self, snapshot: &ReadView<'_>, budget: usize) -> bool {
+    fn look(&mut self, view: &ReadView<'_>, budget: usize) -> bool {
         let mut left = budget * BUILD_COST;
         let measured_from = self.kept_max.filter(|_| self.sorter.is_none());
         let key = if self.next_key.is_empty() { &self.request.key[..] } else { &self.next_key[..] };
         let mut last = None;
-        let mut hits = snapshot.scan(Span::new(key, &self.request.range_end));
+        let mut hits = view.scan(Span::new(key, &self.request.range_end));
         while let Some(hit) = hits.next() {
             if left == 0
                 && let Some(last) = last
             {
-                self.next_key = snapshot.record(last).key.to_vec();
+                self.next_key = view.record(last).key.to_vec();
                 self.next_key.push(0);
                 return false;
             }
@@ -147,13 +171,13 @@ impl Evaluation {
                 let Counted { existing, last } = hits.count_on(left);
                 self.total += existing as i64;
                 let Some(last) = last else { return true };
-                self.next_key = snapshot.record(last).key.to_vec();
+                self.next_key = view.record(last).key.to_vec();
                 self.next_key.push(0);
                 return false;
             }
             left = left.saturating_sub(BUILD_COST - 1);
             if let Some(kept_max) = measured_from {
-                let record = snapshot.record(hit.pos);
+                let record = view.record(hit.pos);
                 if !self.filter.passes(&record) {
                     continue;
                 }
@@ -175,7 +199,7 @@ impl Evaluation {
                     continue;
                 }
             }
-            if let Some(kv) = self.build(snapshot, hit.pos) {
+            if let Some(kv) = self.build(view, hit.pos) {
                 match &mut self.sorter {
                     Some(sorter) => sorter.take(kv),
                     None => self.kvs.push(kv),
@@ -193,35 +217,26 @@ impl Evaluation {
         }
     }
 
-    /// The answer, once everything was seen. The pin is of the revision that was read.
-    pub fn finish_ranged(mut self, pin: Pin) -> Ranged {
+    /// The answer, once [`Range::step`] was true.
+    pub fn finish(mut self) -> RangeAnswer<List> {
         let header = header(self.header_revision);
         if let Some(measure) = self.measure.take() {
             let measure = Measure { count: self.total, ..measure };
-            return Ranged::Long(List::new(&self.request, header, measure, pin));
+            let pin = self.pin.take().expect("a long answer keeps the revision");
+            return RangeAnswer::Long(List::new(&self.request, header, measure, pin));
         }
         match &self.sorter {
             // Kept bytes above the bound were measured instead, unless they had to be sorted.
             Some(sorter) if self.kept_max.is_some_and(|max| self.kept > max) => {
                 let (pairs, more) = (self.sorted.len() as i64, sorter.has_more());
                 let measure = Measure { pairs, bytes: self.kept, more, count: self.total };
-                Ranged::Long(List::of(header, measure, self.sorted))
+                RangeAnswer::Long(List::of(header, measure, self.sorted))
             }
-            _ => Ranged::Whole(self.finish()),
+            _ => RangeAnswer::Whole(self.finish_whole()),
         }
     }
 
-    /// The pairs it has, when nobody waits for it any more.
-    pub fn leave(self) -> Pairs {
-        let mut pairs = self.sorted;
-        if let Some(sorter) = self.sorter {
-            sorter.leave(&mut pairs);
-        }
-        pairs.push_run(self.kvs.into_iter());
-        pairs
-    }
-
-    pub fn finish(self) -> pb::RangeResponse {
+    fn finish_whole(self) -> pb::RangeResponse {
         let Self { request, header_revision, mut kvs, sorter, sorted, total, measure, .. } = self;
         assert!(measure.is_none(), "the pairs were not kept");
         let too_many = request.limit > 0 && kvs.len() as i64 > request.limit;
@@ -233,14 +248,14 @@ impl Evaluation {
         pb::RangeResponse { header: Some(header(header_revision)), kvs, more, count: total }
     }
 
-    fn build(&self, snapshot: &ReadView<'_>, pos: Pos) -> Option<KeyValue> {
+    fn build(&self, view: &ReadView<'_>, pos: Pos) -> Option<KeyValue> {
         let request = &self.request;
-        let record = snapshot.record(pos);
+        let record = view.record(pos);
         if !self.filter.passes(&record) {
             return None;
         }
         let mut kv =
-            key_value(snapshot, pos, !request.keys_only || request.sort_target == SortTarget::Value as i32);
+            key_value(view, pos, !request.keys_only || request.sort_target == SortTarget::Value as i32);
         if request.keys_only && request.sort_target != SortTarget::Value as i32 {
             // etcd answers these from its index, which does not know the lease (`FastKeysOnly`).
             kv.lease = 0;
@@ -249,19 +264,30 @@ impl Evaluation {
     }
 }
 
+impl Leave for Range {
+    fn leave(self) -> Pairs {
+        let mut pairs = self.sorted;
+        if let Some(sorter) = self.sorter {
+            sorter.leave(&mut pairs);
+        }
+        pairs.push_run(self.kvs.into_iter());
+        pairs
+    }
+}
+
 pub fn header(revision: i64) -> pb::ResponseHeader {
     pb::ResponseHeader { revision, ..pb::ResponseHeader::default() }
 }
 
 /// The record at `pos` as the API shows it.
-pub fn key_value(snapshot: &ReadView<'_>, pos: Pos, with_value: bool) -> KeyValue {
-    let record = snapshot.record(pos);
+pub fn key_value(view: &ReadView<'_>, pos: Pos, with_value: bool) -> KeyValue {
+    let record = view.record(pos);
     KeyValue {
-        key: snapshot.share(pos, record.key),
+        key: view.share(pos, record.key),
         create_revision: record.create,
         mod_revision: record.main,
         version: record.version,
-        value: if with_value { snapshot.share(pos, record.value) } else { Default::default() },
+        value: if with_value { view.share(pos, record.value) } else { Default::default() },
         lease: record.lease,
     }
 }

@@ -10,23 +10,29 @@ use prost::{
     encoding::{WireType, encode_key, encode_varint, encoded_len_varint},
 };
 
-use super::{Leave, Pairs, StateMachine, filter::Filter};
+use super::{
+    filter::Filter,
+    pairs::{Leave, Pairs},
+};
 use crate::{
     pb::{etcdserverpb as pb, mvccpb::KeyValue},
-    state::mvcc::{Pin, Record, Span},
+    state::{
+        Error, StateMachine,
+        mvcc::{Pin, Record, Span},
+    },
 };
 
 /// Values from this size on are handed out where they lie instead of being copied.
 const SHARED_BYTES: usize = 16 * 1024;
 
-/// A range's answer: what [`RangeCursor::finish`](super::RangeCursor::finish) made of it.
-pub enum Ranged {
+/// A range's answer. `L` is a [`List`], or what its owner makes of it.
+pub enum RangeAnswer<L> {
     Whole(pb::RangeResponse),
-    /// Longer than was to be kept.
-    Long(List),
+    /// Longer than was to be kept: to be encoded piece by piece, as the client takes it.
+    Long(L),
 }
 
-impl Ranged {
+impl<L> RangeAnswer<L> {
     /// An answer of which everything was to be kept.
     pub fn whole(self) -> pb::RangeResponse {
         match self {
@@ -128,7 +134,13 @@ impl List {
     }
 
     /// Looks at up to `keys` keys and appends about `bytes` bytes of the answer to `pieces`. False when there is no more.
-    pub fn step(&mut self, state: &StateMachine, keys: usize, bytes: usize, pieces: &mut Vec<Bytes>) -> bool {
+    pub fn step(
+        &mut self,
+        state: &StateMachine,
+        keys: usize,
+        bytes: usize,
+        pieces: &mut Vec<Bytes>,
+    ) -> Result<bool, Error> {
         assert!(self.stage != Stage::Done, "a finished list is not stepped");
         let mut piece = Vec::with_capacity(bytes + bytes / 8);
         if self.stage == Stage::Head {
@@ -139,7 +151,7 @@ impl List {
             let left = &mut self.left;
             let mut out = Output { piece: &mut piece, pieces, left, keys, bytes };
             match &mut self.source {
-                Source::Store(stored) => stored.encode(state, &mut out),
+                Source::Store(stored) => stored.encode(state, &mut out)?,
                 Source::Kept(kvs) => encode_kept(kvs, &mut out),
             }
         }
@@ -151,7 +163,7 @@ impl List {
         if !piece.is_empty() {
             pieces.push(piece.into());
         }
-        self.stage != Stage::Done
+        Ok(self.stage != Stage::Done)
     }
 
     fn head(&self) -> pb::RangeResponse {
@@ -210,31 +222,32 @@ impl Output<'_> {
 }
 
 impl Stored {
-    fn encode(&mut self, state: &StateMachine, out: &mut Output<'_>) {
-        let snapshot = state.store().at_pin(&self.pin);
+    fn encode(&mut self, state: &StateMachine, out: &mut Output<'_>) -> Result<(), Error> {
+        let view = state.history().at_pin(&self.pin)?;
         let mut last = None;
-        for hit in snapshot.scan(Span::new(&self.key, &self.range_end)) {
+        for hit in view.scan(Span::new(&self.key, &self.range_end)) {
             if out.left.pairs == 0 {
-                return;
+                return Ok(());
             }
             if let Some(last) = last
                 && !out.has_room()
             {
-                self.key = snapshot.record(last).key.to_vec();
+                self.key = view.record(last).key.to_vec();
                 self.key.push(0);
-                return;
+                return Ok(());
             }
             last = Some(hit.pos);
             out.saw_key();
             if !hit.exists {
                 continue;
             }
-            let record = snapshot.record(hit.pos);
+            let record = view.record(hit.pos);
             if self.filter.passes(&record) {
-                out.pair(&shown(record, self.keys_only), |value| snapshot.share(hit.pos, value));
+                out.pair(&shown(record, self.keys_only), |value| view.share(hit.pos, value));
             }
         }
         assert_eq!(out.left.pairs, 0, "a pinned revision stays as it was measured");
+        Ok(())
     }
 }
 
@@ -248,7 +261,7 @@ fn encode_kept(kvs: &mut Pairs, out: &mut Output<'_>) {
     }
 }
 
-/// The record as a list shows it; see `Evaluation::build`.
+/// The record as a list shows it; see `Range::build`.
 pub(super) fn shown(record: Record<'_>, keys_only: bool) -> Record<'_> {
     if keys_only { Record { value: &[], lease: 0, ..record } } else { record }
 }

@@ -1,12 +1,45 @@
 //! Alarms: what is wrong with members, as all members know it.
 //!
-//! Part of the replicated state, owned by the [`StateMachine`](super::StateMachine): raised and lifted by entries of the
+//! Part of the replicated state, owned by the [`StateMachine`](crate::state::StateMachine): raised and lifted by entries of the
 //! log, so every member refuses the same requests from the same entry on. Why an alarm is raised is decided elsewhere:
 //! by whoever admits writes, by the checks for corruption, by an operator.
 
 use std::collections::BTreeSet;
 
-use crate::pb::etcdserverpb::{self as pb, AlarmType, alarm_request::AlarmAction};
+use crate::{
+    pb::etcdserverpb::{self as pb, AlarmType, alarm_request::AlarmAction},
+    state::{
+        Error, StateMachine,
+        command::{Command, Context, Kind, Needs},
+        kv::header,
+        outcome::{Change, Outcome},
+    },
+};
+
+impl Command for pb::AlarmRequest {
+    type Answer = pb::AlarmResponse;
+    const KIND: Kind = Kind::first(5);
+
+    fn needs(&self) -> Needs {
+        Needs::Nothing
+    }
+
+    fn apply(
+        &self,
+        state: &mut StateMachine,
+        _: Context<'_>,
+        outcome: &mut Outcome,
+    ) -> Result<Self::Answer, Error> {
+        let header = Some(header(state.revision().0));
+        let alarms = state.alarms_mut();
+        let before = alarms.0.len();
+        let concerned = alarms.apply(self);
+        if alarms.0.len() != before {
+            outcome.changes.push(Change::Alarms);
+        }
+        Ok(pb::AlarmResponse { header, alarms: concerned })
+    }
+}
 
 /// The alarms that are on, ordered by kind, then by member.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,7 +52,7 @@ impl Alarms {
     }
 
     /// The alarms that the request is about: those asked for, the one raised (again or not), the one lifted.
-    pub(super) fn apply(&mut self, request: &pb::AlarmRequest) -> Vec<pb::AlarmMember> {
+    fn apply(&mut self, request: &pb::AlarmRequest) -> Vec<pb::AlarmMember> {
         let (kind, member_id) = (request.alarm, request.member_id);
         let concerned = match AlarmAction::try_from(request.action) {
             Ok(AlarmAction::Get) => return self.list(kind),

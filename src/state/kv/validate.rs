@@ -5,11 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Error;
-use crate::pb::etcdserverpb::{
-    self as pb,
-    range_request::{SortOrder, SortTarget},
-    request_op::Request as Op,
+use crate::{
+    pb::etcdserverpb::{
+        self as pb,
+        range_request::{SortOrder, SortTarget},
+        request_op::Request as Op,
+    },
+    state::Error,
 };
 
 pub fn range(request: &pb::RangeRequest) -> Result<(), Error> {

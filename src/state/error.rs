@@ -1,26 +1,6 @@
-//! What goes through the log, what comes back, and what can go wrong.
+//! What can be wrong with a command or a read, as far as the state can tell.
 
-use crate::{pb::etcdserverpb as pb, state::mvcc};
-
-/// A write, as carried by a log entry.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Request {
-    Put(pb::PutRequest),
-    DeleteRange(pb::DeleteRangeRequest),
-    Txn(pb::TxnRequest),
-    Compact(pb::CompactionRequest),
-    Alarm(pb::AlarmRequest),
-}
-
-/// The answer to a [`Request`]; its header carries only the revision.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Response {
-    Put(pb::PutResponse),
-    DeleteRange(pb::DeleteRangeResponse),
-    Txn(pb::TxnResponse),
-    Compact(pb::CompactionResponse),
-    Alarm(pb::AlarmResponse),
-}
+use super::mvcc;
 
 /// The client's fault. Texts and codes are given by the one table in `api`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,6 +38,12 @@ pub enum Error {
     NoSpace,
     #[error("corrupt cluster")]
     Corrupt,
+    /// A read that was begun on a state in whose place another was put since: worth another try.
+    #[error("the state was replaced while it was read")]
+    Replaced,
+    /// Worth another try once all members run a release that knows the command.
+    #[error("not every member of the cluster knows this request yet")]
+    NotSupportedYet,
 }
 
 impl From<mvcc::Error> for Error {
@@ -65,6 +51,7 @@ impl From<mvcc::Error> for Error {
         match error {
             mvcc::Error::Compacted => Self::Compacted,
             mvcc::Error::FutureRevision => Self::FutureRevision,
+            mvcc::Error::Replaced => Self::Replaced,
         }
     }
 }

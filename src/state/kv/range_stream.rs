@@ -3,8 +3,11 @@
 use bytes::Bytes;
 use prost::Message;
 
-use super::{Error, RangeCursor, StateMachine};
-use crate::pb::etcdserverpb as pb;
+use super::range::Range;
+use crate::{
+    pb::etcdserverpb as pb,
+    state::{Error, StateMachine},
+};
 
 /// Pairs of the first chunk.
 const FIRST_CHUNK_PAIRS: i64 = 10;
@@ -23,11 +26,11 @@ pub struct RangeStream {
 
 enum Stage {
     Begin,
-    Chunk(RangeCursor),
+    Chunk(Range),
     /// The last chunk waits for the count of what the limit cut off.
     Remaining {
         last: pb::RangeResponse,
-        cursor: RangeCursor,
+        rest: Range,
     },
     Done,
 }
@@ -59,20 +62,20 @@ impl RangeStream {
     /// revision has been compacted by the time it begins, as in etcd.
     pub fn step(&mut self, state: &StateMachine, budget: usize) -> Result<StreamStep, Error> {
         if let Stage::Begin = self.stage {
-            self.stage = Stage::Chunk(RangeCursor::with_total(state, &self.request, false)?);
+            self.stage = Stage::Chunk(Range::begin(state, &self.request, false)?);
         }
         match &mut self.stage {
-            Stage::Chunk(cursor) | Stage::Remaining { cursor, .. } => {
-                if !cursor.step(state, budget) {
+            Stage::Chunk(range) | Stage::Remaining { rest: range, .. } => {
+                if !range.step(state, budget)? {
                     return Ok(StreamStep::Pending);
                 }
             }
             Stage::Begin | Stage::Done => unreachable!("a finished stream is not stepped"),
         }
         match std::mem::replace(&mut self.stage, Stage::Done) {
-            Stage::Chunk(cursor) => self.chunk_built(state, cursor.finish().whole()),
-            Stage::Remaining { mut last, cursor } => {
-                last.count += cursor.finish().whole().count;
+            Stage::Chunk(range) => self.chunk_built(state, range.finish().whole()),
+            Stage::Remaining { mut last, rest } => {
+                last.count += rest.finish().whole().count;
                 Ok(StreamStep::Last(last))
             }
             Stage::Begin | Stage::Done => unreachable!("it was just stepped"),
@@ -113,8 +116,7 @@ impl RangeStream {
                 count_only: true,
                 ..pb::RangeRequest::default()
             };
-            let cursor = RangeCursor::new(state, &rest)?;
-            self.stage = Stage::Remaining { last: chunk, cursor };
+            self.stage = Stage::Remaining { last: chunk, rest: Range::begin(state, &rest, true)? };
             return Ok(StreamStep::Pending);
         }
         self.follow(&chunk);

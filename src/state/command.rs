@@ -1,0 +1,156 @@
+//! Writes as the log carries them: a command and its answer are one thing in the type system.
+//!
+//! A command is a protobuf message with a number, in a file of its own; [`COMMANDS`] has a row for each. Whoever
+//! proposes one gets its own answer back, without a look at what else there is. Replay, and members that did not
+//! propose it, go by the number.
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::{Error, StateMachine, outcome::Outcome};
+use crate::pb::etcdserverpb as pb;
+
+/// Version of the set of commands. The cluster's is the newest that all its members know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Level(pub u32);
+
+impl Level {
+    /// The newest one this release knows.
+    pub const NEWEST: Level = Level(1);
+}
+
+/// What stands for a command's type in a log entry. Never used again for anything else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind {
+    pub number: u16,
+    /// The first level that has it: it is not proposed while a member may not know it.
+    pub level: Level,
+}
+
+impl Kind {
+    /// A kind of the first release.
+    pub const fn first(number: u16) -> Self {
+        Self { number, level: Level(1) }
+    }
+}
+
+/// What must be in order for a command to be applied (alarms in etcd v3.7 `etcdserver/apply`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    Nothing,
+    /// No member is known to be corrupt.
+    Integrity,
+    /// That, and every member has space.
+    Space,
+}
+
+/// When whoever proposed a command is to be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Completion {
+    /// It is applied.
+    Applied,
+    /// And nothing is left to free.
+    Freed,
+}
+
+/// Who asks for a command. Empty while authentication is off.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Principal {
+    /// Name of the user.
+    pub user: Bytes,
+    /// Revision of the auth store when the request was admitted.
+    pub auth_revision: u64,
+}
+
+/// The circumstances in which a command is applied. All but `answer_wanted` are the same on every member.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    pub principal: &'a Principal,
+    /// Somebody waits for the answer. Otherwise only effects count, and what is only read need not be.
+    pub answer_wanted: bool,
+}
+
+impl<'a> Context<'a> {
+    /// Somebody waits for the answer.
+    pub fn asked_by(principal: &'a Principal) -> Self {
+        Self { principal, answer_wanted: true }
+    }
+}
+
+/// A write. It is evaluated when its entry is committed, in the order of the log; the outcome depends on nothing but the
+/// state and the command.
+pub trait Command: Message + Default + 'static {
+    /// What the caller gets. Its header, if it has one, carries only the revision.
+    type Answer: 'static;
+
+    const KIND: Kind;
+
+    fn needs(&self) -> Needs;
+
+    fn completion(&self) -> Completion {
+        Completion::Applied
+    }
+
+    /// What is refused changes nothing.
+    fn apply(
+        &self,
+        state: &mut StateMachine,
+        context: Context<'_>,
+        outcome: &mut Outcome,
+    ) -> Result<Self::Answer, Error>;
+}
+
+/// Every command there is, ascending by number: a new one is a row here and a file.
+pub static COMMANDS: &[Row] = &[
+    Row::of::<pb::PutRequest>(),
+    Row::of::<pb::DeleteRangeRequest>(),
+    Row::of::<pb::TxnRequest>(),
+    Row::of::<pb::CompactionRequest>(),
+    Row::of::<pb::AlarmRequest>(),
+];
+
+type Apply = fn(Bytes, &mut StateMachine, Context<'_>, &mut Outcome) -> Result<(), prost::DecodeError>;
+
+/// One command, by its number.
+pub struct Row {
+    pub kind: Kind,
+    pub(super) apply: Apply,
+    /// Decodes what it is given and encodes it again.
+    pub copy: fn(Bytes) -> Result<Vec<u8>, prost::DecodeError>,
+}
+
+impl Row {
+    const fn of<C: Command>() -> Self {
+        Row { kind: C::KIND, apply: apply_unasked::<C>, copy: |bytes| Ok(C::decode(bytes)?.encode_to_vec()) }
+    }
+
+    pub fn find(number: u16) -> Option<&'static Self> {
+        let at = COMMANDS.binary_search_by_key(&number, |row| row.kind.number).ok()?;
+        Some(&COMMANDS[at])
+    }
+}
+
+/// Applies a command nobody here waits for: its caller had the answer, or has it from another member.
+fn apply_unasked<C: Command>(
+    bytes: Bytes,
+    state: &mut StateMachine,
+    context: Context<'_>,
+    outcome: &mut Outcome,
+) -> Result<(), prost::DecodeError> {
+    drop(state.apply(&C::decode(bytes)?, context, outcome));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_ascend_and_levels_are_known() {
+        assert!(COMMANDS.is_sorted_by_key(|row| row.kind.number));
+        assert!(COMMANDS.windows(2).all(|rows| rows[0].kind.number < rows[1].kind.number));
+        assert!(COMMANDS.iter().all(|row| row.kind.level <= Level::NEWEST));
+        assert!(COMMANDS.iter().all(|row| Row::find(row.kind.number).is_some()));
+        assert!(Row::find(0).is_none() && Row::find(u16::MAX).is_none());
+    }
+}

@@ -1,0 +1,27 @@
+//! Keys and values: commands that write them, reads of them, and what requests must fulfil.
+//!
+//! A file per command; `range` evaluates reads, whole or slice by slice, `list` and `range_stream` bring long ones to the
+//! client. Facts about behaviour are etcd's: `server/etcdserver/{apply,txn}`, `server/etcdserver/api/v3rpc/key.go` of
+//! v3.7.
+
+mod compact;
+mod compare;
+pub mod cost;
+mod delete_range;
+mod filter;
+mod list;
+mod pairs;
+mod put;
+mod range;
+mod range_stream;
+mod sort;
+mod txn;
+pub mod validate;
+
+pub use list::{List, RangeAnswer};
+pub use pairs::{Leave, Pairs};
+pub use range::Range;
+pub use range_stream::{RangeStream, StreamStep};
+
+pub(super) use range::header;
+pub(super) use txn::read as read_txn;

@@ -1,0 +1,36 @@
+//! `Compact`: revisions below one can no longer be read.
+
+use super::range::header;
+use crate::{
+    pb::etcdserverpb as pb,
+    state::{
+        Error, StateMachine,
+        command::{Command, Completion, Context, Kind, Needs},
+        outcome::{Change, Outcome},
+    },
+    types::Revision,
+};
+
+impl Command for pb::CompactionRequest {
+    type Answer = pb::CompactionResponse;
+    const KIND: Kind = Kind::first(4);
+
+    fn needs(&self) -> Needs {
+        Needs::Integrity
+    }
+
+    fn completion(&self) -> Completion {
+        if self.physical { Completion::Freed } else { Completion::Applied }
+    }
+
+    fn apply(
+        &self,
+        state: &mut StateMachine,
+        _: Context<'_>,
+        outcome: &mut Outcome,
+    ) -> Result<Self::Answer, Error> {
+        state.history_mut().compact(self.revision)?;
+        outcome.changes.push(Change::Compacted(Revision(self.revision)));
+        Ok(pb::CompactionResponse { header: Some(header(state.revision().0)) })
+    }
+}

@@ -1,0 +1,73 @@
+//! `Put` (etcd v3.7 server/etcdserver/txn/put.go).
+
+use super::range::{header, key_value};
+use crate::{
+    pb::etcdserverpb as pb,
+    state::{
+        Error, StateMachine,
+        command::{Command, Context, Kind, Needs},
+        mvcc::{ReadView, Write},
+        outcome::{Change, Operations, Outcome},
+    },
+};
+
+impl Command for pb::PutRequest {
+    type Answer = pb::PutResponse;
+    const KIND: Kind = Kind::first(1);
+
+    fn needs(&self) -> Needs {
+        Needs::Space
+    }
+
+    fn apply(
+        &self,
+        state: &mut StateMachine,
+        context: Context<'_>,
+        outcome: &mut Outcome,
+    ) -> Result<Self::Answer, Error> {
+        let history = state.history_mut();
+        check(&history.now(), self)?;
+        let mut write = history.write();
+        let response = execute(&mut write, self, context.answer_wanted, &mut outcome.operations);
+        outcome.changes.extend(write.end().map(Change::Versions));
+        Ok(response)
+    }
+}
+
+/// Refuses what could not be executed.
+pub fn check(state: &ReadView<'_>, request: &pb::PutRequest) -> Result<(), Error> {
+    check_lease(request.lease)?;
+    if (request.ignore_value || request.ignore_lease) && state.find(&request.key).is_none() {
+        return Err(Error::KeyNotFound);
+    }
+    Ok(())
+}
+
+/// No lease can be granted yet, so none is found.
+fn check_lease(lease: i64) -> Result<(), Error> {
+    if lease == 0 { Ok(()) } else { Err(Error::LeaseNotFound) }
+}
+
+/// A put that was checked.
+pub fn execute(
+    write: &mut Write<'_>,
+    request: &pb::PutRequest,
+    answer_wanted: bool,
+    operations: &mut Operations,
+) -> pb::PutResponse {
+    let keeps = request.ignore_value || request.ignore_lease;
+    operations.puts += 1;
+    operations.put_bytes += (request.key.len() + request.value.len()) as u64;
+    operations.ranges += u64::from(request.prev_kv || keeps);
+    let mut prev_kv = None;
+    if keeps || request.prev_kv && answer_wanted {
+        let now = write.now();
+        prev_kv = now.find(&request.key).map(|pos| key_value(&now, pos, true));
+    }
+    let kept = || prev_kv.as_ref().expect("a put that keeps something was checked to have a predecessor");
+    let value = if request.ignore_value { kept().value.clone() } else { request.value.clone() };
+    let lease = if request.ignore_lease { kept().lease } else { request.lease };
+    write.put(&request.key, &value, lease);
+    let prev_kv = prev_kv.filter(|_| request.prev_kv);
+    pb::PutResponse { header: Some(header(write.next_revision())), prev_kv }
+}

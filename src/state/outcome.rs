@@ -1,0 +1,51 @@
+//! What applying changed, in order: the one stream that watches, leases, metrics and whoever else wants to know live off.
+
+use super::mvcc::Written;
+use crate::types::Revision;
+
+/// A change of the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A revision with its versions; see [`StateMachine::versions`](super::StateMachine::versions).
+    Versions(Written),
+    /// Revisions below cannot be read any more.
+    Compacted(Revision),
+    /// An alarm was raised or lifted.
+    Alarms,
+    /// A member was added, or what is known of one changed.
+    Members,
+}
+
+/// What a number of commands came to, besides their answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    pub changes: Vec<Change>,
+    pub operations: Operations,
+}
+
+impl Outcome {
+    /// For use with the next commands.
+    pub fn clear(&mut self) {
+        self.changes.clear();
+        self.operations = Operations::default();
+    }
+}
+
+/// Operations of commands that were not refused, nested ones included (`etcd_mvcc_*_total`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Operations {
+    pub ranges: u64,
+    pub puts: u64,
+    /// Of keys and values.
+    pub put_bytes: u64,
+    pub deletes: u64,
+    /// Commands of more than one operation.
+    pub txns: u64,
+}
+
+impl Operations {
+    /// All but `txns`.
+    pub fn count(&self) -> u64 {
+        self.ranges + self.puts + self.deletes
+    }
+}
