@@ -32,7 +32,7 @@
 //! | consensus          | pipeline around raft-rs: log window, proposals, read index     | types |
 //! | shard              | the loop: admission, pending replies, one turn after another   | backup, consensus, env, limits, metrics, pb, row, state, state/mvcc, storage/checkpoint, storage/wal, types |
 //! | api                | etcd's services as plain handlers, and the error table         | backup, limits, metrics, pb, shard, state, state/mvcc, types |
-//! | net                | listeners, HTTP and gRPC: adapters between the wire and `api`  | api, env, limits, metrics, pb |
+//! | net                | listeners, HTTP and gRPC: adapters between the wire and `api`  | api, env, limits, metrics, pb, state |
 //! | server             | a member from all parts: start, readiness, stop                | api, config, consensus, env, limits, logging, metrics, net, shard, state/mvcc, storage/checkpoint, storage/data_dir, storage/wal, types |
 //!
 //! A row such as `storage/wal` is a part of its folder with rules of its own. Whoever names something that another module
