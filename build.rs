@@ -1,6 +1,7 @@
 //! Compiles `proto/` without a system protoc.
 
-const FILES: [&str; 3] = ["etcdserverpb/rpc.proto", "v3lockpb/v3lock.proto", "v3electionpb/v3election.proto"];
+const FILES: [&str; 4] =
+    ["etcdserverpb/rpc.proto", "v3lockpb/v3lock.proto", "v3electionpb/v3election.proto", "pinion/peer.proto"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");

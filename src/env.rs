@@ -1,4 +1,4 @@
-//! What the server asks of the machine: disk, network, sockets, clock, randomness, tasks.
+//! What the server asks of the machine: disk, links to other members, sockets, clock, randomness, tasks.
 //!
 //! Two forms: [`real`] on glommio, [`sim`] deterministic from one seed and able to hold several
 //! members. Nothing else on the way of a request touches the kernel or names the executor. Everything here belongs to one core:
@@ -14,7 +14,7 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::types::MemberId;
+use crate::types::{MemberId, ShardId};
 
 mod begun;
 mod failure;
@@ -46,12 +46,12 @@ impl Instant {
 /// One member's view of its machine. Cheap to clone.
 pub trait Env: Clone + 'static {
     type Disk: Disk;
-    type Network: Network;
+    type Links: Links;
     type Listener: Listener;
     type Sleep: Future<Output = ()> + Unpin + 'static;
 
     fn disk(&self) -> &Self::Disk;
-    fn network(&self) -> &Self::Network;
+    fn links(&self) -> &Self::Links;
     fn now(&self) -> Instant;
     fn random_u64(&self) -> u64;
     fn sleep(&self, duration: Duration) -> Self::Sleep;
@@ -65,9 +65,10 @@ pub trait Env: Clone + 'static {
     ) -> impl Future<Output = T> + 'static;
 }
 
-/// Sends to other members. Delivery may fail silently: Raft repeats.
-pub trait Network: Clone + 'static {
-    fn send(&self, to: MemberId, message: raft::eraftpb::Message);
+/// Links to other members, which all shards share. A frame goes to the shard of the same number over there. It may get
+/// lost, be late or come twice: who sends it repeats what matters.
+pub trait Links: Clone + 'static {
+    fn send(&self, to: MemberId, shard: ShardId, frame: Bytes);
 }
 
 /// A file system. Paths are absolute or relative to the working directory.

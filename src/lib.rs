@@ -16,7 +16,7 @@
 //! | types              | newtypes shared by all stages                                  |  |
 //! | limits             | every bound                                                    |  |
 //! | pb                 | wire messages generated from `proto/`                          |  |
-//! | env                | disk, network, sockets, clock, tasks: real and simulated        | limits, types |
+//! | env                | disk, links, sockets, clock, tasks: real and simulated         | limits, types |
 //! | logging            | JSON and console log lines in etcd's shape                     | config |
 //! | config             | flags, environment and YAML to one immutable `Config`          | limits, types |
 //! | row                | versions as etcd files them, and `HashKV` over them            |  |
@@ -29,7 +29,7 @@
 //! | storage/data_dir   | the directory that holds both                                  | env, storage/wal, types |
 //! | state              | the replicated state and what changes it: commands; pure       | pb, row, state/mvcc, types |
 //! | state/mvcc         | versions of keys, their index, compaction; pure                | row, types |
-//! | consensus          | pipeline around raft-rs: log window, proposals, read index     | types |
+//! | consensus          | raft-rs behind own types: log window, proposals, read index    | limits, pb, types |
 //! | shard              | the loop: admission, pending replies, one turn after another   | backup, consensus, env, limits, metrics, pb, row, state, state/mvcc, storage/checkpoint, storage/wal, types |
 //! | api                | etcd's services as plain handlers, and the error table         | backup, limits, metrics, pb, shard, state, state/mvcc, types |
 //! | net                | listeners, HTTP and gRPC: adapters between the wire and `api`  | api, env, limits, metrics, pb, state |

@@ -15,8 +15,13 @@ pub const SHARD_PENDING_MAX: usize = 5_000;
 pub const SHARD_QUEUED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Linearizable reads that wait for their read index.
 pub const SHARD_READS_MAX: usize = 100_000;
-/// Messages from other members that wait for the shard's turn; more are dropped, as Raft allows.
-pub const SHARD_MESSAGES_MAX: usize = 4_096;
+/// One frame between members: the longest entry, or several that are shorter than [`COMMITTED_BYTES_MAX`] together.
+pub const PEER_FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Payload of an entry, so that its frame is within that bound.
+pub const ENTRY_BYTES_LARGEST: usize = PEER_FRAME_BYTES_MAX / 2;
+/// Frames from other members that wait for the shard's turn, and their bytes; more are dropped, as Raft allows.
+pub const SHARD_FRAMES_MAX: usize = 4_096;
+pub const SHARD_FRAMES_BYTES_MAX: usize = 2 * PEER_FRAME_BYTES_MAX;
 /// Payload bytes proposed and not committed yet.
 pub const UNCOMMITTED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Payload bytes of committed entries applied in one turn.

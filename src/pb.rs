@@ -17,3 +17,7 @@ pub mod v3lockpb {
 pub mod v3electionpb {
     include!(concat!(env!("OUT_DIR"), "/v3electionpb.rs"));
 }
+/// What members send each other.
+pub mod peer {
+    include!(concat!(env!("OUT_DIR"), "/pinion.peer.v1.rs"));
+}

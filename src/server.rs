@@ -72,8 +72,8 @@ pub enum StartError {
     )]
     Identity { path: String },
     #[error(
-        "--max-request-bytes[{asked}] does not fit into one write of the log, which takes {largest}: lower it, or \
-         raise --wal-segment-bytes"
+        "--max-request-bytes[{asked}] does not fit into one entry of the log, which takes {largest}: lower it, or \
+         raise --wal-segment-bytes, if that is less than 128 MiB"
     )]
     RequestBytes { asked: usize, largest: u64 },
     #[error(transparent)]
@@ -185,7 +185,8 @@ fn wal_options(
     if config.unsafe_no_fsync {
         warn!("--unsafe-no-fsync is set: a crash of the machine loses acknowledged writes");
     }
-    let largest = batch_bytes_max(config.wal_segment_bytes) - REQUEST_MARGIN_BYTES;
+    let largest = batch_bytes_max(config.wal_segment_bytes).min(limits::ENTRY_BYTES_LARGEST as u64)
+        - REQUEST_MARGIN_BYTES;
     if config.max_request_bytes as u64 > largest {
         return Err(StartError::RequestBytes { asked: config.max_request_bytes, largest });
     }
@@ -232,6 +233,7 @@ fn shard_options(
     shard::Options {
         cluster_id: identity.cluster_id,
         member_id: identity.member_id,
+        shard_id: wal.shard,
         founders: vec![founder],
         name: config.name.clone(),
         client_urls,

@@ -1,14 +1,14 @@
-//! Who belongs to the cluster: a pure function of the log's configuration changes.
+//! What members know of each other: a pure function of the log's configuration changes.
 //!
 //! As in etcd, a new cluster's log begins with one configuration change per initial member, so
 //! membership needs no store of its own: replaying the log gives it. The change's context is the
 //! member itself, as JSON.
 
-use protobuf::Message as _;
-use raft::eraftpb::{ConfChangeSingle, ConfChangeType, ConfChangeV2, ConfState, Entry, EntryType};
 use serde::{Deserialize, Serialize};
 
-use crate::types::MemberId;
+use crate::types::{LogIndex, MemberId, Term};
+
+use super::{ChangeKind, Config, ConfigChange, Entry};
 
 /// What every member knows of another.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,46 +21,13 @@ pub struct Member {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub enum MembershipError {
-    #[error("entry {index} of the log holds a configuration change that cannot be read: {reason}")]
-    Malformed { index: u64, reason: String },
-}
-
-/// A configuration change read back from a committed entry.
-pub struct ConfChange {
-    pub change: ConfChangeV2,
-    pub member: Member,
-}
-
-impl ConfChange {
-    /// Reads an entry of type `EntryConfChangeV2`.
-    pub fn decode(entry: &Entry) -> Result<Self, MembershipError> {
-        let malformed = |reason: String| MembershipError::Malformed { index: entry.index, reason };
-        let change = ConfChangeV2::parse_from_bytes(&entry.data).map_err(|e| malformed(e.to_string()))?;
-        let member = serde_json::from_slice(&change.context).map_err(|e| malformed(e.to_string()))?;
-        Ok(ConfChange { change, member })
-    }
-}
+#[error("a configuration change whose member cannot be read: {0}")]
+pub struct MembershipError(#[from] serde_json::Error);
 
 /// The first entry of a new cluster's log: its founding members, one change each.
-pub fn first_entry(index: u64, term: u64, member: &Member) -> Entry {
-    let single = ConfChangeSingle {
-        change_type: ConfChangeType::AddNode,
-        node_id: member.id,
-        ..ConfChangeSingle::default()
-    };
-    let change = ConfChangeV2 {
-        changes: vec![single].into(),
-        context: serde_json::to_vec(member).expect("a member is plain data").into(),
-        ..ConfChangeV2::default()
-    };
-    Entry {
-        entry_type: EntryType::EntryConfChangeV2,
-        index,
-        term,
-        data: change.write_to_bytes().expect("writing to memory").into(),
-        ..Entry::default()
-    }
+pub fn first_entry(index: LogIndex, term: Term, member: &Member) -> Entry {
+    let context = serde_json::to_vec(member).expect("a member is plain data").into();
+    ConfigChange { kind: ChangeKind::AddVoter, member: MemberId(member.id), context }.entry(index, term)
 }
 
 /// The members, in order of id.
@@ -80,19 +47,20 @@ impl Membership {
         &self.members
     }
 
-    /// Takes in a committed change.
-    pub fn apply(&mut self, change: &ConfChange) {
-        for single in change.change.changes.iter() {
-            self.members.retain(|m| m.id != single.node_id);
-            match single.change_type {
-                ConfChangeType::AddNode | ConfChangeType::AddLearnerNode => {
-                    let is_learner = single.change_type == ConfChangeType::AddLearnerNode;
-                    self.members.push(Member { is_learner, ..change.member.clone() });
-                }
-                ConfChangeType::RemoveNode => {}
+    /// Takes in a committed change; after an error nothing has changed.
+    pub fn apply(&mut self, change: &ConfigChange) -> Result<(), MembershipError> {
+        let added = match change.kind {
+            ChangeKind::AddVoter | ChangeKind::AddLearner => {
+                let member = serde_json::from_slice(&change.context)?;
+                let is_learner = change.kind == ChangeKind::AddLearner;
+                Some(Member { id: change.member.0, is_learner, ..member })
             }
-        }
+            ChangeKind::Remove => None,
+        };
+        self.members.retain(|m| m.id != change.member.0);
+        self.members.extend(added);
         self.members.sort_by_key(|m| m.id);
+        Ok(())
     }
 
     /// This member's own attributes follow its flags, as in etcd, where each start publishes them.
@@ -103,15 +71,18 @@ impl Membership {
         }
     }
 
-    pub fn conf_state(&self) -> ConfState {
-        let ids = |learner| self.members.iter().filter(move |m| m.is_learner == learner).map(|m| m.id);
-        ConfState { voters: ids(false).collect(), learners: ids(true).collect(), ..ConfState::default() }
+    pub fn config(&self) -> Config {
+        let ids = |learner| {
+            self.members.iter().filter(move |m| m.is_learner == learner).map(|m| MemberId(m.id)).collect()
+        };
+        Config { voters: ids(false), learners: ids(true) }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::consensus::Payload;
 
     #[test]
     fn a_change_survives_the_log() {
@@ -122,12 +93,21 @@ mod tests {
             client_urls: vec![],
             is_learner: false,
         };
-        let entry = first_entry(1, 1, &member);
         let mut membership = Membership::default();
-        membership.apply(&ConfChange::decode(&entry).unwrap());
+        let Ok(Payload::Config(change)) = first_entry(LogIndex(1), Term(1), &member).payload() else {
+            panic!("no configuration change")
+        };
+        membership.apply(&change).unwrap();
+        assert_eq!(membership.members(), std::slice::from_ref(&member));
+        assert_eq!(membership.config().voters, vec![MemberId(7)]);
+
+        let broken = ConfigChange { context: "{".into(), ..change.clone() };
+        assert!(membership.apply(&broken).is_err());
         assert_eq!(membership.members(), &[member]);
-        assert_eq!(membership.conf_state().voters, vec![7]);
-        let broken = Entry { data: vec![0xff, 0xff].into(), ..entry };
-        assert!(ConfChange::decode(&broken).is_err());
+
+        // A removal needs to say nothing more.
+        let removed = ConfigChange { kind: ChangeKind::Remove, context: "".into(), ..change };
+        membership.apply(&removed).unwrap();
+        assert_eq!(membership.members(), &[]);
     }
 }

@@ -8,18 +8,27 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use raft::{
-    Config, RawNode, ReadOnlyOption, StateRole,
-    eraftpb::{Entry, HardState, Message},
+    RawNode, ReadOnlyOption, SnapshotStatus, StateRole,
+    eraftpb::{self, Message, MessageType},
 };
 
 use crate::types::{LogIndex, MemberId, Term};
 
-use super::{ConfChange, log_window::LogWindow, logger};
+use super::{
+    Baseline, Config, ConfigChange, Entry, EntryKind, Frame, FrameError, HardState, LogPosition,
+    admission::{self, is_sole_voter, may_campaign},
+    frame::{CONTEXT_BYTES, context_entry},
+    log_window::LogWindow,
+    logger,
+};
 
 /// How a shard's group behaves. Ticks are the caller's unit of time.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     pub id: MemberId,
+    /// Drawn for this run of this member: no other run of any member has the same, or reads of one could be taken for
+    /// confirmed by what was said of another.
+    pub run: u64,
     /// Ticks without a leader before an election; the pipeline adds up to as many again at random.
     pub election_ticks: usize,
     pub heartbeat_ticks: usize,
@@ -49,6 +58,39 @@ pub enum ProposeError {
     Full,
 }
 
+/// Why a change of the group was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    #[error(transparent)]
+    Propose(#[from] ProposeError),
+    #[error("another configuration change may not be applied yet")]
+    Pending,
+}
+
+/// What raft-rs says of its own state.
+#[derive(Debug, thiserror::Error)]
+#[error("raft: {0}")]
+pub struct Error(#[from] raft::Error);
+
+/// Why a frame was ignored.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error(transparent)]
+    Raft(#[from] Error),
+}
+
+/// A frame for another member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    pub to: MemberId,
+    pub frame: Bytes,
+    /// It tells of a checkpoint, and is for [`Pipeline::step_with_checkpoint`] once its files are there. Whether they
+    /// came, [`Pipeline::report_checkpoint`] must be told: until then nothing else is sent.
+    pub checkpoint: Option<LogIndex>,
+}
+
 /// What to do next. Every field is handled before the next call of [`Pipeline::ready`].
 #[derive(Debug, Default)]
 pub struct Ready {
@@ -61,11 +103,14 @@ pub struct Ready {
     /// durable. Otherwise only the commit index moved, and it may ride with the next write.
     pub must_log: bool,
     /// To send now.
-    pub messages: Vec<Message>,
+    pub messages: Vec<Outgoing>,
     /// To apply, in order: durable here and on a quorum.
     pub committed: Vec<Entry>,
-    /// Contexts of [`Pipeline::read_index`] and the index that must be applied before answering.
+    /// Numbers given to [`Pipeline::read_index`] and the index that must be applied before answering.
     pub reads: Vec<(u64, LogIndex)>,
+    /// A received checkpoint takes the place of the whole state, before anything else of this ready: it is durable and
+    /// in place before [`Pipeline::persisted`], and [`Pipeline::applied`] follows.
+    pub restored: Option<Baseline>,
 }
 
 /// One shard's Raft group as this member sees it.
@@ -73,7 +118,7 @@ pub struct Pipeline {
     node: RawNode<LogWindow>,
     options: Options,
     /// Messages that promise something this member has not made durable yet, by ready number.
-    held: VecDeque<(u64, Vec<Message>)>,
+    held: VecDeque<(u64, Vec<eraftpb::Message>)>,
     durable_number: u64,
     last_number: u64,
     election_timeout: usize,
@@ -82,10 +127,12 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// A group restored from its log: `window` holds what recovery found after `applied`.
-    pub fn new(options: Options, window: LogWindow, applied: LogIndex, random: u64) -> raft::Result<Self> {
-        let config = Config {
+    pub fn new(options: Options, window: LogWindow, applied: LogIndex, random: u64) -> Result<Self, Error> {
+        let config = raft::Config {
             id: options.id.0,
             election_tick: options.election_ticks,
+            // So that an election can be put off, see `keep_election_timeout`.
+            max_election_tick: usize::MAX,
             heartbeat_tick: options.heartbeat_ticks,
             applied: applied.0,
             max_size_per_msg: options.committed_bytes_max,
@@ -95,7 +142,7 @@ impl Pipeline {
             read_only_option: ReadOnlyOption::Safe,
             max_uncommitted_size: options.uncommitted_bytes_max,
             max_committed_size_per_ready: options.committed_bytes_max,
-            ..Config::default()
+            ..raft::Config::default()
         };
         let node = RawNode::new(&config, window, &logger::logger())?;
         let timed_for = (node.raft.term, node.raft.state);
@@ -113,10 +160,11 @@ impl Pipeline {
     }
 
     /// A group of one elects itself without waiting for a timeout.
-    pub fn campaign_if_sole_voter(&mut self) -> raft::Result<()> {
-        let voters = self.node.raft.prs().conf().voters().ids();
-        let sole = voters.len() == 1 && voters.contains(self.options.id.0);
-        if sole { self.node.campaign() } else { Ok(()) }
+    pub fn campaign_if_sole_voter(&mut self) -> Result<(), Error> {
+        if is_sole_voter(&self.node) && may_campaign(&self.node) {
+            self.node.campaign()?;
+        }
+        Ok(())
     }
 
     /// `random` decides the next election timeout if one is due to be drawn: raft-rs would ask the
@@ -126,10 +174,23 @@ impl Pipeline {
         self.keep_election_timeout(random);
     }
 
-    pub fn step(&mut self, message: Message, random: u64) -> raft::Result<()> {
-        let stepped = self.node.step(message);
+    /// Takes in a frame from another member. It may be anything: what is no good changes nothing.
+    pub fn step(&mut self, frame: Bytes, random: u64) -> Result<(), StepError> {
+        self.take(frame, false, random)
+    }
+
+    /// Takes in the frame of a checkpoint whose files are complete here: [`Ready::restored`] tells to put it in place,
+    /// unless this member is as far already.
+    pub fn step_with_checkpoint(&mut self, frame: Bytes, random: u64) -> Result<(), StepError> {
+        self.take(frame, true, random)
+    }
+
+    fn take(&mut self, frame: Bytes, files_came: bool, random: u64) -> Result<(), StepError> {
+        let frame = Frame::decode(frame)?;
+        admission::check(&self.node, &frame, files_came)?;
+        let stepped = self.node.step(frame.into());
         self.keep_election_timeout(random);
-        stepped
+        stepped.map_err(|error| Error(error).into())
     }
 
     fn keep_election_timeout(&mut self, random: u64) {
@@ -138,7 +199,8 @@ impl Pipeline {
             self.timed_for = now;
             self.draw_election_timeout(random);
         }
-        self.node.raft.set_randomized_election_timeout(self.election_timeout);
+        let timeout = if may_campaign(&self.node) { self.election_timeout } else { usize::MAX - 1 };
+        self.node.raft.set_randomized_election_timeout(timeout);
     }
 
     fn draw_election_timeout(&mut self, random: u64) {
@@ -149,22 +211,46 @@ impl Pipeline {
 
     /// Adds one entry to the log.
     pub fn propose(&mut self, data: Bytes) -> Result<(), ProposeError> {
-        use raft::eraftpb::MessageType;
+        // RawNode::propose takes a Vec and would copy what is already shared.
+        self.propose_entry(Entry { data, ..Entry::default() })
+    }
+
+    /// Adds a change of the group to the log; one at a time.
+    pub fn propose_change(&mut self, change: &ConfigChange) -> Result<(), ChangeError> {
+        // raft-rs would propose an empty entry in its place.
+        if self.role() == Role::Leader && self.node.raft.has_pending_conf() {
+            return Err(ChangeError::Pending);
+        }
+        let entry = Entry { kind: EntryKind::Config, data: change.encode(), ..Entry::default() };
+        Ok(self.propose_entry(entry)?)
+    }
+
+    fn propose_entry(&mut self, entry: Entry) -> Result<(), ProposeError> {
         if self.role() != Role::Leader {
             return Err(ProposeError::NotLeader);
         }
-        // RawNode::propose takes a Vec and would copy what is already shared.
-        let entry = Entry { data, ..Entry::default() };
         let mut message = Message { msg_type: MessageType::MsgPropose, ..Message::default() };
         message.from = self.options.id.0;
-        message.entries = vec![entry].into();
+        message.entries = vec![entry.into()].into();
         self.node.raft.step(message).map_err(|_| ProposeError::Full)
     }
 
     /// Asks for an index that makes a read linearizable; the answer is in [`Ready::reads`], or never
-    /// comes if leadership is lost: ask again with a new context.
-    pub fn read_index(&mut self, context: u64) {
-        self.node.read_index(context.to_be_bytes().to_vec());
+    /// comes if leadership is lost: ask again with a new number. No number is used twice in a run.
+    pub fn read_index(&mut self, number: u64) {
+        let context = u128::from(self.options.run) << 64 | u128::from(number);
+        let mut message = Message { msg_type: MessageType::MsgReadIndex, ..Message::default() };
+        message.entries = vec![context_entry(Bytes::copy_from_slice(&context.to_be_bytes()))].into();
+        if let Err(error) = self.node.raft.step(message) {
+            unreachable!("raft-rs takes a read index or drops it: {error}");
+        }
+    }
+
+    /// The number of a read index that this run asked for.
+    fn read_number(&self, context: &[u8]) -> Option<u64> {
+        let context: [u8; CONTEXT_BYTES] = context.try_into().ok()?;
+        let context = u128::from_be_bytes(context);
+        ((context >> 64) as u64 == self.options.run).then_some(context as u64)
     }
 
     pub fn has_ready(&self) -> bool {
@@ -176,36 +262,41 @@ impl Pipeline {
         let number = ready.number();
         assert!(number > self.last_number, "readies are numbered upwards");
         self.last_number = number;
+        let restored = restored(ready.snapshot());
         let entries = ready.take_entries();
-        let hard_state = ready.hs().cloned();
+        let hard_state = ready.hs().map(HardState::from);
         let window = self.node.mut_store();
-        if let Some(hard_state) = &hard_state {
-            window.set_hard_state(hard_state.clone());
+        if let Some(baseline) = &restored {
+            window.restore(baseline);
         }
-        window.append(entries.iter().cloned());
+        if let Some(hard_state) = hard_state {
+            window.set_hard_state(hard_state);
+        }
+        window.append_raw(entries.iter().cloned());
         let persisted_messages = ready.take_persisted_messages();
         if !persisted_messages.is_empty() {
             self.held.push_back((number, persisted_messages));
         }
-        let reads = ready.take_read_states().into_iter().map(|state| {
-            let context = state.request_ctx.as_slice().try_into().expect("contexts are eight bytes");
-            (u64::from_be_bytes(context), LogIndex(state.index))
+        let reads = ready.take_read_states().into_iter().filter_map(|state| {
+            // What is not of this run came late, to the one before.
+            self.read_number(&state.request_ctx).map(|number| (number, LogIndex(state.index)))
         });
         let taken = Ready {
             number,
             must_log: ready.must_sync(),
             hard_state,
             reads: reads.collect(),
-            messages: ready.take_messages(),
-            committed: ready.take_committed_entries(),
-            entries,
+            messages: outgoing(ready.take_messages()).collect(),
+            committed: ready.take_committed_entries().into_iter().map(Entry::from).collect(),
+            entries: entries.into_iter().map(Entry::from).collect(),
+            restored,
         };
         self.node.advance_append_async(ready);
         taken
     }
 
     /// Everything up to this ready is durable. Returns messages that waited for it.
-    pub fn persisted(&mut self, number: u64) -> Vec<Message> {
+    pub fn persisted(&mut self, number: u64) -> Vec<Outgoing> {
         assert!(number >= self.durable_number && number <= self.last_number, "persisted out of order");
         if number > self.durable_number {
             self.durable_number = number;
@@ -213,7 +304,7 @@ impl Pipeline {
         }
         let mut released = Vec::new();
         while self.held.front().is_some_and(|(n, _)| *n <= number) {
-            released.extend(self.held.pop_front().expect("just seen").1);
+            released.extend(outgoing(self.held.pop_front().expect("just seen").1));
         }
         released
     }
@@ -223,19 +314,35 @@ impl Pipeline {
         assert!(index.0 <= self.node.raft.raft_log.committed, "applied beyond committed");
         self.node.advance_apply_to(index.0);
         let Options { catchup_entries, catchup_bytes, .. } = self.options;
-        self.node.mut_store().trim(index.0, catchup_entries, catchup_bytes);
+        self.node.mut_store().trim(index, catchup_entries, catchup_bytes);
     }
 
     /// The oldest entry kept for followers. The log on disk is needed from there on.
     pub fn first_kept(&self) -> LogIndex {
-        LogIndex(self.node.store().base().0 + 1)
+        LogIndex(self.node.store().base().index.0 + 1)
     }
 
     /// Takes a committed configuration change into account.
-    pub fn apply_conf_change(&mut self, change: &ConfChange) -> raft::Result<()> {
-        let conf_state = self.node.apply_conf_change(&change.change)?;
-        self.node.mut_store().set_conf_state(conf_state);
+    pub fn apply_change(&mut self, change: &ConfigChange) -> Result<(), Error> {
+        let state = self.node.apply_conf_change(&change.for_raft())?;
+        self.node.mut_store().set_config(Config::from(&state));
         Ok(())
+    }
+
+    /// The newest checkpoint that is complete on disk: from now on what a follower is offered for whom the log begins
+    /// too late.
+    pub fn set_checkpoint(&mut self, baseline: Baseline) {
+        assert!(
+            baseline.position.index.0 <= self.node.raft.raft_log.applied,
+            "a checkpoint ahead of the state"
+        );
+        self.node.mut_store().set_checkpoint(baseline);
+    }
+
+    /// Whether a member has the files of the checkpoint it was to get.
+    pub fn report_checkpoint(&mut self, member: MemberId, came: bool) {
+        let status = if came { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
+        self.node.report_snapshot(member.0, status);
     }
 
     pub fn role(&self) -> Role {
@@ -266,97 +373,23 @@ impl Pipeline {
 
     /// Term, vote and commit as last given out, to close the log with.
     pub fn hard_state(&self) -> HardState {
-        self.node.raft.hard_state()
+        HardState::from(&self.node.raft.hard_state())
     }
+}
+
+fn outgoing(messages: Vec<Message>) -> impl Iterator<Item = Outgoing> {
+    messages.into_iter().map(|message| {
+        let to = MemberId(message.to);
+        let checkpoint = message.snapshot.as_ref().map(|snapshot| LogIndex(snapshot.get_metadata().index));
+        Outgoing { to, frame: Frame::from(message).encode(), checkpoint }
+    })
+}
+
+fn restored(snapshot: &eraftpb::Snapshot) -> Option<Baseline> {
+    let metadata = snapshot.metadata.as_ref().filter(|metadata| metadata.index > 0)?;
+    let position = LogPosition { index: LogIndex(metadata.index), term: Term(metadata.term) };
+    Some(Baseline { position, config: Config::from(metadata.get_conf_state()) })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::consensus::{Member, Membership, first_entry};
-
-    fn sole(id: u64) -> Pipeline {
-        let member = Member { id, ..Member::default() };
-        let entry = first_entry(1, 1, &member);
-        let mut membership = Membership::default();
-        membership.apply(&ConfChange::decode(&entry).unwrap());
-        let hard_state = HardState { term: 1, commit: 1, ..HardState::default() };
-        let mut window = LogWindow::new((0, 0), hard_state, membership.conf_state());
-        window.append([entry]);
-        let options = Options {
-            id: MemberId(id),
-            election_ticks: 10,
-            heartbeat_ticks: 1,
-            pre_vote: true,
-            uncommitted_bytes_max: 1 << 20,
-            committed_bytes_max: 1 << 20,
-            catchup_entries: 4,
-            catchup_bytes: 1 << 20,
-        };
-        Pipeline::new(options, window, LogIndex(1), 3).unwrap()
-    }
-
-    /// Drives a sole voter; the log is durable only when `durable` says so.
-    fn turn(pipeline: &mut Pipeline) -> Vec<Ready> {
-        let mut readies = Vec::new();
-        while pipeline.has_ready() {
-            readies.push(pipeline.ready());
-        }
-        readies
-    }
-
-    /// Makes everything durable until nothing is left to do; the committed entries.
-    fn settle(pipeline: &mut Pipeline) -> Vec<Entry> {
-        let mut committed = Vec::new();
-        loop {
-            let readies = turn(pipeline);
-            let Some(last) = readies.last().map(|r| r.number) else { return committed };
-            committed.extend(readies.into_iter().flat_map(|r| r.committed));
-            pipeline.persisted(last);
-        }
-    }
-
-    #[test]
-    fn nothing_is_committed_before_it_is_durable() {
-        let mut pipeline = sole(1);
-        pipeline.campaign_if_sole_voter().unwrap();
-        let elected = turn(&mut pipeline);
-        assert!(elected.iter().any(|r| r.must_log), "the vote must be logged");
-        assert!(elected.iter().all(|r| r.committed.is_empty()));
-        pipeline.persisted(elected.last().unwrap().number);
-        let committed = settle(&mut pipeline);
-        assert_eq!(committed.last().unwrap().index, 2);
-        assert_eq!((pipeline.role(), pipeline.term()), (Role::Leader, Term(2)));
-        pipeline.applied(LogIndex(committed.last().unwrap().index));
-
-        pipeline.propose(Bytes::from_static(b"x")).unwrap();
-        let proposed = turn(&mut pipeline);
-        assert_eq!(proposed.iter().map(|r| r.entries.len()).sum::<usize>(), 1);
-        assert!(proposed.iter().all(|r| r.committed.is_empty()), "committed before durable");
-        pipeline.persisted(proposed.last().unwrap().number);
-        let committed: Vec<_> = turn(&mut pipeline).into_iter().flat_map(|r| r.committed).collect();
-        assert_eq!(&committed[0].data[..], b"x");
-    }
-
-    #[test]
-    fn a_sole_voter_answers_read_index_at_once() {
-        let mut pipeline = sole(1);
-        pipeline.campaign_if_sole_voter().unwrap();
-        settle(&mut pipeline);
-        assert!(pipeline.committed_in_term());
-        pipeline.read_index(42);
-        let reads: Vec<_> = turn(&mut pipeline).into_iter().flat_map(|r| r.reads).collect();
-        assert_eq!(reads, vec![(42, pipeline.committed())]);
-    }
-
-    #[test]
-    fn proposals_are_refused_without_leadership_and_beyond_the_bound() {
-        let mut pipeline = sole(1);
-        assert_eq!(pipeline.propose(Bytes::from_static(b"x")), Err(ProposeError::NotLeader));
-        pipeline.campaign_if_sole_voter().unwrap();
-        settle(&mut pipeline);
-        let big = Bytes::from(vec![0; 1 << 20]);
-        pipeline.propose(big.clone()).unwrap();
-        assert_eq!(pipeline.propose(big), Err(ProposeError::Full));
-    }
-}
+mod tests;

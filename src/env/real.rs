@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use rustix::{
     rand::{GetRandomFlags, getrandom},
     time::{ClockId, clock_gettime},
@@ -26,20 +27,20 @@ pub use sockets::{Bound, RealListener, RealSocket, Reuse};
 
 use self::disk::RealDisk;
 use crate::{
-    env::{Env, Instant, Network},
-    types::MemberId,
+    env::{Env, Instant, Links},
+    types::{MemberId, ShardId},
 };
 
 /// The environment of a member that runs on this machine.
 #[derive(Clone, Debug, Default)]
 pub struct RealEnv {
     disk: RealDisk,
-    network: NoPeers,
+    links: NoPeers,
 }
 
 impl Env for RealEnv {
     type Disk = RealDisk;
-    type Network = NoPeers;
+    type Links = NoPeers;
     type Listener = RealListener;
     type Sleep = RealSleep;
 
@@ -47,8 +48,8 @@ impl Env for RealEnv {
         &self.disk
     }
 
-    fn network(&self) -> &NoPeers {
-        &self.network
+    fn links(&self) -> &NoPeers {
+        &self.links
     }
 
     fn now(&self) -> Instant {
@@ -96,12 +97,12 @@ impl Future for RealSleep {
     }
 }
 
-/// The network of a cluster of one.
+/// The links of a cluster of one.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoPeers;
 
-impl Network for NoPeers {
-    fn send(&self, to: MemberId, message: raft::eraftpb::Message) {
-        panic!("a member without peers has a {:?} for member {:x}", message.get_msg_type(), to.0);
+impl Links for NoPeers {
+    fn send(&self, to: MemberId, shard: ShardId, _frame: Bytes) {
+        panic!("shard {shard} of a member without peers has a frame for member {:x}", to.0);
     }
 }

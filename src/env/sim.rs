@@ -7,12 +7,12 @@
 
 pub mod disk;
 mod executor;
-mod network;
+mod links;
 mod rng;
 mod sockets;
 
 pub use executor::{Sim, Sleep};
-pub use network::{Faults, SimNetwork};
+pub use links::{Faults, SimLinks};
 pub use rng::Rng;
 pub use sockets::{SimListener, SimSocket};
 
@@ -31,13 +31,13 @@ pub struct SimEnv {
     sim: Sim,
     member: MemberId,
     disk: SimDisk,
-    network: SimNetwork,
+    links: SimLinks,
 }
 
 impl SimEnv {
     /// The machine of `member`; its disk outlives crashes.
     pub fn new(sim: &Sim, member: MemberId, disk: SimDisk) -> Self {
-        SimEnv { sim: sim.clone(), member, disk, network: SimNetwork::new(sim.clone(), member) }
+        SimEnv { sim: sim.clone(), member, disk, links: SimLinks::new(sim.clone(), member) }
     }
 
     /// Where a port of this machine is.
@@ -52,7 +52,7 @@ impl SimEnv {
 
 impl Env for SimEnv {
     type Disk = SimDisk;
-    type Network = SimNetwork;
+    type Links = SimLinks;
     type Listener = SimListener;
     type Sleep = Sleep;
 
@@ -60,8 +60,8 @@ impl Env for SimEnv {
         &self.disk
     }
 
-    fn network(&self) -> &SimNetwork {
-        &self.network
+    fn links(&self) -> &SimLinks {
+        &self.links
     }
 
     fn now(&self) -> Instant {

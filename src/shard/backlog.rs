@@ -8,7 +8,6 @@ use crate::{
     consensus::{Entry, HardState},
     env::Env,
     storage::wal::{Record, Wal},
-    types::{LogIndex, MemberId, Term},
 };
 
 enum Item {
@@ -69,16 +68,10 @@ impl Backlog {
     }
 }
 
-pub fn hard_state_record(hard_state: &HardState) -> Record<'static> {
-    let HardState { term, vote, commit, .. } = *hard_state;
-    Record::HardState { term: Term(term), vote: MemberId(vote), commit: LogIndex(commit) }
+pub fn hard_state_record(&HardState { term, vote, commit }: &HardState) -> Record<'static> {
+    Record::HardState { term, vote, commit }
 }
 
 pub fn entry_record(entry: &Entry) -> Record<'_> {
-    Record::Entry {
-        term: Term(entry.term),
-        index: LogIndex(entry.index),
-        kind: entry.entry_type as u8,
-        data: &entry.data,
-    }
+    Record::Entry { term: entry.term, index: entry.index, kind: entry.kind.byte(), data: &entry.data }
 }

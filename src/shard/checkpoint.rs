@@ -20,7 +20,7 @@ use crate::{
         AlarmFact, Block, Change, Checkpoint, CheckpointError, CheckpointStore, Conf, Facts, MemberFact,
         Restore, Saved,
     },
-    types::{LogIndex, Term},
+    types::{LogIndex, MemberId, Term},
 };
 
 /// Pause after a checkpoint that failed.
@@ -233,7 +233,8 @@ impl<E: Env> Checkpoints<E> {
 /// A checkpoint of the state: everything that changed since the last one.
 pub(super) fn take(state: &mut StateMachine, term: Term, membership: &Membership) -> Checkpoint {
     let mvcc::Mark { revision, compacted, freed, next_chunk } = state.mark();
-    let conf = membership.conf_state();
+    let config = membership.config();
+    let ids = |members: Vec<MemberId>| members.into_iter().map(|member| member.0).collect();
     let alarms = state.alarms().list(AlarmType::None as i32);
     let facts = Facts {
         applied: state.applied(),
@@ -253,7 +254,7 @@ pub(super) fn take(state: &mut StateMachine, term: Term, membership: &Membership
                 is_learner: member.is_learner,
             })
             .collect(),
-        conf: Conf { voters: conf.voters, learners: conf.learners, ..Conf::default() },
+        conf: Conf { voters: ids(config.voters), learners: ids(config.learners), ..Conf::default() },
         alarms: alarms
             .iter()
             .map(|alarm| AlarmFact { member: alarm.member_id, alarm: alarm.alarm })

@@ -9,7 +9,6 @@ use bytes::Bytes;
 
 use super::{Error, held::Held, inbox::Inbox, proposal::proposal, reply, turnstile::Turnstile, view::View};
 use crate::{
-    consensus::Message,
     env::Instant,
     limits,
     pb::etcdserverpb as pb,
@@ -211,9 +210,9 @@ impl Shard {
         read(&self.state.borrow())
     }
 
-    /// A message from another member.
-    pub fn step(&self, message: Message) {
-        self.inbox.push_message(message);
+    /// A frame from another member's shard of the same number.
+    pub fn step(&self, frame: Bytes) {
+        self.inbox.push_frame(frame);
     }
 
     /// Refuses new requests, finishes those admitted, then lets the loop end.

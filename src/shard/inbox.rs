@@ -11,7 +11,6 @@ use bytes::Bytes;
 
 use super::{Error, proposal::Proposal, reply::Reply};
 use crate::{
-    consensus::Message,
     env::Instant,
     limits, state,
     state::{Builder, Command, Origin, Principal},
@@ -39,7 +38,8 @@ pub struct Inbox {
     next_sequence: Cell<u64>,
     batches: RefCell<VecDeque<OpenBatch>>,
     reads: RefCell<Vec<(Instant, Reply<()>)>>,
-    messages: RefCell<VecDeque<Message>>,
+    frames: RefCell<VecDeque<Bytes>>,
+    frame_bytes: Cell<usize>,
     defragments: RefCell<Vec<Reply<()>>>,
     /// Writes admitted and not answered, and their bytes while they wait here.
     pending: Cell<usize>,
@@ -60,7 +60,8 @@ impl Inbox {
             next_sequence: Cell::new(0),
             batches: RefCell::default(),
             reads: RefCell::default(),
-            messages: RefCell::default(),
+            frames: RefCell::default(),
+            frame_bytes: Cell::new(0),
             defragments: RefCell::default(),
             pending: Cell::new(0),
             queued_bytes: Cell::new(0),
@@ -150,13 +151,15 @@ impl Inbox {
         self.defragments.take()
     }
 
-    /// A message from another member; dropped if too many wait, as Raft allows.
-    pub fn push_message(&self, message: Message) {
-        let mut messages = self.messages.borrow_mut();
-        if messages.len() < limits::SHARD_MESSAGES_MAX {
-            messages.push_back(message);
+    /// A frame from another member; dropped if too many wait, as Raft allows.
+    pub fn push_frame(&self, frame: Bytes) {
+        let mut frames = self.frames.borrow_mut();
+        let bytes = self.frame_bytes.get() + frame.len();
+        if frames.len() < limits::SHARD_FRAMES_MAX && bytes <= limits::SHARD_FRAMES_BYTES_MAX {
+            self.frame_bytes.set(bytes);
+            frames.push_back(frame);
         }
-        drop(messages);
+        drop(frames);
         self.wake();
     }
 
@@ -172,7 +175,7 @@ impl Inbox {
         // Dropping a reply wakes its caller, never runs it; still, not while borrowed.
         drop(self.batches.take());
         drop(self.reads.take());
-        drop(self.messages.take());
+        drop(self.frames.take());
         drop(self.defragments.take());
     }
 
@@ -233,8 +236,10 @@ impl Inbox {
         !self.reads.borrow().is_empty()
     }
 
-    pub fn take_message(&self) -> Option<Message> {
-        self.messages.borrow_mut().pop_front()
+    pub fn take_frame(&self) -> Option<Bytes> {
+        let frame = self.frames.borrow_mut().pop_front()?;
+        self.frame_bytes.set(self.frame_bytes.get() - frame.len());
+        Some(frame)
     }
 
     /// `count` admitted writes were answered.

@@ -6,13 +6,27 @@
 use bytes::Bytes;
 
 use crate::{
-    consensus::{ConfChange, Entry, EntryType, HardState, LogWindow, Member, Membership, MembershipError},
+    consensus::{
+        ConfigError, Entry, EntryKind, HardState, LogPosition, LogWindow, Member, Membership,
+        MembershipError, Payload,
+    },
     limits,
     state::{Batch, BatchError, Outcome, StateMachine},
     storage::checkpoint::Facts,
     storage::wal::Record,
-    types::LogIndex,
+    types::{LogIndex, Term},
 };
+
+/// An entry that this version cannot apply.
+#[derive(Debug, thiserror::Error)]
+pub enum EntryError {
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Membership(#[from] MembershipError),
+}
 
 /// A whole record that makes no sense where it stands.
 #[derive(Debug, thiserror::Error)]
@@ -26,9 +40,7 @@ pub(super) enum ReplayError {
     #[error("entry {index} is of kind {kind}, which this version does not know")]
     Kind { index: u64, kind: u8 },
     #[error("entry {index}: {reason}")]
-    Entry { index: u64, reason: BatchError },
-    #[error(transparent)]
-    Membership(#[from] MembershipError),
+    Entry { index: LogIndex, reason: EntryError },
     #[error(
         "the snapshot holds the state at entry {applied}, and there is no log. Was it removed, or --wal-dir \
          changed? Put it back: without it this member may have forgotten its vote"
@@ -67,7 +79,8 @@ impl Replay {
             membership = members(&facts);
             state = restored;
         }
-        let window = LogWindow::new(checkpoint, HardState::default(), membership.conf_state());
+        let base = LogPosition { index: LogIndex(checkpoint.0), term: Term(checkpoint.1) };
+        let window = LogWindow::new(base, HardState::default(), membership.config());
         Replay {
             state,
             membership,
@@ -90,30 +103,15 @@ impl Replay {
     pub fn take(&mut self, record: Record<'_>) -> Result<(), ReplayError> {
         match record {
             Record::Entry { term, index, kind, data } => {
-                let entry_type = match kind {
-                    0 => EntryType::EntryNormal,
-                    1 => EntryType::EntryConfChange,
-                    2 => EntryType::EntryConfChangeV2,
-                    _ => return Err(ReplayError::Kind { index: index.0, kind }),
-                };
-                self.append(term.0, index.0, entry_type, data)
+                let kind = EntryKind::from_byte(kind).ok_or(ReplayError::Kind { index: index.0, kind })?;
+                self.append(LogPosition { index, term }, kind, data)
             }
-            Record::HardState { term, vote, commit } => {
-                let hard_state =
-                    HardState { term: term.0, vote: vote.0, commit: commit.0, ..HardState::default() };
-                self.commit(hard_state)
-            }
+            Record::HardState { term, vote, commit } => self.commit(HardState { term, vote, commit }),
         }
     }
 
-    fn append(
-        &mut self,
-        term: u64,
-        index: u64,
-        entry_type: EntryType,
-        data: &[u8],
-    ) -> Result<(), ReplayError> {
-        let last = self.window.last();
+    fn append(&mut self, at: LogPosition, kind: EntryKind, data: &[u8]) -> Result<(), ReplayError> {
+        let (index, last) = (at.index.0, self.window.last().0);
         if index <= self.committed {
             return Err(ReplayError::BelowCommit { index, commit: self.committed });
         }
@@ -123,19 +121,18 @@ impl Replay {
         // The log has older entries than the checkpoint: the window begins after the first of them.
         let begins = !self.has_entries && index <= self.checkpoint.0;
         let needless = index < self.checkpoint.0 && self.window.is_alone();
-        if begins || needless || index <= self.window.base().0 {
-            let hard_state = self.window.hard_state().clone();
-            self.window = LogWindow::new((index, term), hard_state, self.membership.conf_state());
+        if begins || needless || index <= self.window.base().index.0 {
+            self.window = LogWindow::new(at, self.window.hard_state(), self.membership.config());
         } else {
             let data = Bytes::copy_from_slice(data);
-            self.window.append([Entry { entry_type, term, index, data, ..Entry::default() }]);
+            self.window.append([Entry { index: at.index, term: at.term, kind, data }]);
         }
         self.has_entries = true;
         Ok(())
     }
 
     fn commit(&mut self, hard_state: HardState) -> Result<(), ReplayError> {
-        let (commit, last) = (hard_state.commit, self.window.last().max(self.checkpoint.0));
+        let (commit, last) = (hard_state.commit.0, self.window.last().0.max(self.checkpoint.0));
         if commit > last {
             return Err(ReplayError::BeyondLog { commit, last });
         }
@@ -143,37 +140,39 @@ impl Replay {
         self.committed = self.committed.max(commit);
         self.window.set_hard_state(hard_state);
         while self.applied < commit {
-            let entry = self.window.get(self.applied + 1).clone();
-            self.apply(&entry)?;
+            let entry = self.window.get(LogIndex(self.applied + 1));
+            let index = entry.index;
+            self.apply(entry).map_err(|reason| ReplayError::Entry { index, reason })?;
         }
-        self.window.trim(self.applied, self.catchup_entries, limits::CATCHUP_BYTES);
+        self.window.trim(LogIndex(self.applied), self.catchup_entries, limits::CATCHUP_BYTES);
         Ok(())
     }
 
-    fn apply(&mut self, entry: &Entry) -> Result<(), ReplayError> {
-        let index = LogIndex(entry.index);
-        if entry.entry_type != EntryType::EntryNormal {
-            self.membership.apply(&ConfChange::decode(entry)?);
-            self.window.set_conf_state(self.membership.conf_state());
-            self.state.mark_applied(index);
-        } else if entry.data.is_empty() {
-            self.state.mark_applied(index);
-        } else {
-            let failed = |reason| ReplayError::Entry { index: entry.index, reason };
-            self.state.mark_applied(index);
-            for envelope in Batch::decode(entry.data.clone()).map_err(failed)? {
-                // Its caller had the answer when it was first applied, and nobody follows the changes yet.
-                envelope.and_then(|it| it.apply(&mut self.state, &mut self.outcome)).map_err(failed)?;
+    fn apply(&mut self, entry: Entry) -> Result<(), EntryError> {
+        let index = entry.index;
+        match entry.payload()? {
+            Payload::Config(change) => {
+                self.membership.apply(&change)?;
+                self.window.set_config(self.membership.config());
+                self.state.mark_applied(index);
             }
-            self.outcome.clear();
+            Payload::Empty => self.state.mark_applied(index),
+            Payload::Data(data) => {
+                self.state.mark_applied(index);
+                for envelope in Batch::decode(data)? {
+                    // Its caller had the answer when it was first applied, and nobody follows the changes yet.
+                    envelope.and_then(|it| it.apply(&mut self.state, &mut self.outcome))?;
+                }
+                self.outcome.clear();
+            }
         }
-        self.applied = entry.index;
+        self.applied = index.0;
         Ok(())
     }
 
     /// Checks that checkpoint and log belong together, after the last record.
     pub fn finish(&mut self) -> Result<(), ReplayError> {
-        let (applied, last) = (self.checkpoint.0, self.window.last());
+        let (applied, last) = (self.checkpoint.0, self.window.last().0);
         if applied == 0 {
             return Ok(());
         }
@@ -184,8 +183,8 @@ impl Replay {
             return Err(ReplayError::Behind { applied, last });
         }
         // The checkpoint knows of commits the log was not told of before the end.
-        let mut hard_state = self.window.hard_state().clone();
-        hard_state.commit = hard_state.commit.max(applied);
+        let mut hard_state = self.window.hard_state();
+        hard_state.commit = hard_state.commit.max(LogIndex(applied));
         self.window.set_hard_state(hard_state);
         Ok(())
     }

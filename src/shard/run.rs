@@ -19,6 +19,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tracing::{info, warn};
 
 use super::{
@@ -29,21 +30,19 @@ use super::{
     pending::Pending,
     proposal::Proposal,
     reads::Reads,
+    replay::EntryError,
     sweeping::Sweeping,
     view::View,
 };
 use crate::{
-    consensus::{
-        ConfChange, Entry, EntryType, Membership, MembershipError, Message, Pipeline, ProposeError, Ready,
-        Role,
-    },
-    env::{Env, Instant, Network},
+    consensus::{self, Entry, Membership, Outgoing, Payload, Pipeline, ProposeError, Ready, Role},
+    env::{Env, Instant, Links},
     limits,
     metrics::Metrics,
     state::{Batch, BatchError, Completion, Operations, Outcome, StateMachine, mvcc::Freed},
     storage::checkpoint::CheckpointError,
     storage::wal::{Wal, WalError, Written},
-    types::{LogIndex, MemberId, Term},
+    types::{LogIndex, MemberId, ShardId, Term},
 };
 
 /// Why a shard, and with it the member, cannot go on.
@@ -54,11 +53,9 @@ pub enum Fatal {
     #[error(transparent)]
     Snapshot(#[from] CheckpointError),
     #[error("entry {index} of the log: {reason}")]
-    Entry { index: u64, reason: BatchError },
+    Entry { index: LogIndex, reason: EntryError },
     #[error(transparent)]
-    Membership(#[from] MembershipError),
-    #[error("raft: {0}")]
-    Raft(#[from] raft::Error),
+    Raft(#[from] consensus::Error),
 }
 
 /// Time as the loop needs it.
@@ -84,6 +81,7 @@ struct InFlight<E: Env> {
 /// Everything one shard owns. Lives on one core for as long as [`Loop::run`] runs.
 pub struct Loop<E: Env> {
     pub(super) env: E,
+    pub(super) shard_id: ShardId,
     pub(super) pace: Pace,
     pub(super) inbox: Taker,
     pub(super) state: Rc<RefCell<StateMachine>>,
@@ -215,7 +213,7 @@ impl<E: Env> Loop<E> {
     /// `quiet`: nothing came, there is time for work in the background.
     fn turn(&mut self, quiet: bool) -> Result<(), Fatal> {
         let now = self.env.now();
-        self.step_messages();
+        self.step_frames();
         if std::mem::take(&mut self.turns.ticked) {
             self.pipeline.tick(self.env.random_u64());
             self.expire(now);
@@ -237,11 +235,10 @@ impl<E: Env> Loop<E> {
         Ok(())
     }
 
-    fn step_messages(&mut self) {
-        while let Some(message) = self.inbox.take_message() {
-            let (from, kind) = (message.from, message.msg_type);
-            if let Err(error) = self.pipeline.step(message, self.env.random_u64()) {
-                warn!(from, ?kind, %error, "ignored a message");
+    fn step_frames(&mut self) {
+        while let Some(frame) = self.inbox.take_frame() {
+            if let Err(error) = self.pipeline.step(frame, self.env.random_u64()) {
+                warn!(%error, "ignored a frame of another member");
             }
         }
     }
@@ -266,9 +263,10 @@ impl<E: Env> Loop<E> {
         self.send(released);
     }
 
-    fn send(&self, messages: Vec<Message>) {
-        for message in messages {
-            self.env.network().send(MemberId(message.to), message);
+    fn send(&mut self, messages: Vec<Outgoing>) {
+        for Outgoing { to, frame, checkpoint } in messages {
+            assert!(checkpoint.is_none(), "the pipeline is told of no checkpoint to send");
+            self.env.links().send(to, self.shard_id, frame);
         }
     }
 
@@ -344,7 +342,8 @@ impl<E: Env> Loop<E> {
 
     fn handle(&mut self, ready: Ready) -> Result<(), Fatal> {
         self.send(ready.messages);
-        let Ready { number, entries, hard_state, must_log, committed, reads, .. } = ready;
+        let Ready { number, entries, hard_state, must_log, committed, reads, restored, .. } = ready;
+        assert!(restored.is_none(), "the pipeline is given no checkpoint's frame");
         let hard_state = hard_state.filter(|_| must_log || !entries.is_empty());
         if self.turns.backlog.add(number, entries, hard_state) {
             // Nothing to log: as durable as what was logged before it.
@@ -379,28 +378,27 @@ impl<E: Env> Loop<E> {
     }
 
     fn apply(&mut self, entry: &Entry) -> Result<(), Fatal> {
-        let index = LogIndex(entry.index);
-        match entry.entry_type {
-            EntryType::EntryConfChangeV2 | EntryType::EntryConfChange => {
-                let change = ConfChange::decode(entry)?;
-                self.pipeline.apply_conf_change(&change)?;
-                self.membership.apply(&change);
+        let index = entry.index;
+        let failed = |reason| Fatal::Entry { index, reason };
+        match entry.payload().map_err(|error| failed(error.into()))? {
+            Payload::Config(change) => {
+                self.membership.apply(&change).map_err(|error| failed(error.into()))?;
+                self.pipeline.apply_change(&change)?;
                 self.view.set_membership(&self.membership);
                 self.state.borrow_mut().mark_applied(index);
             }
-            // A leader begins its term with an entry that carries nothing.
-            EntryType::EntryNormal if entry.data.is_empty() => self.state.borrow_mut().mark_applied(index),
-            EntryType::EntryNormal => self.apply_batch(entry)?,
+            Payload::Empty => self.state.borrow_mut().mark_applied(index),
+            Payload::Data(data) => self.apply_batch(index, data)?,
         }
-        self.turns.applied_term = Term(entry.term);
+        self.turns.applied_term = entry.term;
         self.pipeline.applied(index);
         Ok(())
     }
 
-    fn apply_batch(&mut self, entry: &Entry) -> Result<(), Fatal> {
+    fn apply_batch(&mut self, index: LogIndex, data: Bytes) -> Result<(), Fatal> {
         let began = self.env.now();
-        let failed = |reason| Fatal::Entry { index: entry.index, reason };
-        let batch = Batch::decode(entry.data.clone()).map_err(failed)?;
+        let failed = |reason: BatchError| Fatal::Entry { index, reason: reason.into() };
+        let batch = Batch::decode(data).map_err(failed)?;
         let (ours, first) = (batch.origin == self.inbox.origin, batch.first);
         if ours {
             self.observe_commit(first, began);
@@ -408,7 +406,7 @@ impl<E: Env> Loop<E> {
         let mut replies = Vec::with_capacity(if ours { self.turns.pending.len() } else { 0 });
         let mut state = self.state.borrow_mut();
         let outcome = &mut self.turns.outcome;
-        state.mark_applied(LogIndex(entry.index));
+        state.mark_applied(index);
         for (sequence, envelope) in (first..).zip(batch) {
             self.turns.applied_requests += 1;
             let envelope = envelope.map_err(failed)?;
@@ -432,7 +430,7 @@ impl<E: Env> Loop<E> {
         if took > self.pace.slow_apply {
             self.metrics.slow_apply.inc();
             let expected = self.pace.slow_apply;
-            warn!(?took, "expected-duration" = ?expected, index = entry.index, "apply request took too long");
+            warn!(?took, "expected-duration" = ?expected, index = index.0, "apply request took too long");
         }
         self.inbox.answered(replies.len());
         replies.into_iter().for_each(Proposal::answer);

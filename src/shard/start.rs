@@ -22,13 +22,14 @@ use crate::{
     state::Origin,
     storage::checkpoint::{CheckpointOptions, CheckpointStore},
     storage::wal::{Wal, WalError, WalOptions},
-    types::{ClusterId, LogIndex, MemberId, Term},
+    types::{ClusterId, LogIndex, MemberId, ShardId, Term},
 };
 
 /// What a shard needs to know at its start.
 pub struct Options {
     pub cluster_id: ClusterId,
     pub member_id: MemberId,
+    pub shard_id: ShardId,
     /// The members a new log begins with, this one among them.
     pub founders: Vec<Member>,
     /// What this member tells the others of itself.
@@ -93,15 +94,17 @@ pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<Metrics>) -> Re
     replay.membership.publish(member_id, &options.name, &options.client_urls);
 
     let mut window = replay.window;
-    window.set_conf_state(replay.membership.conf_state());
+    window.set_config(replay.membership.config());
     let pace = Pace {
         tick: options.heartbeat,
         // etcd's request timeout: five seconds and two elections.
         patience: Duration::from_secs(5) + 2 * options.election,
         slow_apply: options.slow_apply,
     };
+    let origin = Origin { member: member_id, run: env.random_u64() };
     let raft = consensus::Options {
         id: member_id,
+        run: origin.run,
         election_ticks: (options.election.as_millis() / options.heartbeat.as_millis().max(1)).max(2) as usize,
         heartbeat_ticks: 1,
         pre_vote: options.pre_vote,
@@ -110,9 +113,8 @@ pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<Metrics>) -> Re
         catchup_entries: options.catchup_entries,
         catchup_bytes: limits::CATCHUP_BYTES,
     };
-    let applied_term = Term(window.term_of(replay.applied));
+    let applied_term = window.term_of(LogIndex(replay.applied));
     let pipeline = Pipeline::new(raft, window, LogIndex(replay.applied), env.random_u64())?;
-    let origin = Origin { member: member_id, run: env.random_u64() };
     let inbox = Rc::new(Inbox::new(origin, entry_bytes_max(&wal)));
     let state = Rc::new(RefCell::new(replay.state));
     let view = Rc::new(View::default());
@@ -137,22 +139,38 @@ pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<Metrics>) -> Re
     let membership = replay.membership;
     let (inbox, turns) = (Taker(inbox), Turns::new(applied_term));
     let checkpoints = Checkpoints::new(snapshots, options.checkpoint, checkpoint);
-    let run = Loop { env, pace, inbox, state, view, metrics, pipeline, membership, wal, checkpoints, turns };
+    let run = Loop {
+        env,
+        shard_id: options.shard_id,
+        pace,
+        inbox,
+        state,
+        view,
+        metrics,
+        pipeline,
+        membership,
+        wal,
+        checkpoints,
+        turns,
+    };
     Ok(Started { shard, is_new, run })
 }
 
 /// Payload of the largest entry: it shares a log write with a hard state.
 fn entry_bytes_max<E: Env>(wal: &Wal<E>) -> usize {
     let none = entry_record(&Entry::default()).encoded_bytes();
-    wal.room_max() - none - hard_state_record(&HardState::default()).encoded_bytes()
+    let room = wal.room_max() - none - hard_state_record(&HardState::default()).encoded_bytes();
+    room.min(limits::ENTRY_BYTES_LARGEST)
 }
 
 /// Writes the first entries of a new cluster: its founders, already committed.
 async fn found<E: Env>(wal: &mut Wal<E>, replay: &mut Replay, founders: &[Member]) -> Result<(), Fatal> {
-    let entries: Vec<_> =
-        (1..).zip(founders).map(|(index, member)| consensus::first_entry(index, 1, member)).collect();
+    let entries: Vec<_> = (1..)
+        .zip(founders)
+        .map(|(index, member)| consensus::first_entry(LogIndex(index), Term(1), member))
+        .collect();
     let commit = entries.len() as u64;
-    let hard_state = HardState { term: 1, commit, ..HardState::default() };
+    let hard_state = HardState { term: Term(1), commit: LogIndex(commit), ..HardState::default() };
     let records = || entries.iter().map(entry_record).chain([hard_state_record(&hard_state)]);
     records().for_each(|record| wal.append(record));
     let write = wal.submit().expect("records are pending");

@@ -70,6 +70,7 @@ impl World {
         let options = shard::Options {
             cluster_id: ClusterId(1),
             member_id: node.id,
+            shard_id: ShardId(0),
             founders: self.founders(),
             name: format!("m{}", node.id),
             client_urls: Vec::new(),
@@ -97,7 +98,7 @@ impl World {
             let result = match started.await {
                 Ok((started, _dir)) => {
                     let inbox = started.shard.clone();
-                    sim.listen(id, move |message| inbox.step(message));
+                    sim.listen(id, ShardId(0), move |frame| inbox.step(frame));
                     *shard.borrow_mut() = Some(started.shard);
                     started.run.run().await
                 }

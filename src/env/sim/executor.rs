@@ -11,11 +11,16 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
+
 use super::{Faults, Rng, sockets::Ports};
-use crate::{env::Instant, types::MemberId};
+use crate::{
+    env::Instant,
+    types::{MemberId, ShardId},
+};
 
 type Task = Pin<Box<dyn Future<Output = ()>>>;
-type Inbox = Rc<dyn Fn(raft::eraftpb::Message)>;
+type Inbox = Rc<dyn Fn(Bytes)>;
 
 /// Woken task ids. A waker must be `Send`, so this is shared the thread-safe way; nobody contends.
 type Runnable = Arc<Mutex<Vec<u64>>>;
@@ -47,7 +52,7 @@ struct World {
     runnable: Runnable,
     /// By time, then by order of arming.
     timers: RefCell<BTreeMap<(u64, u64), Waker>>,
-    inboxes: RefCell<BTreeMap<u64, Inbox>>,
+    inboxes: RefCell<BTreeMap<(MemberId, ShardId), Inbox>>,
     faults: RefCell<Faults>,
     ports: Ports,
 }
@@ -121,21 +126,21 @@ impl Sim {
         Sleep { sim: self.clone(), until: self.0.now.get().saturating_add(nanos), armed: None }
     }
 
-    /// Where messages to `member` go from now on.
-    pub fn listen(&self, member: MemberId, inbox: impl Fn(raft::eraftpb::Message) + 'static) {
-        self.0.inboxes.borrow_mut().insert(member.0, Rc::new(inbox));
+    /// Where frames to a shard of `member` go from now on.
+    pub fn listen(&self, member: MemberId, shard: ShardId, inbox: impl Fn(Bytes) + 'static) {
+        self.0.inboxes.borrow_mut().insert((member, shard), Rc::new(inbox));
     }
 
-    pub(super) fn deliver(&self, to: MemberId, message: raft::eraftpb::Message) {
-        let inbox = self.0.inboxes.borrow().get(&to.0).cloned();
+    pub(super) fn deliver(&self, to: MemberId, shard: ShardId, frame: Bytes) {
+        let inbox = self.0.inboxes.borrow().get(&(to, shard)).cloned();
         if let Some(inbox) = inbox {
-            inbox(message);
+            inbox(frame);
         }
     }
 
     /// Stops a member where it stands. Its disk is the caller's to crash.
     pub fn crash(&self, member: MemberId) {
-        self.0.inboxes.borrow_mut().remove(&member.0);
+        self.0.inboxes.borrow_mut().retain(|(owner, _), _| *owner != member);
         let mut tasks = self.0.tasks.borrow_mut();
         let gone: Vec<u64> = tasks.iter().filter(|(_, (m, _))| *m == member).map(|(id, _)| *id).collect();
         let dropped: Vec<_> = gone.iter().filter_map(|id| tasks.remove(id)).collect();
