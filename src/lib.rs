@@ -26,7 +26,7 @@
 //! | storage            | what is on disk                                                |  |
 //! | storage/wal        | the log: durable records in order, recovery                    | env, limits, types |
 //! | storage/checkpoint | checkpoints of the state as incremental segments               | env, limits, types |
-//! | storage/data_dir   | the directory that holds both                                  | env, storage/wal, types |
+//! | storage/data_dir   | the directory that holds both                                  | env, types |
 //! | state              | the replicated state and what changes it: commands; pure       | pb, row, state/mvcc, types |
 //! | state/mvcc         | versions of keys, their index, compaction; pure                | row, types |
 //! | consensus          | raft-rs behind own types: log window, proposals, read index    | limits, pb, types |

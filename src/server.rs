@@ -34,7 +34,7 @@ use crate::{
     net::{self, Listening, NetConfig, Offer},
     shard::{self, AutoCompaction, CorruptionChecks, Quota, Shard},
     storage::checkpoint::{CheckpointMetrics, CheckpointOptions},
-    storage::data_dir::DataDir,
+    storage::data_dir::{DataDir, DataDirError},
     storage::wal::{WalError, WalMetrics, WalOptions, format::batch_bytes_max},
     types::ShardId,
 };
@@ -79,7 +79,9 @@ pub enum StartError {
     #[error(transparent)]
     Metrics(#[from] metrics::Error),
     #[error(transparent)]
-    DataDir(#[from] WalError),
+    DataDir(#[from] DataDirError),
+    #[error(transparent)]
+    Log(#[from] WalError),
     #[error(transparent)]
     Shard(#[from] shard::Fatal),
 }

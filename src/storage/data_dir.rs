@@ -18,8 +18,7 @@ use std::{
 };
 
 use crate::{
-    env::{Disk, Env},
-    storage::wal::WalError,
+    env::{Disk, DiskError, Env},
     types::ShardId,
 };
 
@@ -30,6 +29,52 @@ const VERSION_PREFIX: &str = "pinion data ";
 /// Where a restore makes `member`, in the data directory.
 pub const RESTORING: &str = "restoring";
 
+/// Why a data directory cannot be used. The member does not start; each text says what the operator can do.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    #[error("{0}{then}", then = consequence(.0))]
+    Disk(#[from] DiskError),
+
+    #[error(
+        "the directory is in use by another process: {path} is locked. Stop the other server or choose \
+         another --data-dir or --wal-dir"
+    )]
+    Locked { path: PathBuf },
+
+    #[error(
+        "{path} has format version {version}, this server reads version {supported}. Start the server that \
+         wrote it, or a newer one"
+    )]
+    Version { path: PathBuf, version: String, supported: u32 },
+
+    #[error(
+        "{path} holds {name} but no file `version`: this is not a Pinion data directory (etcd's own cannot be \
+         opened), or it was damaged. Choose an empty --data-dir or restore the missing file"
+    )]
+    Foreign { path: PathBuf, name: String },
+
+    #[error("{text}", text = half_restored(.restoring))]
+    HalfRestored { restoring: PathBuf },
+}
+
+impl DataDirError {
+    /// Sorts an error of the system. `action` reads "cannot {action} {path}".
+    fn from_io(action: &'static str, path: &Path, source: io::Error) -> Self {
+        DiskError::from_io(action, path, source).into()
+    }
+}
+
+/// Follows the text of what the disk did.
+fn consequence(error: &DiskError) -> &'static str {
+    match error {
+        DiskError::Full { .. } | DiskError::ShortWrite { .. } => {
+            ", then start again; nothing acknowledged is lost"
+        }
+        // Nothing here is read or written directly.
+        DiskError::NoDirectIo { .. } | DiskError::ReadOnly { .. } | DiskError::Io { .. } => "",
+    }
+}
+
 /// An open data directory. Dropping it releases the locks.
 pub struct DataDir<E: Env> {
     member: PathBuf,
@@ -39,7 +84,7 @@ pub struct DataDir<E: Env> {
 
 impl<E: Env> DataDir<E> {
     /// Creates what is missing, takes the locks and checks the version.
-    pub async fn open(env: &E, data_dir: &Path, wal_dir: Option<&Path>) -> Result<Self, WalError> {
+    pub async fn open(env: &E, data_dir: &Path, wal_dir: Option<&Path>) -> Result<Self, DataDirError> {
         refuse_half_restored(env, data_dir).await?;
         let member = data_dir.join("member");
         let mut locks = vec![lock(env, &member).await?];
@@ -67,10 +112,10 @@ impl<E: Env> DataDir<E> {
 
 /// Beside a half restored member a server would begin as a new, empty one. An empty `restoring` beside `member` is that
 /// of a restore that ended after its last step that counts.
-async fn refuse_half_restored<E: Env>(env: &E, data_dir: &Path) -> Result<(), WalError> {
+async fn refuse_half_restored<E: Env>(env: &E, data_dir: &Path) -> Result<(), DataDirError> {
     let list = async |dir: &Path| match env.disk().list(dir).await {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        listed => listed.map_err(|e| WalError::from_io("list", dir, e)),
+        listed => listed.map_err(|e| DataDirError::from_io("list", dir, e)),
     };
     let names = list(data_dir).await?;
     let has = |name: &str| names.iter().any(|found| found == name);
@@ -78,7 +123,7 @@ async fn refuse_half_restored<E: Env>(env: &E, data_dir: &Path) -> Result<(), Wa
     if !has(RESTORING) || (has("member") && list(&restoring).await?.is_empty()) {
         return Ok(());
     }
-    Err(WalError::Options(half_restored(&restoring)))
+    Err(DataDirError::HalfRestored { restoring })
 }
 
 /// What to do about a `restoring` that lies there.
@@ -90,20 +135,20 @@ pub fn half_restored(restoring: &Path) -> String {
     )
 }
 
-async fn lock<E: Env>(env: &E, dir: &Path) -> Result<<E::Disk as Disk>::Lock, WalError> {
+async fn lock<E: Env>(env: &E, dir: &Path) -> Result<<E::Disk as Disk>::Lock, DataDirError> {
     create_dir(env, dir).await?;
     let path = dir.join("lock");
     env.disk().lock(&path).await.map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => WalError::Locked { path: path.clone() },
-        _ => WalError::from_io("lock", &path, error),
+        io::ErrorKind::WouldBlock => DataDirError::Locked { path: path.clone() },
+        _ => DataDirError::from_io("lock", &path, error),
     })
 }
 
-async fn create_dir<E: Env>(env: &E, path: &Path) -> Result<(), WalError> {
-    env.disk().create_dir(path).await.map_err(|e| WalError::from_io("create the directory", path, e))
+async fn create_dir<E: Env>(env: &E, path: &Path) -> Result<(), DataDirError> {
+    env.disk().create_dir(path).await.map_err(|e| DataDirError::from_io("create the directory", path, e))
 }
 
-async fn check_version<E: Env>(env: &E, member: &Path) -> Result<(), WalError> {
+async fn check_version<E: Env>(env: &E, member: &Path) -> Result<(), DataDirError> {
     let path = member.join("version");
     let content = match env.disk().read_small(&path).await {
         Ok(content) => content,
@@ -114,9 +159,9 @@ async fn check_version<E: Env>(env: &E, member: &Path) -> Result<(), WalError> {
                 .disk()
                 .write_small(&path, content.as_bytes())
                 .await
-                .map_err(|e| WalError::from_io("write", &path, e));
+                .map_err(|e| DataDirError::from_io("write", &path, e));
         }
-        Err(error) => return Err(WalError::from_io("read", &path, error)),
+        Err(error) => return Err(DataDirError::from_io("read", &path, error)),
     };
     let text = String::from_utf8_lossy(&content);
     let version = text.trim_end().strip_prefix(VERSION_PREFIX).unwrap_or(text.trim_end());
@@ -124,19 +169,18 @@ async fn check_version<E: Env>(env: &E, member: &Path) -> Result<(), WalError> {
         return Ok(());
     }
     let version = version.chars().take(32).collect();
-    Err(WalError::Version { path, version, supported: VERSION })
+    Err(DataDirError::Version { path, version, supported: VERSION })
 }
 
 /// A directory with content and no version is not ours, or lost its version: neither may be taken
 /// for a new member.
-async fn refuse_foreign<E: Env>(env: &E, member: &Path) -> Result<(), WalError> {
-    let names = env.disk().list(member).await.map_err(|e| WalError::from_io("list", member, e))?;
+async fn refuse_foreign<E: Env>(env: &E, member: &Path) -> Result<(), DataDirError> {
+    let names = env.disk().list(member).await.map_err(|e| DataDirError::from_io("list", member, e))?;
     match names.iter().find(|name| !["lock", "version.tmp"].contains(&name.as_str())) {
         None => Ok(()),
-        Some(name) => Err(WalError::Options(format!(
-            "{} holds {name} but no file `version`: this is not a Pinion data directory (etcd's own cannot be \
-             opened), or it was damaged. Choose an empty --data-dir or restore the missing file",
-            member.display()
-        ))),
+        Some(name) => Err(DataDirError::Foreign { path: member.to_path_buf(), name: name.clone() }),
     }
 }
+
+#[cfg(test)]
+mod tests;

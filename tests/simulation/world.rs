@@ -89,23 +89,25 @@ impl World {
         *ended.borrow_mut() = None;
         self.sim.spawn(node.id, async move {
             let started = async {
-                let dir = DataDir::open(&env, Path::new("/data"), None).await?;
+                let dir = DataDir::open(&env, Path::new("/data"), None).await;
+                let dir = dir.map_err(|error| error.to_string())?;
                 let wal = WalOptions { dir: dir.wal(ShardId(0)), ..options.wal };
                 let snapshot = CheckpointOptions { dir: dir.snapshot(ShardId(0)), ..options.snapshot };
-                let started = shard::start(env, shard::Options { wal, snapshot, ..options }, metrics).await?;
-                Ok::<_, shard::Fatal>((started, dir))
+                let options = shard::Options { wal, snapshot, ..options };
+                let started = shard::start(env, options, metrics).await.map_err(|error| error.to_string())?;
+                Ok::<_, String>((started, dir))
             };
             let result = match started.await {
                 Ok((started, _dir)) => {
                     let inbox = started.shard.clone();
                     sim.listen(id, ShardId(0), move |frame| inbox.step(frame));
                     *shard.borrow_mut() = Some(started.shard);
-                    started.run.run().await
+                    started.run.run().await.map_err(|error| error.to_string())
                 }
                 Err(error) => Err(error),
             };
             *shard.borrow_mut() = None;
-            *ended.borrow_mut() = Some(result.map_err(|error| error.to_string()));
+            *ended.borrow_mut() = Some(result);
         });
     }
 

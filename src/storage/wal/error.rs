@@ -26,12 +26,6 @@ pub enum WalError {
     #[error("{path} belongs to shard {found}, not to shard {expected}. Check --data-dir and --wal-dir")]
     WrongShard { path: PathBuf, found: u32, expected: u32 },
 
-    #[error(
-        "the directory is in use by another process: {path} is locked. Stop the other server or choose \
-         another --data-dir or --wal-dir"
-    )]
-    Locked { path: PathBuf },
-
     #[error("{0}")]
     Options(String),
 

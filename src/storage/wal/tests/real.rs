@@ -5,10 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use glommio::{LocalExecutorBuilder, Placement};
 
 use super::super::*;
-use crate::{
-    env::{Disk, Env, File, OpenOptions, real::RealEnv},
-    storage::data_dir::DataDir,
-};
+use crate::env::{Disk, Env, File, OpenOptions, real::RealEnv};
 
 type Seen = Vec<(u64, u64, Vec<u8>)>;
 
@@ -106,29 +103,6 @@ fn segments_are_cut_and_used_again_on_a_real_disk() {
         assert!(start <= 580, "{start}");
         assert_eq!(seen, expected[start as usize - 1..]);
         wal.close().await.expect("the log closes");
-    });
-}
-
-#[test]
-fn a_data_directory_is_used_by_one_process_at_a_time() {
-    let dir = scratch();
-    let path = dir.path().join("default.etcd");
-    on_glommio(async move |env| {
-        let first = DataDir::open(&env, &path, None).await.expect("a new directory opens");
-        let wal = first.wal(ShardId(0));
-        assert_eq!(wal, path.join("member/shard-0/wal"));
-        let second = DataDir::open(&env, &path, None).await.map(|_| ());
-        assert!(matches!(second, Err(WalError::Locked { .. })), "{second:?}");
-        drop(first);
-        DataDir::open(&env, &path, None).await.expect("the lock was released");
-
-        std::fs::write(path.join("member/version"), "pinion data 2\n").expect("writable");
-        let newer = DataDir::open(&env, &path, None).await.map(|_| ());
-        assert!(matches!(newer, Err(WalError::Version { .. })), "{newer:?}");
-        std::fs::remove_file(path.join("member/version")).expect("removable");
-        std::fs::create_dir(path.join("member/snap")).expect("writable");
-        let unversioned = DataDir::open(&env, &path, None).await.map(|_| ());
-        assert!(matches!(unversioned, Err(WalError::Options(_))), "{unversioned:?}");
     });
 }
 

@@ -1,0 +1,62 @@
+use std::io::Write;
+
+use glommio::{LocalExecutorBuilder, Placement};
+
+use super::*;
+use crate::env::real::RealEnv;
+
+fn on_glommio<T: Send + 'static>(test: impl AsyncFnOnce(RealEnv) -> T + Send + 'static) -> T {
+    LocalExecutorBuilder::new(Placement::Unbound)
+        .spawn(|| async move { test(RealEnv::default()).await })
+        .expect("an executor starts")
+        .join()
+        .expect("the test does not panic")
+}
+
+async fn refused(env: &RealEnv, path: &Path) -> DataDirError {
+    let opened = DataDir::open(env, path, None).await;
+    opened.map(|_| ()).expect_err("it must not be opened")
+}
+
+#[test]
+fn a_data_directory_is_used_by_one_process_at_a_time() {
+    let dir = tempfile::tempdir().expect("a directory is made");
+    let path = dir.path().join("default.etcd");
+    on_glommio(async move |env| {
+        let first = DataDir::open(&env, &path, None).await.expect("a new directory opens");
+        assert_eq!(first.wal(ShardId(0)), path.join("member/shard-0/wal"));
+        let second = refused(&env, &path).await;
+        assert!(matches!(second, DataDirError::Locked { .. }), "{second:?}");
+        drop(first);
+        DataDir::open(&env, &path, None).await.expect("the lock was released");
+    });
+}
+
+#[test]
+fn what_is_not_ours_or_not_of_this_version_is_refused_with_what_to_do() {
+    let dir = tempfile::tempdir().expect("a directory is made");
+    let path = dir.path().join("default.etcd");
+    on_glommio(async move |env| {
+        DataDir::open(&env, &path, None).await.expect("a new directory opens");
+        let member = path.join("member");
+        let version = std::fs::File::options().append(true).open(member.join("version"));
+        version.and_then(|mut file| file.write_all(b"0")).expect("writable");
+        let newer = refused(&env, &path).await;
+        assert!(matches!(newer, DataDirError::Version { .. }), "{newer:?}");
+        assert!(newer.to_string().contains("Start the server that wrote it"), "{newer}");
+
+        std::fs::remove_file(member.join("version")).expect("removable");
+        std::fs::create_dir(member.join("snap")).expect("writable");
+        let unversioned = refused(&env, &path).await;
+        assert!(
+            matches!(&unversioned, DataDirError::Foreign { name, .. } if name == "snap"),
+            "{unversioned:?}"
+        );
+        assert!(unversioned.to_string().contains("Choose an empty --data-dir"), "{unversioned}");
+
+        std::fs::create_dir_all(path.join(RESTORING).join("member")).expect("writable");
+        let half = refused(&env, &path).await;
+        assert!(matches!(half, DataDirError::HalfRestored { .. }), "{half:?}");
+        assert!(half.to_string().contains("and restore again"), "{half}");
+    });
+}
