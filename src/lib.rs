@@ -22,7 +22,7 @@
 //! | row                | versions as etcd files them, and `HashKV` over them            |  |
 //! | backup             | etcd's backup files over it: facts, versions, restore          | pb, row, types |
 //! | ctl                | `pinion` as `etcdutl`                                          | backup, config, row, server, state/mvcc, storage/checkpoint, storage/data_dir, types |
-//! | metrics            | etcd's metric names and our stage histograms                   |  |
+//! | metrics            | etcd's metric names and our stage histograms                   | types |
 //! | storage            | what is on disk                                                |  |
 //! | storage/wal        | the log: durable records in order, recovery                    | env, limits, types |
 //! | storage/checkpoint | checkpoints of the state as incremental segments               | env, limits, types |

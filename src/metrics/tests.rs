@@ -165,3 +165,61 @@ fn clients_cannot_make_series_without_bound() {
         assert!(text.contains(&format!("etcd_server_client_requests_total{line}\n")), "{line}");
     }
 }
+
+/// The names in the order in which their `# TYPE` lines stand.
+fn families(text: &str) -> Vec<&str> {
+    text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect()
+}
+
+#[test]
+fn with_one_shard_the_text_is_that_of_one_registry() {
+    let metrics = metrics(false);
+    metrics.set_alarms([(1, "NOSPACE".to_owned())]);
+    let text = text(&metrics);
+    let families = families(&text);
+    assert!(families.is_sorted() && families.windows(2).all(|pair| pair[0] != pair[1]), "{families:?}");
+    // The process's and the shard's stand among each other.
+    let at = |name| families.iter().position(|known| *known == name).expect("exposed");
+    assert!(at("etcd_mvcc_put_total") < at("etcd_network_client_grpc_sent_bytes_total"));
+    assert!(at("etcd_network_client_grpc_sent_bytes_total") < at("etcd_server_has_leader"));
+    assert!(!text.contains("shard="), "a label too many in\n{text}");
+}
+
+#[test]
+fn families_of_several_shards_become_one_and_each_series_says_whose_it_is() {
+    let server = metrics(false);
+    let shards = [ShardMetrics::new(), ShardMetrics::new()].map(|shard| shard.expect("names are distinct"));
+    shards[0].put_total.inc_by(3);
+    shards[1].put_total.inc_by(4);
+    shards[1].stage_apply.observe(0.1);
+    shards[1].set_alarms([(1, "CORRUPT".to_owned())]);
+    let gathered = shards.iter().zip([ShardId(0), ShardId(7)]).map(|(shard, id)| (id, shard.gather()));
+    let text = super::text(server.registry.gather(), gathered.collect()).expect("encodes");
+    let text = String::from_utf8(text).expect("is text");
+    let names = families(&text);
+    assert!(names.windows(2).all(|pair| pair[0] < pair[1]), "{names:?}");
+    for line in [
+        "etcd_mvcc_put_total{shard=\"0\"} 3",
+        "etcd_mvcc_put_total{shard=\"7\"} 4",
+        "pinion_stage_duration_seconds_count{shard=\"7\",stage=\"apply\"} 1",
+        "pinion_stage_duration_seconds_count{shard=\"0\",stage=\"apply\"} 0",
+        "etcd_debugging_server_alarms{alarm_type=\"CORRUPT\",server_id=\"1\",shard=\"7\"} 1",
+        "etcd_server_health_success 0",
+    ] {
+        assert!(text.contains(&format!("{line}\n")), "{line} missing in\n{text}");
+    }
+    let put = text.lines().filter(|line| line.starts_with("etcd_mvcc_put_total")).collect::<Vec<_>>();
+    assert_eq!(put.len(), 2, "{put:?}");
+}
+
+#[test]
+#[should_panic(expected = "two meanings of x_total")]
+fn one_name_has_one_meaning() {
+    let family = |help: &str| {
+        let to = Register::default();
+        to.counter("x_total", help).expect("a sound name");
+        to.gather()
+    };
+    let shards = vec![(ShardId(0), family("This.")), (ShardId(1), family("That."))];
+    super::text(family("This."), shards).map(|_| ()).expect("encodes");
+}
