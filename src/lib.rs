@@ -4,11 +4,11 @@
 //! The way of the data:
 //!
 //! ```text
-//!  client --TCP--> [net] --bytes--> [api] --request--> [shard] --proposal batch--> [raft] --Ready--> [wal]
-//!                                                       ^  |                                          | O_DIRECT write
-//!                                                       |  +<------------ durable acknowledgement ----+
-//!  client <-- bytes -- [net] <-- response -- [api] <----+ [apply -> mvcc] --changes--> [snapshot] in the background,
-//!                                                                                      then the log is cut
+//!  client --TCP--> [net] --> [protocol] --> [service] --command--> [shard] --proposal batch--> [raft] --Ready--> [wal]
+//!                                                                   ^  |                                 | O_DIRECT write
+//!                                                                   |  +<--- durable acknowledgement ----+
+//!  client <------- [net] <-- [protocol] <-- [service] <---answer----+ [apply -> mvcc] --changes--> [snapshot] in the
+//!                                                                             background, then the log is cut
 //! ```
 //!
 //! | folder             | what lives there                                               | may use |
@@ -31,16 +31,16 @@
 //! | state/mvcc         | versions of keys, their index, compaction; pure                | row, types |
 //! | consensus          | raft-rs behind own types: log window, proposals, read index    | limits, pb, types |
 //! | shard              | the loop: admission, pending replies, one turn after another   | backup, consensus, env, limits, metrics, pb, row, state, state/mvcc, storage/checkpoint, storage/wal, types |
-//! | api                | etcd's services as plain handlers, and the error table         | backup, limits, metrics, pb, shard, state, state/mvcc, types |
-//! | net                | listeners, HTTP and gRPC: adapters between the wire and `api`  | api, env, limits, metrics, pb, state |
-//! | server             | a member from all parts: start, readiness, stop                | api, config, consensus, env, limits, logging, metrics, net, shard, state/mvcc, storage/checkpoint, storage/data_dir, storage/wal, types |
+//! | service            | etcd's services as plain handlers, table of methods, errors    | backup, env, limits, metrics, pb, shard, state, types |
+//! | protocol           | gRPC and plain HTTP: codecs over the table of methods          | env, limits, metrics, service, shard, state |
+//! | net                | listeners, connections, HTTP/1 and HTTP/2                      | env, limits, protocol, service |
+//! | server             | a member from all parts: start, readiness, stop                | config, consensus, env, limits, logging, metrics, net, protocol, service, shard, state/mvcc, storage/checkpoint, storage/data_dir, storage/wal, types |
 //!
 //! A row such as `storage/wal` is a part of its folder with rules of its own. Whoever names something that another module
 //! hands on by `pub use` uses both.
 //!
 //! `main.rs` parses and runs.
 
-pub mod api;
 pub mod backup;
 pub mod config;
 pub mod consensus;
@@ -51,8 +51,10 @@ pub mod logging;
 pub mod metrics;
 pub mod net;
 pub mod pb;
+pub mod protocol;
 pub mod row;
 pub mod server;
+pub mod service;
 pub mod shard;
 pub mod state;
 pub mod storage;

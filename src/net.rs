@@ -1,8 +1,7 @@
-//! Listeners and the protocol stack: bytes on one side, plain calls to [`Api`] on the other.
+//! Listeners, connections and the HTTP versions they speak: bytes on one side, requests and answers on the other.
 //!
 //! [`serve`] runs on the core that owns the keyspace and serves HTTP/1.1 and HTTP/2 with prior
-//! knowledge on each listener: gRPC where the listener offers it, the plain endpoints where it offers
-//! them. Everything here is single-core; no request changes core and no lock is taken.
+//! knowledge on each listener. Where a request goes is `protocol`'s business. Everything here is single-core; no request changes core and no lock is taken.
 //!
 //! What makes it fast, and must survive changes:
 //! - A connection is one task, its calls are futures within it. All requests that one read brought are
@@ -12,18 +11,13 @@
 //!   its answer encoded once.
 //! - Nagle's algorithm is off.
 //!
-//! `http2` drives h2's server side, `http1` hyper's, and `routes` says where a request goes; only they and
-//! `grpc` know HTTP types. Another HTTP/2 engine replaces `http2`; the handlers stay.
+//! `http2` drives h2's server side, `http1` hyper's. Another HTTP/2 engine replaces `http2`; the handlers stay.
 
 mod connection;
 mod connections;
-mod grpc;
-mod http;
 mod http1;
 mod http2;
 mod listener;
-mod offer;
-mod routes;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -33,13 +27,8 @@ use std::{future::Future, rc::Rc, time::Duration};
 use futures_util::future::{join, join_all};
 
 pub use listener::Listening;
-pub use offer::Offer;
 
-use crate::{
-    api::{Api, Keyspace},
-    env::Env,
-    limits,
-};
+use crate::{env::Env, limits, protocol::Routes, service::Stopping};
 use connections::Connections;
 
 /// What is chosen by flags. The defaults are etcd's.
@@ -71,20 +60,21 @@ impl Default for NetConfig {
 /// Serves until `stop` completes, then lets the requests in flight finish, for a bounded time.
 ///
 /// Connections and listeners are closed when it returns.
-pub async fn serve<E: Env, K: Keyspace>(
+pub async fn serve<E: Env>(
     env: &E,
     listeners: Vec<Listening<E::Listener>>,
-    api: Api<K>,
+    routes: Routes,
     config: NetConfig,
     stop: impl Future<Output = ()>,
 ) {
     let connections = Rc::new(Connections::new(config.connections_max));
-    let routes = Rc::new(routes::Routes::new(env, api));
-    let server = Rc::new(connection::Server::new(env, &config, routes));
+    let stopping = Stopping::default();
+    let server = Rc::new(connection::Server::new(env, &config, routes, stopping.clone()));
     let accepting = listeners.into_iter().map(|listening| listening.accept(&server, &connections));
-    let stopping = async {
+    let draining = async {
         stop.await;
         connections.drain();
+        stopping.begin();
         let drained = async {
             connections.closed().await;
             true
@@ -94,10 +84,15 @@ pub async fn serve<E: Env, K: Keyspace>(
             false
         };
         if !futures_lite::future::or(drained, timeout).await {
-            tracing::warn!(open = connections.open(), "closing connections with requests in flight");
+            let keyspace = &server.routes().api().keyspace().name;
+            tracing::warn!(
+                keyspace,
+                open = connections.open(),
+                "closing connections with requests in flight"
+            );
             connections.close();
             connections.closed().await;
         }
     };
-    join(stopping, join_all(accepting)).await;
+    join(draining, join_all(accepting)).await;
 }

@@ -21,7 +21,6 @@ use futures_lite::future::or;
 use tracing::{error, info, warn};
 
 use crate::{
-    api::{self, Api},
     config::{self, Bootstrap, Config, Retention},
     consensus::Member,
     env::{
@@ -31,12 +30,14 @@ use crate::{
     },
     limits, logging,
     metrics::{self, Metrics},
-    net::{self, Listening, NetConfig, Offer},
+    net::{self, Listening, NetConfig},
+    protocol::{Offer, Routes},
+    service::{self, Api, version},
     shard::{self, AutoCompaction, CorruptionChecks, Quota, Shard},
     storage::checkpoint::{CheckpointMetrics, CheckpointOptions},
     storage::data_dir::{DataDir, DataDirError},
     storage::wal::{WalError, WalMetrics, WalOptions, format::batch_bytes_max},
-    types::ShardId,
+    types::{Keyspace, ShardId},
 };
 use signals::Stop;
 
@@ -113,10 +114,11 @@ async fn serve(
     let identity = identity::load_or_make(&env, &config).await?;
     let metrics = Rc::new(Metrics::new(&metrics::Options {
         extensive: config.metrics_extensive,
-        server_version: api::SERVER_VERSION.to_string(),
+        server_version: version::SERVER.to_string(),
     })?);
-    let wal = wal_options(&config, &data_dir, &metrics)?;
-    let snapshot = snapshot_options(&config, &data_dir, &metrics);
+    let keyspace = Keyspace::default();
+    let wal = wal_options(&config, &data_dir, &metrics, keyspace.shard)?;
+    let snapshot = snapshot_options(&config, &data_dir, &metrics, keyspace.shard);
     let options = shard_options(&config, identity, wal, snapshot);
     let shard::Started { shard, run, is_new } = shard::start(env.clone(), options, metrics.clone()).await?;
     let checks = CorruptionChecks {
@@ -138,14 +140,14 @@ async fn serve(
         .await;
         if stop.signal().is_none() {
             say_ready(&config, identity, &listeners);
-            let api = Api::new(handle.clone(), metrics, api_options(&config));
+            let api = Api::new(keyspace, handle.clone(), metrics, api_options(&config));
             let stopped = async {
                 stop.requested().await;
                 say_stop("closing etcd server", &config);
             };
             let listening =
                 listeners.into_iter().map(|(socket, offer)| Listening { listener: socket.listen(), offer });
-            net::serve(&env, listening.collect(), api, net_config(&config), stopped).await;
+            net::serve(&env, listening.collect(), Routes::new(&env, api), net_config(&config), stopped).await;
         }
         handle.stop();
         // The loop ends by itself once everything admitted is answered and the log is closed.
@@ -183,6 +185,7 @@ fn wal_options(
     config: &Config,
     data_dir: &DataDir<RealEnv>,
     metrics: &Metrics,
+    shard: ShardId,
 ) -> Result<WalOptions, StartError> {
     if config.unsafe_no_fsync {
         warn!("--unsafe-no-fsync is set: a crash of the machine loses acknowledged writes");
@@ -192,7 +195,6 @@ fn wal_options(
     if config.max_request_bytes as u64 > largest {
         return Err(StartError::RequestBytes { asked: config.max_request_bytes, largest });
     }
-    let shard = ShardId(0);
     Ok(WalOptions {
         dir: data_dir.wal(shard),
         shard,
@@ -207,8 +209,12 @@ fn wal_options(
     })
 }
 
-fn snapshot_options(config: &Config, data_dir: &DataDir<RealEnv>, metrics: &Metrics) -> CheckpointOptions {
-    let shard = ShardId(0);
+fn snapshot_options(
+    config: &Config,
+    data_dir: &DataDir<RealEnv>,
+    metrics: &Metrics,
+    shard: ShardId,
+) -> CheckpointOptions {
     CheckpointOptions {
         write_bytes_per_second: config.snapshot_write_mbps.saturating_mul(1_000_000),
         metrics: CheckpointMetrics { commit_seconds: metrics.backend_commit_seconds.clone() },
@@ -254,8 +260,8 @@ fn shard_options(
     }
 }
 
-fn api_options(config: &Config) -> api::Options {
-    api::Options {
+fn api_options(config: &Config) -> service::Options {
+    service::Options {
         max_request_bytes: config.max_request_bytes,
         max_txn_ops: config.max_txn_ops,
         quota: Quota::new(config.quota_bytes),
@@ -273,7 +279,7 @@ fn net_config(config: &Config) -> NetConfig {
 
 fn announce(config: &Config, core: usize) {
     info!(
-        "etcd-version" = api::SERVER_VERSION,
+        "etcd-version" = version::SERVER,
         "pinion-version" = env!("CARGO_PKG_VERSION"),
         "os" = std::env::consts::OS,
         "arch" = std::env::consts::ARCH,

@@ -33,6 +33,20 @@ number!(/// Cluster id as carried by every response header.
 number!(/// Shard number; shard 0 holds the keyspace `default` and decides membership.
     ShardId, u32);
 
+/// A keyspace: what a client sees as an etcd, and the shard it lives in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keyspace {
+    pub name: String,
+    pub shard: ShardId,
+}
+
+/// The one there is without any configuration.
+impl Default for Keyspace {
+    fn default() -> Self {
+        Self { name: "default".to_owned(), shard: ShardId(0) }
+    }
+}
+
 /// A number of bytes that is shown as etcd shows one (`humanize.Bytes`): in thousands, with a decimal below ten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size(pub u64);

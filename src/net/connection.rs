@@ -6,13 +6,12 @@ use super::{
     NetConfig,
     connections::{Phase, Place},
     http1, http2,
-    offer::Offer,
-    routes::Routes,
     socket::{Socket, Version},
 };
 use crate::{
-    api::Keyspace,
     env::{self, Env},
+    protocol::{Offer, Routes},
+    service::{Connection, Stopping},
 };
 
 /// Why a connection ended early. Clients come and go as they like.
@@ -27,24 +26,31 @@ enum Error {
 }
 
 /// Serves connections with one set of protocol settings.
-pub(super) struct Server<E, K> {
+pub(super) struct Server<E> {
     env: E,
     settings: http2::Settings,
-    routes: Rc<Routes<E, K>>,
+    routes: Rc<Routes>,
+    stopping: Stopping,
 }
 
-impl<E: Env, K: Keyspace> Server<E, K> {
-    pub(super) fn new(env: &E, config: &NetConfig, routes: Rc<Routes<E, K>>) -> Self {
-        Self { env: env.clone(), settings: http2::Settings::new(config), routes }
+impl<E: Env> Server<E> {
+    pub(super) fn new(env: &E, config: &NetConfig, routes: Routes, stopping: Stopping) -> Self {
+        Self { env: env.clone(), settings: http2::Settings::new(config), routes: Rc::new(routes), stopping }
     }
 
     pub(super) fn env(&self) -> &E {
         &self.env
     }
 
+    pub(super) fn routes(&self) -> &Routes {
+        &self.routes
+    }
+
     /// Serves one connection to its end.
     pub(super) async fn serve(self: Rc<Self>, stream: impl env::Socket, offer: Offer, place: Place) {
-        if let Err(error) = self.converse(Socket::new(stream), offer, &place).await {
+        let (peer, stopping) = (stream.peer(), self.stopping.clone());
+        let connection = Rc::new(Connection { peer, certificate: None, stopping });
+        if let Err(error) = self.converse(Socket::new(stream), offer, connection, &place).await {
             tracing::debug!(error = %error, "connection ended");
         }
     }
@@ -53,6 +59,7 @@ impl<E: Env, K: Keyspace> Server<E, K> {
         &self,
         mut socket: Socket<impl env::Socket>,
         offer: Offer,
+        connection: Rc<Connection>,
         place: &Place,
     ) -> Result<(), Error> {
         let version = poll_fn(|context| match place.poll_phase(context) {
@@ -63,11 +70,11 @@ impl<E: Env, K: Keyspace> Server<E, K> {
             None => {}
             Some(Version::Http1) => {
                 // Boxed, as the other: most of a connection's life is one of the two.
-                let api = self.routes.api.clone();
+                let api = self.routes.api().clone();
                 Box::pin(http1::serve(&self.env, api, offer.http, socket, place)).await?;
             }
             Some(Version::Http2) => {
-                let route = |head, body, reply| self.routes.call(offer, head, body, reply);
+                let route = |head, body, reply| self.routes.call(offer, &connection, head, body, reply);
                 Box::pin(http2::serve(&self.env, &self.settings, socket, place, route)).await?;
             }
         }

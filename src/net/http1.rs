@@ -22,21 +22,21 @@ use send_wrapper::SendWrapper;
 
 use super::{
     connections::{Phase, Place},
-    http,
     socket::Socket,
 };
 use crate::{
-    api::{Api, Keyspace, http::Surface},
     env::{self, Env, StdClock, StdInstant},
+    protocol::{Surface, http},
+    service::Api,
 };
 
 /// A client that has begun a request must finish its head within this time.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Serves one connection to its end. A listener without plain endpoints knows no path.
-pub(super) async fn serve<E: Env, K: Keyspace>(
+pub(super) async fn serve<E: Env>(
     env: &E,
-    api: Api<K>,
+    api: Api,
     surface: Option<Surface>,
     socket: Socket<impl env::Socket>,
     place: &Place,
@@ -61,12 +61,12 @@ pub(super) async fn serve<E: Env, K: Keyspace>(
 }
 
 /// What hyper calls for each request of a connection.
-struct Front<K> {
-    api: Api<K>,
+struct Front {
+    api: Api,
     surface: Option<Surface>,
 }
 
-impl<K: Keyspace> Service<Request<Incoming>> for Front<K> {
+impl Service<Request<Incoming>> for Front {
     type Response = Response<Full<Bytes>>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>>>>;
@@ -75,7 +75,7 @@ impl<K: Keyspace> Service<Request<Incoming>> for Front<K> {
         let (api, surface) = (self.api.clone(), self.surface);
         Box::pin(async move {
             let (head, _) = request.into_parts();
-            Ok(http::serve(&api, surface, &head).await.map(Full::new))
+            Ok(http::answer(&api, surface, &head).await.map(Full::new))
         })
     }
 }

@@ -12,7 +12,6 @@
 
 mod bell;
 mod calls;
-mod exchange;
 mod keepalive;
 mod wire;
 
@@ -38,15 +37,12 @@ use super::{
 use crate::{
     env::{self, Env},
     limits,
+    protocol::exchange::{Body, Call, Payload, Reply, Unsent},
 };
 use bell::Bell;
 use calls::Calls;
-use exchange::Unsent;
 use keepalive::Keepalive;
 use wire::Wire;
-
-pub(super) use calls::Call;
-pub(super) use exchange::{Body, Gone, Payload, Reply, Sending};
 
 /// Why a connection ended early.
 #[derive(Debug, thiserror::Error)]

@@ -4,10 +4,10 @@ use std::{rc::Rc, time::Duration};
 
 use futures_lite::future::or;
 
-use super::{Offer, connection::Server, connections::Connections};
+use super::{connection::Server, connections::Connections};
 use crate::{
-    api::Keyspace,
     env::{Env, Listener},
+    protocol::Offer,
 };
 
 /// Pause after a failed accept: out of descriptors or memory, most likely.
@@ -21,10 +21,9 @@ pub struct Listening<L> {
 
 impl<L: Listener> Listening<L> {
     /// Accepts until the member stops.
-    pub(super) async fn accept<E, K>(self, server: &Rc<Server<E, K>>, connections: &Rc<Connections>)
+    pub(super) async fn accept<E>(self, server: &Rc<Server<E>>, connections: &Rc<Connections>)
     where
         E: Env<Listener = L>,
-        K: Keyspace,
     {
         while connections.vacant().await {
             let stopping = async {

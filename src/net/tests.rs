@@ -1,11 +1,11 @@
-//! The whole protocol stack on a real executor and real sockets, over a fake keyspace.
+//! The whole protocol stack, on a real executor with real sockets and disks or on simulated ones.
 
 mod http2;
+mod streams;
 
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
-    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -25,18 +25,21 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use super::{Listening, NetConfig, Offer, serve};
+use super::{Listening, NetConfig, serve};
 use crate::{
-    api::{
-        Api, Options,
-        fake::{self, Fake},
-    },
     env::{
         Env,
         real::{Bound, Reuse, run_anywhere},
+        spawn_joined,
     },
     limits,
-    metrics::{self, Metrics},
+    protocol::{Offer, Routes},
+    service::{
+        Api, Options,
+        tests::member::{CLUSTER, MEMBER, founders, metrics, open},
+    },
+    shard::Shard,
+    types::Keyspace,
 };
 
 /// A server on its own thread, stopped and joined when dropped.
@@ -48,35 +51,64 @@ struct Served {
 }
 
 impl Served {
-    fn start(prepare: impl FnOnce(&Fake) + Send + 'static) -> Self {
-        Self::start_with(NetConfig::default(), prepare)
+    fn start() -> Self {
+        Self::start_with(NetConfig::default())
     }
 
-    fn start_with(config: NetConfig, prepare: impl FnOnce(&Fake) + Send + 'static) -> Self {
+    fn start_with(config: NetConfig) -> Self {
+        Self::launch(config, true, |_| {})
+    }
+
+    /// With a shard whose loop does not run: it has no leader, and answers nothing that would need one.
+    fn still() -> Self {
+        Self::launch(NetConfig::default(), false, |_| {})
+    }
+
+    fn launch(config: NetConfig, runs: bool, prepare: impl FnOnce(&Shard) + Send + 'static) -> Self {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
         let bind = || Bound::bind(loopback, Reuse::default()).expect("a free port");
         let sockets = [(bind(), Offer::CLIENT), (bind(), Offer::METRICS)];
         let address = |at: usize| sockets[at].0.address().expect("bound");
-        let (client, metrics) = (address(0), address(1));
+        let (client, metrics_address) = (address(0), address(1));
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
+        let (serves, serving) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
-            let served = run_anywhere(async move |env| {
-                let fake = Fake::new();
-                prepare(&fake);
-                let metrics = Metrics::new(&metrics::Options::default()).expect("names are distinct");
-                let api = Api::new(fake, Rc::new(metrics), Options::default());
+            let base = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tmp");
+            std::fs::create_dir_all(&base).expect("the build directory is writable");
+            let dir = tempfile::tempdir_in(base).expect("the build directory is writable");
+            let served = run_anywhere(async |env| {
+                let metrics = metrics();
+                let (started, _locked) = open(&env, dir.path(), founders(1), metrics.clone()).await;
+                let shard = started.shard;
+                // Kept either way: without it the shard counts as stopped.
+                let (mut still, mut looping) = (Some(started.run), None);
+                if runs {
+                    looping = still.take().map(|run| spawn_joined(&env, run.run()));
+                    while !shard.can_read() {
+                        env.sleep(Duration::from_millis(1)).await;
+                    }
+                }
+                prepare(&shard);
+                serves.send(()).expect("somebody waits for it");
+                let api = Api::new(Keyspace::default(), shard.clone(), metrics, Options::default());
                 let stop = async {
                     while !stopped.load(Ordering::Relaxed) {
                         env.sleep(Duration::from_millis(2)).await;
                     }
                 };
                 let listening = sockets.map(|(socket, offer)| Listening { listener: socket.listen(), offer });
-                serve(&env, listening.into(), api, config, stop).await;
+                serve(&env, listening.into(), Routes::new(&env, api), config, stop).await;
+                shard.stop();
+                if let Some(looping) = looping {
+                    looping.await.expect("nothing is wrong with the disk");
+                }
+                drop(still);
             });
             served.expect("an executor");
         });
-        Self { client, metrics, stop, thread: Some(thread) }
+        serving.recv().expect("the server starts");
+        Self { client, metrics: metrics_address, stop, thread: Some(thread) }
     }
 
     async fn connect(&self) -> Channel {
@@ -138,7 +170,7 @@ fn is(status: &Status, code: Code, text: &str) {
 
 #[test]
 fn unary_calls_and_streams_are_answered() {
-    let served = Served::start(|_| {});
+    let served = Served::start();
     run(async {
         let channel = served.connect().await;
         let mut kv = KvClient::new(channel.clone());
@@ -149,8 +181,8 @@ fn unary_calls_and_streams_are_answered() {
         let range = kv.range(all.clone()).await.expect("range").into_inner();
         assert_eq!((range.count, range.kvs[2].value.len()), (3, 300));
         let header = range.header.expect("has a header");
-        assert_eq!((header.cluster_id, header.member_id), (fake::CLUSTER, fake::MEMBER));
-        assert_eq!((header.revision, header.raft_term), (4, fake::TERM));
+        assert_eq!((header.cluster_id, header.member_id), (CLUSTER.0, MEMBER.0));
+        assert!(header.revision == 4 && header.raft_term > 0);
         let mut chunks = kv.range_stream(all).await.expect("stream").into_inner();
         let mut keys = 0;
         while let Some(chunk) = chunks.message().await.expect("a chunk") {
@@ -178,7 +210,7 @@ fn unary_calls_and_streams_are_answered() {
         (
             "grpc_server_msg_sent_total{grpc_method=\"RangeStream\",grpc_service=\"etcdserverpb.KV\",\
              grpc_type=\"server_stream\"}",
-            "2",
+            "1",
         ),
     ] {
         assert!(metrics.contains(&format!("{series} {value}\n")), "{series} {value} missing in\n{metrics}");
@@ -187,7 +219,7 @@ fn unary_calls_and_streams_are_answered() {
 
 #[test]
 fn what_nobody_has_registered_is_unimplemented() {
-    let served = Served::start(|_| {});
+    let served = Served::start();
     run(async {
         let channel = served.connect().await;
         let requests = futures_util::stream::pending::<pb::WatchRequest>();
@@ -214,7 +246,15 @@ fn what_nobody_has_registered_is_unimplemented() {
 
 #[test]
 fn errors_carry_etcds_code_and_text() {
-    let served = Served::start(|fake| fake.fail(crate::shard::Error::TooManyRequests));
+    let served = Served::launch(NetConfig::default(), false, |shard| {
+        for _ in 0..limits::SHARD_PENDING_MAX {
+            let put = crate::pb::etcdserverpb::PutRequest { key: "a".into(), ..Default::default() };
+            let principal = crate::state::Principal::default();
+            let write = shard.write(&principal, put);
+            let waits = futures_lite::future::block_on(futures_lite::future::poll_once(write));
+            assert!(waits.is_none(), "there is room for it");
+        }
+    });
     run(async {
         let mut kv = KvClient::new(served.connect().await);
         let empty = kv.put(put("", 1)).await.expect_err("refused");
@@ -226,7 +266,7 @@ fn errors_carry_etcds_code_and_text() {
 
 #[test]
 fn messages_over_the_bounds_are_refused() {
-    let served = Served::start(|_| {});
+    let served = Served::start();
     run(async {
         let mut kv = KvClient::new(served.connect().await);
         kv.put(put("a", 1_500_000)).await.expect("within the bounds");
@@ -243,7 +283,7 @@ fn messages_over_the_bounds_are_refused() {
 
 #[test]
 fn compressed_requests_get_compressed_responses() {
-    let served = Served::start(|_| {});
+    let served = Served::start();
     run(async {
         let channel = served.connect().await;
         let kv = KvClient::new(channel).accept_compressed(CompressionEncoding::Gzip);
@@ -257,7 +297,7 @@ fn compressed_requests_get_compressed_responses() {
         let both = pb::RangeRequest { range_end: "c".into(), ..range.clone() };
         let answer = zipped.range(both).await.expect("a long answer");
         assert_eq!(answer.metadata().get("grpc-encoding").map(|value| value.as_bytes()), Some(&b"gzip"[..]));
-        assert_eq!(answer.get_ref().header.map(|header| header.member_id), Some(fake::MEMBER));
+        assert_eq!(answer.get_ref().header.map(|header| header.member_id), Some(MEMBER.0));
         assert_eq!(answer.into_inner().kvs.iter().map(|kv| kv.value.len()).sum::<usize>(), 101_000);
         let mut plain = kv;
         let answer = plain.range(range).await.expect("range");
@@ -302,7 +342,7 @@ async fn call_within(
 
 #[test]
 fn a_clients_deadline_is_kept() {
-    let served = Served::start(Fake::stall);
+    let served = Served::still();
     run(async {
         let began = Instant::now();
         let write = call_within(served.client, "Put", "50m", put("a", 1)).await;
@@ -318,7 +358,7 @@ fn a_clients_deadline_is_kept() {
 
 #[test]
 fn clients_may_insist_on_a_leader() {
-    let served = Served::start(Fake::lose_leader);
+    let served = Served::still();
     run(async {
         let mut kv = KvClient::new(served.connect().await);
         let range = pb::RangeRequest { key: "a".into(), serializable: true, ..Default::default() };
@@ -331,7 +371,7 @@ fn clients_may_insist_on_a_leader() {
 
 #[test]
 fn plain_http_is_served_on_the_same_port() {
-    let served = Served::start(|_| {});
+    let served = Served::start();
     let version = get(served.client, "/version");
     assert!(version.starts_with("HTTP/1.1 200 OK\r\n"), "{version}");
     assert!(version.contains("\r\ncontent-type: application/json\r\n"), "{version}");
@@ -348,7 +388,7 @@ fn plain_http_is_served_on_the_same_port() {
 
 #[test]
 fn garbage_ends_its_connection_only() {
-    let served = Served::start(|_| {});
+    let served = Served::start();
     for garbage in
         ["PRI * HTTP/2.0\r\n\r\nXX", "\0\0\0\0\0\0\0\0\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x01"]
     {
@@ -365,7 +405,7 @@ fn garbage_ends_its_connection_only() {
 #[test]
 fn connections_over_the_bound_wait_for_a_place() {
     let config = NetConfig { connections_max: 1, ..NetConfig::default() };
-    let served = Served::start_with(config, |_| {});
+    let served = Served::start_with(config);
     let mut first = TcpStream::connect(served.client).expect("the server listens");
     first.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").expect("sent");
     let mut head = [0; 12];
@@ -383,7 +423,7 @@ fn connections_over_the_bound_wait_for_a_place() {
 #[test]
 fn stopping_waits_for_requests_in_flight_but_not_for_ever() {
     let config = NetConfig { drain_timeout: Duration::from_millis(300), ..NetConfig::default() };
-    let mut served = Served::start_with(config, Fake::stall);
+    let mut served = Served::launch(config, false, |_| {});
     run(async {
         let mut kv = KvClient::new(served.connect().await);
         let began = Instant::now();
@@ -399,7 +439,7 @@ fn stopping_waits_for_requests_in_flight_but_not_for_ever() {
 
 #[test]
 fn stopping_with_idle_connections_is_prompt() {
-    let mut served = Served::start(|_| {});
+    let mut served = Served::start();
     let began = Instant::now();
     run(async {
         let mut kv = KvClient::new(served.connect().await);

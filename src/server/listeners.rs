@@ -14,7 +14,7 @@ use crate::{
     config::{Config, Url},
     env::real::{Bound, Reuse},
     logging,
-    net::Offer,
+    protocol::Offer,
 };
 
 /// How long an address may stay in use before that is an error, and how often to look.

@@ -168,6 +168,11 @@ impl Shard {
         self.view.leader.get()
     }
 
+    /// Whether this member only follows, without a vote.
+    pub fn is_learner(&self) -> bool {
+        self.view.is_learner(self.member_id)
+    }
+
     /// Frees everything that may be freed; returns when that is done.
     pub async fn defragment(&self) -> Result<(), Error> {
         let (reply, answer) = reply::channel();

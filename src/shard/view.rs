@@ -35,6 +35,10 @@ impl View {
         *self.members.borrow_mut() = shown.collect();
     }
 
+    pub fn is_learner(&self, id: MemberId) -> bool {
+        self.members.borrow().iter().any(|member| member.id == id.0 && member.is_learner)
+    }
+
     pub fn members(&self) -> Vec<pb::Member> {
         self.members.borrow().clone()
     }

@@ -5,8 +5,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    future::Future,
-    pin::Pin,
     rc::Rc,
     sync::Arc,
     task::{Context, Wake, Waker},
@@ -15,9 +13,7 @@ use std::{
 use send_wrapper::SendWrapper;
 
 use super::bell::Bell;
-
-/// A call, from its request's head to its answer.
-pub(in crate::net) type Call = Pin<Box<dyn Future<Output = ()>>>;
+use crate::protocol::exchange::Call;
 
 /// Places kept for the next calls once all are done.
 const PLACES_KEPT: usize = 64;

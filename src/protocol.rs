@@ -1,0 +1,62 @@
+//! Between HTTP and plain handlers: which method or endpoint a request is for, what its bytes mean, and how the answer
+//! goes out.
+//!
+//! Codecs over the one table of methods in `service`; `http` has the plain endpoints. HTTP's types end here, and what
+//! carries them (sockets, HTTP/1 and HTTP/2) is `net`'s. Single-core, as everything on the way of a request.
+
+pub(crate) mod exchange;
+pub mod grpc;
+pub(crate) mod http;
+mod offer;
+
+use std::rc::Rc;
+
+use ::http::request::Parts;
+
+pub use offer::{Offer, Surface};
+
+use crate::{
+    env::Env,
+    service::{Api, Connection, methods},
+};
+use exchange::{Body, Call, Reply};
+use grpc::Grpc;
+
+/// Where requests of all connections of a keyspace go.
+pub struct Routes {
+    api: Api,
+    grpc: Grpc,
+}
+
+impl Routes {
+    /// To all methods there are.
+    pub fn new<E: Env>(env: &E, api: Api) -> Self {
+        Self::to(env, api, methods)
+    }
+
+    /// To these methods.
+    pub fn to<E: Env>(env: &E, api: Api, rows: impl FnOnce(&grpc::Codec<E>) -> Vec<grpc::Row>) -> Self {
+        let codec = grpc::Codec::new(env, &api);
+        Self { grpc: Grpc::new(&api, rows(&codec)), api }
+    }
+
+    pub(crate) fn api(&self) -> &Api {
+        &self.api
+    }
+
+    /// The call that a request over HTTP/2 begins.
+    pub(crate) fn call(
+        &self,
+        offer: Offer,
+        connection: &Rc<Connection>,
+        head: Parts,
+        body: Body,
+        reply: Reply,
+    ) -> Call {
+        if offer.grpc && grpc::asked_for(&head.headers) {
+            self.grpc.call(connection, head, body, reply)
+        } else {
+            Box::pin(http::answer_call(self.api.clone(), offer.http, head, reply))
+        }
+    }
+}

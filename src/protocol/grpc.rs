@@ -1,0 +1,99 @@
+//! gRPC: which method a call is for, and the way between its messages and a plain handler.
+//!
+//! The methods are those of the one table in `service`; [`Codec`] makes of each a [`Row`] that begins calls.
+
+mod answers;
+mod asked;
+mod call;
+mod codec;
+mod deadline;
+mod framing;
+mod requests;
+mod status;
+
+use std::rc::Rc;
+
+use http::{HeaderMap, header::CONTENT_TYPE, request::Parts};
+use prometheus::IntCounter;
+
+use super::exchange::{Body, Call, Reply};
+use crate::{
+    limits,
+    service::{Api, Code, Connection},
+};
+use answers::refuse;
+use asked::Asked;
+use framing::Framing;
+use requests::Messages;
+use status::Status;
+
+pub use codec::{Codec, Row};
+
+/// All methods of a keyspace.
+pub(super) struct Grpc {
+    /// By their paths, shorter ones first: most comparisons are of lengths alone.
+    rows: Vec<Row>,
+    received_bytes: IntCounter,
+    message_max: usize,
+}
+
+/// A call that has come in for a method.
+struct Incoming {
+    connection: Rc<Connection>,
+    /// Or why it cannot be served.
+    asked: Result<Asked, Status>,
+    messages: Messages,
+    reply: Reply,
+}
+
+impl Grpc {
+    pub(super) fn new(api: &Api, mut rows: Vec<Row>) -> Self {
+        rows.sort_by(|one, other| order(&one.path, &other.path));
+        assert!(
+            rows.is_sorted_by(|one, other| order(&one.path, &other.path).is_lt()),
+            "a method has two rows"
+        );
+        Self {
+            rows,
+            received_bytes: api.metrics().grpc_received_bytes.clone(),
+            message_max: api.options().max_request_bytes + limits::GRPC_OVERHEAD_BYTES,
+        }
+    }
+
+    /// The call that a request begins.
+    pub(super) fn call(&self, connection: &Rc<Connection>, head: Parts, body: Body, reply: Reply) -> Call {
+        let path = head.uri.path();
+        let Ok(at) = self.rows.binary_search_by(|row| order(&row.path, path)) else {
+            return self.unimplemented(path, reply);
+        };
+        let asked = Asked::of(head.headers);
+        let gzip = asked.as_ref().is_ok_and(|asked| asked.gzip);
+        let framing = Framing::new(self.message_max, gzip, self.received_bytes.clone());
+        let messages = Messages::new(body, framing);
+        self.rows[at].begin(Incoming { connection: connection.clone(), asked, messages, reply })
+    }
+
+    /// What grpc-go answers when nobody has registered for a path.
+    fn unimplemented(&self, path: &str, reply: Reply) -> Call {
+        let text = match path.strip_prefix('/').unwrap_or(path).rsplit_once('/') {
+            None => format!("malformed method name: {path:?}"),
+            Some((service, method)) if self.rows.iter().any(|row| row.service == service) => {
+                format!("unknown method {method} for service {service}")
+            }
+            Some((service, _)) => format!("unknown service {service}"),
+        };
+        Box::pin(async move { refuse(reply, &Status::new(Code::Unimplemented, text)) })
+    }
+}
+
+fn order(one: &str, other: &str) -> std::cmp::Ordering {
+    one.len().cmp(&other.len()).then_with(|| one.cmp(other))
+}
+
+/// `application/grpc`, alone or with a subtype or parameters after it.
+pub(super) fn asked_for(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE);
+    let rest =
+        content_type.and_then(|content_type| content_type.as_bytes().strip_prefix(b"application/grpc"));
+    matches!(rest, Some([] | [b'+' | b';', ..]))
+}

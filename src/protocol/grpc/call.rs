@@ -1,0 +1,351 @@
+//! One method's calls: counted, bounded by the client's deadline, errors turned into gRPC's.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use prometheus::IntCounter;
+use prost::Message;
+
+use super::{
+    Incoming,
+    answers::{Halt, Way, end, next, pieces, refuse, whole},
+    asked::Asked,
+    framing::{Zipping, framed, prefix},
+    status::Status,
+};
+use crate::{
+    env::{Env, Instant},
+    limits, metrics,
+    protocol::exchange::{Gone, Reply},
+    service::{Api, Caller, Code, Error, Method, Requests},
+    shard::List,
+    state::kv::RangeAnswer,
+};
+
+/// What the calls of a method have in common.
+pub(super) struct Calls<E> {
+    env: E,
+    api: Api,
+    method: Method,
+    counts: Arc<metrics::Method>,
+    sent_bytes: IntCounter,
+}
+
+impl<E: Env> Calls<E> {
+    pub(super) fn new(env: &E, api: &Api, method: Method, kind: &str) -> Self {
+        let metrics = api.metrics();
+        Self {
+            env: env.clone(),
+            api: api.clone(),
+            method,
+            counts: Arc::new(metrics.grpc.method(method.service, method.name, kind)),
+            sent_bytes: metrics.grpc_sent_bytes.clone(),
+        }
+    }
+
+    /// Runs a handler that answers a message with a message.
+    pub(super) async fn unary<Q, R>(
+        self: Rc<Self>,
+        incoming: Incoming,
+        handler: impl AsyncFn(&Api, &Caller, Q) -> Result<R, Error>,
+    ) where
+        Q: Message + Default,
+        R: Message,
+    {
+        let Some(handled) = self.handle(incoming, handler).await else { return };
+        let Handled { running, reply, gzip, answer } = handled;
+        match answer.map_err(|error| Status::from(&error)).and_then(|answer| self.framed(&answer, gzip)) {
+            Ok(message) => {
+                running.end(Code::Ok);
+                whole(reply, message, gzip);
+            }
+            Err(status) => {
+                running.end(status.code);
+                refuse(reply, &status);
+            }
+        }
+    }
+
+    /// Runs a handler whose answer may be long: such a one is encoded as the client makes room for it.
+    pub(super) async fn list<Q>(
+        self: Rc<Self>,
+        incoming: Incoming,
+        handler: impl AsyncFn(&Api, &Caller, Q) -> Result<RangeAnswer<List>, Error>,
+    ) where
+        Q: Message + Default,
+    {
+        let Some(handled) = self.handle(incoming, handler).await else { return };
+        let Handled { running, reply, gzip, answer } = handled;
+        let prepared = match answer.map_err(|error| Status::from(&error)) {
+            Ok(RangeAnswer::Whole(answer)) => self.framed(&answer, gzip).map(Prepared::Whole),
+            Ok(RangeAnswer::Long(list)) if gzip => self.gathered(list).await.map(Prepared::Whole),
+            Ok(RangeAnswer::Long(list)) => prefix(list.encoded_len()).map(|prefix| {
+                self.count(list.encoded_len());
+                Prepared::Long(prefix, list)
+            }),
+            Err(status) => Err(status),
+        };
+        match prepared {
+            Ok(Prepared::Whole(message)) => {
+                running.end(Code::Ok);
+                whole(reply, message, gzip);
+            }
+            Ok(Prepared::Long(prefix, list)) => {
+                running.end(Code::Ok);
+                // Boxed: rare, and every call would have to have room for it.
+                Box::pin(pieces(reply, prefix, list)).await;
+            }
+            Err(status) => {
+                running.end(status.code);
+                refuse(reply, &status);
+            }
+        }
+    }
+
+    /// Runs a handler that answers a message with a stream of them.
+    pub(super) async fn server_stream<Q, R, S>(
+        self: Rc<Self>,
+        incoming: Incoming,
+        handler: impl Fn(&Api, &Caller, Q) -> Result<S, Error>,
+    ) where
+        Q: Message + Default,
+        R: Message,
+        S: Stream<Item = Result<R, Error>>,
+    {
+        let Incoming { connection, asked, messages, reply } = incoming;
+        let (asked, request) = match messages.only::<Q>(asked).await {
+            Ok(begun) => begun,
+            Err(halt) => return end(reply, halt),
+        };
+        let running = Running::begin(&self.env, &self.counts);
+        self.counts.received.inc();
+        let caller = asked.caller(&self.env, connection);
+        let answers = self.admit(&asked, true, &caller).and_then(|()| handler(&self.api, &caller, request));
+        self.answer(running, &asked, &caller, answers, reply).await;
+    }
+
+    /// Runs a handler that answers messages with messages.
+    pub(super) async fn both<Q, R, S>(
+        self: Rc<Self>,
+        incoming: Incoming,
+        handler: impl Fn(&Api, &Caller, Requests<Q>) -> Result<S, Error>,
+    ) where
+        Q: Message + Default + 'static,
+        R: Message,
+        S: Stream<Item = Result<R, Error>>,
+    {
+        let Incoming { connection, asked, messages, reply } = incoming;
+        let asked = match asked {
+            Ok(asked) => asked,
+            Err(status) => return refuse(reply, &status),
+        };
+        let running = Running::begin(&self.env, &self.counts);
+        let caller = asked.caller(&self.env, connection);
+        let requests = Requests::new(messages.decoded(self.counts.clone()));
+        let answers = self.admit(&asked, true, &caller).and_then(|()| handler(&self.api, &caller, requests));
+        self.answer(running, &asked, &caller, answers, reply).await;
+    }
+
+    fn admit(&self, asked: &Asked, is_stream: bool, caller: &Caller) -> Result<(), Error> {
+        self.api.admit(&self.method, is_stream, caller, asked.client_version())
+    }
+
+    /// Runs a handler for the one message of a call. `None` if there is nobody left to be told, or it was refused.
+    async fn handle<Q, R>(
+        &self,
+        incoming: Incoming,
+        handler: impl AsyncFn(&Api, &Caller, Q) -> Result<R, Error>,
+    ) -> Option<Handled<'_, E, R>>
+    where
+        Q: Message + Default,
+    {
+        let Incoming { connection, asked, messages, mut reply } = incoming;
+        let (asked, request) = match messages.only::<Q>(asked).await {
+            Ok(begun) => begun,
+            Err(halt) => {
+                end(reply, halt);
+                return None;
+            }
+        };
+        let running = Running::begin(&self.env, &self.counts);
+        self.counts.received.inc();
+        let gzip = asked.gzip_answers;
+        let caller = asked.caller(&self.env, connection);
+        if let Err(error) = self.admit(&asked, false, &caller) {
+            return Some(Handled { running, reply, gzip, answer: Err(error) });
+        }
+        let mut handling = pin!(handler(&self.api, &caller, request));
+        let mut timer = asked.timeout.map(|timeout| self.env.sleep(timeout));
+        let answer = poll_fn(|context| {
+            if let Poll::Ready(answer) = handling.as_mut().poll(context) {
+                return Poll::Ready(Ok(answer));
+            }
+            if is_over(&mut timer, context) {
+                return Poll::Ready(Ok(Err(self.method.late())));
+            }
+            reply.poll_gone(context).map(Err)
+        });
+        match answer.await {
+            Ok(answer) => Some(Handled { running, reply, gzip, answer }),
+            Err(Gone) => None,
+        }
+    }
+
+    /// Sends a stream of answers to its end.
+    async fn answer<R: Message>(
+        &self,
+        running: Running<'_, E>,
+        asked: &Asked,
+        caller: &Caller,
+        answers: Result<impl Stream<Item = Result<R, Error>>, Error>,
+        reply: Reply,
+    ) {
+        let answers = match answers {
+            Ok(answers) => answers,
+            Err(error) => {
+                let status = Status::from(&error);
+                running.end(status.code);
+                return refuse(reply, &status);
+            }
+        };
+        let mut way = Way::Closed(reply);
+        match self.send_in_time(asked, caller, answers, &mut way).await {
+            Ok(()) => {
+                running.end(Code::Ok);
+                way.end(Ok(()), asked.gzip_answers);
+            }
+            Err(Halt::Status(status)) => {
+                running.end(status.code);
+                way.end(Err(&status), asked.gzip_answers);
+            }
+            Err(Halt::Gone) => {}
+        }
+    }
+
+    /// For as long as the client's deadline has not passed and, with an endless method, the server goes on.
+    async fn send_in_time<R: Message>(
+        &self,
+        asked: &Asked,
+        caller: &Caller,
+        answers: impl Stream<Item = Result<R, Error>>,
+        way: &mut Way,
+    ) -> Result<(), Halt> {
+        let mut sending = pin!(self.send_all(answers, asked.gzip_answers, way));
+        let mut timer = asked.timeout.map(|timeout| self.env.sleep(timeout));
+        let mut stopping = self.method.endless.then(|| caller.stopping().begun());
+        poll_fn(|context| {
+            let halted = if is_over(&mut timer, context) {
+                self.method.late()
+            } else if is_over(&mut stopping, context) {
+                Error::Stopped
+            } else {
+                return sending.as_mut().poll(context);
+            };
+            Poll::Ready(Err(Status::from(&halted).into()))
+        })
+        .await
+    }
+
+    /// Sends all answers, each once the client has made room for it; until then the next one is not asked for.
+    async fn send_all<R: Message>(
+        &self,
+        answers: impl Stream<Item = Result<R, Error>>,
+        gzip: bool,
+        way: &mut Way,
+    ) -> Result<(), Halt> {
+        let mut answers = pin!(answers);
+        loop {
+            let next = poll_fn(|context| match answers.as_mut().poll_next(context) {
+                Poll::Ready(next) => Poll::Ready(Ok(next)),
+                Poll::Pending => way.poll_gone(context).map(Err),
+            });
+            let Some(answer) = next.await? else { return Ok(()) };
+            let answer = answer.map_err(|error| Status::from(&error))?;
+            let message = self.framed(&answer, gzip)?;
+            drop(answer);
+            way.send(message, gzip).await?;
+        }
+    }
+
+    fn framed<R: Message>(&self, answer: &R, gzip: bool) -> Result<Bytes, Status> {
+        let len = answer.encoded_len();
+        let message = framed(answer, len, gzip)?;
+        self.count(len);
+        Ok(message)
+    }
+
+    /// A long answer, compressed: its length is known only then.
+    async fn gathered(&self, mut list: List) -> Result<Bytes, Status> {
+        let len = list.encoded_len();
+        let (mut zipping, mut pieces) = (Zipping::new(), Vec::new());
+        let mut more = true;
+        while more {
+            more = next(&mut list, limits::RANGE_ZIPPED_BYTES, &mut pieces).await?;
+            pieces.drain(..).for_each(|piece| zipping.add(&piece));
+        }
+        let message = zipping.finish()?;
+        self.count(len);
+        Ok(message)
+    }
+
+    fn count(&self, len: usize) {
+        self.counts.sent.inc();
+        self.sent_bytes.inc_by(len as u64);
+    }
+}
+
+/// A call that has its answer.
+struct Handled<'a, E: Env, R> {
+    running: Running<'a, E>,
+    reply: Reply,
+    gzip: bool,
+    answer: Result<R, Error>,
+}
+
+/// An answer that will be sent.
+enum Prepared {
+    Whole(Bytes),
+    /// With the prefix of its message.
+    Long(Bytes, List),
+}
+
+fn is_over(timer: &mut Option<impl Future<Output = ()> + Unpin>, context: &mut Context<'_>) -> bool {
+    timer.as_mut().is_some_and(|timer| Pin::new(timer).poll(context).is_ready())
+}
+
+/// A call that has begun: counted as cancelled unless it ends otherwise.
+struct Running<'a, E: Env> {
+    env: &'a E,
+    counts: &'a metrics::Method,
+    /// Only where handling time is measured.
+    since: Option<Instant>,
+    code: Code,
+}
+
+impl<'a, E: Env> Running<'a, E> {
+    fn begin(env: &'a E, counts: &'a metrics::Method) -> Self {
+        counts.started.inc();
+        let since = counts.seconds.as_ref().map(|_| env.now());
+        Self { env, counts, since, code: Code::Canceled }
+    }
+
+    fn end(mut self, code: Code) {
+        self.code = code;
+    }
+}
+
+impl<E: Env> Drop for Running<'_, E> {
+    fn drop(&mut self) {
+        self.counts.handled(self.code as usize);
+        if let (Some(seconds), Some(since)) = (&self.counts.seconds, self.since) {
+            seconds.observe(self.env.now().since(since).as_secs_f64());
+        }
+    }
+}

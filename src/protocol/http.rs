@@ -1,0 +1,114 @@
+//! The plain endpoints beside gRPC: health, version, metrics. None of them reads a body.
+
+mod health;
+mod query;
+#[cfg(test)]
+mod tests;
+
+use bytes::Bytes;
+use http::{
+    HeaderName, HeaderValue, Method, Response, StatusCode,
+    header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
+    request::Parts,
+};
+
+use super::{
+    Surface,
+    exchange::{Gone, Reply},
+};
+use crate::service::{Api, metrics, version};
+use query::Query;
+
+const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const PROMETHEUS: HeaderValue = HeaderValue::from_static(metrics::TEXT_CONTENT_TYPE);
+
+/// What browsers are told on a client listener.
+const CORS: [(HeaderName, HeaderValue); 3] = [
+    (http::header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST, GET, OPTIONS, PUT, DELETE")),
+    (http::header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*")),
+    (
+        http::header::ACCESS_CONTROL_ALLOW_HEADERS,
+        HeaderValue::from_static("accept, content-type, authorization"),
+    ),
+];
+
+/// The answer to a request; a listener without plain endpoints knows no path.
+pub(crate) async fn answer(api: &Api, surface: Option<Surface>, head: &Parts) -> Response<Bytes> {
+    let Some(surface) = surface else { return not_found() };
+    let method = &head.method;
+    let mut response = match surface {
+        Surface::Client if method == Method::OPTIONS => Response::new(Bytes::new()),
+        _ => endpoint(api, surface, method, head.uri.path(), head.uri.query().unwrap_or("")).await,
+    };
+    if surface == Surface::Client {
+        response.headers_mut().extend(CORS);
+    }
+    response
+}
+
+/// The same over HTTP/2.
+pub(super) async fn answer_call(api: Api, surface: Option<Surface>, head: Parts, reply: Reply) {
+    let (mut answer, body) = answer(&api, surface, &head).await.into_parts();
+    answer.headers.entry(CONTENT_LENGTH).or_insert_with(|| body.len().into());
+    let answer = Response::from_parts(answer, ());
+    let sent = if head.method == Method::HEAD || body.is_empty() {
+        reply.finish(answer)
+    } else {
+        reply.begin(answer).and_then(|mut sending| sending.queue(body, true))
+    };
+    if let Err(Gone) = sent {
+        tracing::debug!("the client did not wait for an answer");
+    }
+}
+
+async fn endpoint(api: &Api, surface: Surface, method: &Method, path: &str, query: &str) -> Response<Bytes> {
+    let query = Query::parse(query);
+    match path {
+        "/metrics" => match metrics::text(api) {
+            Ok(text) => ok(PROMETHEUS, text),
+            Err(error) => refusal(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+        },
+        "/version" if surface == Surface::Client => match *method {
+            Method::GET => ok(JSON, versions()),
+            _ => method_not_allowed(),
+        },
+        "/health" => health::health(api, method, &query).await,
+        path => match health::Checks::of_path(path) {
+            Some(checks) => checks.run(api, method, &query).await,
+            None => not_found(),
+        },
+    }
+}
+
+fn versions() -> String {
+    let (server, cluster, storage) = (version::SERVER, version::CLUSTER, version::STORAGE);
+    format!(r#"{{"etcdserver":"{server}","etcdcluster":"{cluster}","storage":"{storage}"}}"#)
+}
+
+fn ok(content_type: HeaderValue, body: impl Into<Bytes>) -> Response<Bytes> {
+    let mut response = Response::new(body.into());
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
+}
+
+/// Like Go's `http.Error`.
+fn refusal(status: StatusCode, text: impl Into<String>) -> Response<Bytes> {
+    let mut body: String = text.into();
+    body.push('\n');
+    let mut response = ok(PLAIN, body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// Like Go's `http.NotFound`.
+fn not_found() -> Response<Bytes> {
+    refusal(StatusCode::NOT_FOUND, "404 page not found")
+}
+
+fn method_not_allowed() -> Response<Bytes> {
+    let mut response = refusal(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+    response
+}

@@ -1,0 +1,138 @@
+//! etcd's services as plain handlers: functions of the keyspace they serve, whoever calls, and a request, to a response
+//! (or a stream of responses) or an [`Error`].
+//!
+//! An [`Api`] belongs to the core of the keyspace it serves; connections clone it. A handler validates, asks the shard
+//! and fills response headers. [`methods()`] has a row for each; how requests come in and answers go out is
+//! `protocol`'s business, and nothing here knows HTTP, gRPC or JSON.
+
+mod caller;
+pub mod cluster;
+mod error;
+pub mod health;
+pub mod kv;
+pub mod maintenance;
+mod methods;
+pub mod metrics;
+mod requests;
+mod stopping;
+#[cfg(test)]
+pub(crate) mod tests;
+pub mod version;
+
+use std::rc::Rc;
+
+pub use caller::{Caller, Connection};
+pub use error::{Code, Error};
+pub use methods::{Access, Codec, Method, methods};
+pub use requests::Requests;
+pub use stopping::Stopping;
+
+use crate::{
+    limits,
+    metrics::Metrics,
+    pb::etcdserverpb as pb,
+    shard::{Quota, Shard, Status},
+    types::Keyspace,
+};
+
+/// What an empty keyspace is said to occupy: `etcdctl endpoint status` divides by the size.
+const EMPTY_BYTES: u64 = 4096;
+
+/// What is chosen by flags.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `--max-request-bytes`: a larger write is refused.
+    pub max_request_bytes: usize,
+    /// `--max-txn-ops`.
+    pub max_txn_ops: usize,
+    /// `--quota-backend-bytes`.
+    pub quota: Quota,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            max_request_bytes: limits::MAX_REQUEST_BYTES,
+            max_txn_ops: limits::MAX_TXN_OPS,
+            quota: Quota::default(),
+        }
+    }
+}
+
+/// What the handlers of one keyspace share. Cheap to clone.
+#[derive(Clone)]
+pub struct Api(Rc<Inner>);
+
+struct Inner {
+    keyspace: Keyspace,
+    shard: Shard,
+    metrics: Rc<Metrics>,
+    options: Options,
+}
+
+impl Api {
+    pub fn new(keyspace: Keyspace, shard: Shard, metrics: Rc<Metrics>, options: Options) -> Self {
+        metrics.quota_backend_bytes.set(options.quota.bytes());
+        // The label is without the patch level.
+        let (cluster_version, _) = version::CLUSTER.rsplit_once('.').expect("a version has three parts");
+        metrics.identify(shard.member_id().0, cluster_version);
+        Self(Rc::new(Inner { keyspace, shard, metrics, options }))
+    }
+
+    /// Which keyspace is served.
+    pub fn keyspace(&self) -> &Keyspace {
+        &self.0.keyspace
+    }
+
+    pub fn metrics(&self) -> &Rc<Metrics> {
+        &self.0.metrics
+    }
+
+    pub fn options(&self) -> &Options {
+        &self.0.options
+    }
+
+    fn shard(&self) -> &Shard {
+        &self.0.shard
+    }
+
+    /// Bytes occupied and bytes in use, as reported to clients.
+    fn sizes(status: &Status) -> (u64, u64) {
+        (status.size_bytes.max(EMPTY_BYTES), status.size_in_use_bytes.max(EMPTY_BYTES))
+    }
+
+    /// What etcd's interceptors look at before any handler runs. The client's version is its metadata as it came.
+    pub fn admit(
+        &self,
+        method: &Method,
+        is_stream: bool,
+        caller: &Caller,
+        client_version: Option<&[u8]>,
+    ) -> Result<(), Error> {
+        if !method.learners_answer && self.shard().is_learner() {
+            return Err(Error::NotForLearners);
+        }
+        let version = match client_version {
+            None => "unknown",
+            Some(version) => std::str::from_utf8(version).map_err(|_| Error::InvalidClientApiVersion)?,
+        };
+        self.metrics().client_requests.count(version, is_stream);
+        if caller.needs_leader && self.shard().leader().0 == 0 { Err(Error::NoLeader) } else { Ok(()) }
+    }
+
+    /// Completes a header that already carries its revision, or none for "the current one".
+    fn fill(&self, header: &mut Option<pb::ResponseHeader>) {
+        let header = header.get_or_insert_default();
+        self.fill_without_revision(header);
+        if header.revision == 0 {
+            header.revision = self.shard().revision().0;
+        }
+    }
+
+    fn fill_without_revision(&self, header: &mut pb::ResponseHeader) {
+        let shard = self.shard();
+        header.cluster_id = shard.cluster_id().0;
+        header.member_id = shard.member_id().0;
+        header.raft_term = shard.term().0;
+    }
+}

@@ -1,0 +1,36 @@
+//! Who calls, and what they ask for beside the request.
+
+use std::{net::SocketAddr, rc::Rc};
+
+use super::Stopping;
+use crate::{env::Instant, state::Principal};
+
+/// One call's caller. Making one allocates nothing where there is no token.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    pub connection: Rc<Connection>,
+    /// What proves who it is, as the client sent it.
+    pub token: Option<Rc<str>>,
+    /// Who that turned out to be: nobody in particular, as long as nobody has to say.
+    pub principal: Principal,
+    /// Nobody waits any longer than that.
+    pub deadline: Option<Instant>,
+    /// Not to be served by a member that has lost its cluster (`hasleader`).
+    pub needs_leader: bool,
+}
+
+/// What all calls of a connection have in common.
+#[derive(Debug, Default)]
+pub struct Connection {
+    pub peer: Option<SocketAddr>,
+    /// The common name of the client's certificate.
+    pub certificate: Option<Rc<str>>,
+    pub stopping: Stopping,
+}
+
+impl Caller {
+    /// Word that the server is stopping, which whatever lasts as long as its client likes has to end with.
+    pub fn stopping(&self) -> &Stopping {
+        &self.connection.stopping
+    }
+}

@@ -1,0 +1,167 @@
+//! The one table from errors to gRPC codes, HTTP codes and etcd's texts.
+//!
+//! Clients compare the texts, so they are etcd's to the letter (`api/v3rpc/rpctypes/error.go`).
+
+use std::borrow::Cow;
+
+use crate::{backup, shard, state};
+
+/// gRPC status codes, with their numbers on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Code {
+    Ok = 0,
+    Canceled = 1,
+    Unknown = 2,
+    InvalidArgument = 3,
+    DeadlineExceeded = 4,
+    NotFound = 5,
+    AlreadyExists = 6,
+    PermissionDenied = 7,
+    ResourceExhausted = 8,
+    FailedPrecondition = 9,
+    Aborted = 10,
+    OutOfRange = 11,
+    Unimplemented = 12,
+    Internal = 13,
+    Unavailable = 14,
+    DataLoss = 15,
+    Unauthenticated = 16,
+}
+
+impl Code {
+    /// The HTTP code of grpc-gateway for it (`runtime.HTTPStatusFromCode`).
+    pub fn http(self) -> u16 {
+        match self {
+            Code::Ok => 200,
+            Code::Canceled => 499,
+            Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => 400,
+            Code::Unauthenticated => 401,
+            Code::PermissionDenied => 403,
+            Code::NotFound => 404,
+            Code::AlreadyExists | Code::Aborted => 409,
+            Code::ResourceExhausted => 429,
+            Code::Unknown | Code::Internal | Code::DataLoss => 500,
+            Code::Unimplemented => 501,
+            Code::Unavailable => 503,
+            Code::DeadlineExceeded => 504,
+        }
+    }
+}
+
+/// Why a handler has no response. Three families: the caller's fault, worth another try, not served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Error {
+    Apply(state::Error),
+    /// The `client-api-version` metadata is not text.
+    InvalidClientApiVersion,
+
+    TooManyRequests,
+    NoLeader,
+    Timeout,
+    Stopped,
+    /// A learner has not the say that the call needs.
+    NotForLearners,
+    /// The caller's deadline passed before a read could be answered.
+    DeadlineExceeded,
+
+    /// The client has left in the middle of its requests.
+    Canceled,
+    /// A request that cannot be read, in the words of its protocol.
+    Malformed {
+        code: Code,
+        text: Cow<'static, str>,
+    },
+
+    /// A backup that was begun cannot be finished.
+    Backup(backup::WriteError),
+
+    /// The service has no such part yet.
+    Unimplemented(&'static str),
+}
+
+impl From<state::Error> for Error {
+    fn from(error: state::Error) -> Self {
+        Error::Apply(error)
+    }
+}
+
+impl From<shard::Error> for Error {
+    fn from(error: shard::Error) -> Self {
+        match error {
+            shard::Error::Apply(error) => Error::Apply(error),
+            shard::Error::TooManyRequests => Error::TooManyRequests,
+            shard::Error::NoLeader => Error::NoLeader,
+            shard::Error::Timeout => Error::Timeout,
+            shard::Error::Stopped => Error::Stopped,
+        }
+    }
+}
+
+impl Error {
+    /// Code and text as a gRPC client of etcd sees them.
+    pub fn grpc(&self) -> (Code, Cow<'static, str>) {
+        use state::Error as Apply;
+        let (code, text) = match self {
+            Error::Apply(error) => match error {
+                Apply::EmptyKey => (Code::InvalidArgument, "etcdserver: key is not provided"),
+                Apply::KeyNotFound => (Code::InvalidArgument, "etcdserver: key not found"),
+                Apply::ValueProvided => (Code::InvalidArgument, "etcdserver: value is provided"),
+                Apply::LeaseProvided => (Code::InvalidArgument, "etcdserver: lease is provided"),
+                Apply::LeaseNotFound => (Code::NotFound, "etcdserver: requested lease not found"),
+                Apply::TooManyOps => {
+                    (Code::InvalidArgument, "etcdserver: too many operations in txn request")
+                }
+                Apply::DuplicateKey => {
+                    (Code::InvalidArgument, "etcdserver: duplicate key given in txn request")
+                }
+                Apply::InvalidSortOption => (Code::InvalidArgument, "etcdserver: invalid sort option"),
+                Apply::Compacted => {
+                    (Code::OutOfRange, "etcdserver: mvcc: required revision has been compacted")
+                }
+                Apply::FutureRevision => {
+                    (Code::OutOfRange, "etcdserver: mvcc: required revision is a future revision")
+                }
+                Apply::RangeStreamSortOrder => {
+                    (Code::Unimplemented, "RangeStream does not support custom sort orders")
+                }
+                Apply::RangeStreamFilters => {
+                    (Code::Unimplemented, "RangeStream does not support revision filters")
+                }
+                Apply::RequestTooLarge => (Code::InvalidArgument, "etcdserver: request is too large"),
+                Apply::NoSpace => (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded"),
+                Apply::Corrupt => (Code::DataLoss, "etcdserver: corrupt cluster"),
+                // Clients try again when they hear this.
+                Apply::Replaced => (Code::Unavailable, "etcdserver: leader changed"),
+                Apply::NotSupportedYet => {
+                    (Code::Unavailable, "etcdserver: not every member knows this request yet")
+                }
+            },
+            Error::InvalidClientApiVersion => {
+                (Code::InvalidArgument, "etcdserver: invalid client api version")
+            }
+            // etcd's table says ResourceExhausted, yet its server hands this one to gRPC as a plain error:
+            // what arrives at a client is Unknown, and clients go by the text.
+            Error::TooManyRequests => (Code::Unknown, "etcdserver: too many requests"),
+            Error::NoLeader => (Code::Unavailable, "etcdserver: no leader"),
+            Error::Timeout => (Code::Unavailable, "etcdserver: request timed out"),
+            Error::Stopped => (Code::Unavailable, "etcdserver: server stopped"),
+            Error::NotForLearners => (Code::FailedPrecondition, "etcdserver: rpc not supported for learner"),
+            Error::Canceled => (Code::Canceled, "context canceled"),
+            Error::Malformed { code, text } => return (*code, text.clone()),
+            Error::DeadlineExceeded => (Code::DeadlineExceeded, "context deadline exceeded"),
+            Error::Backup(error) => return (Code::Internal, Cow::Owned(format!("etcdserver: {error}"))),
+            Error::Unimplemented(text) => (Code::Unimplemented, *text),
+        };
+        (code, Cow::Borrowed(text))
+    }
+
+    /// HTTP code and text of the same error.
+    pub fn http(&self) -> (u16, Cow<'static, str>) {
+        let (code, text) = self.grpc();
+        (code.http(), text)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,151 @@
+//! `etcdserverpb.KV`.
+
+use futures_util::{Stream, stream};
+use prost::{Message, encoding::encoded_len_varint};
+
+use super::{Api, Caller, Error};
+use crate::{
+    pb::etcdserverpb::{self as pb, AlarmType, alarm_request::AlarmAction},
+    shard::{Chunks, List},
+    state::{
+        self, Principal,
+        kv::{RangeAnswer, cost, validate},
+    },
+};
+
+pub async fn range(api: &Api, _: &Caller, request: pb::RangeRequest) -> Result<RangeAnswer<List>, Error> {
+    if !request.serializable && api.shard().is_learner() {
+        return Err(Error::NotForLearners);
+    }
+    validate::range(&request)?;
+    let mut listed = api.shard().list(request).await?;
+    api.metrics().range_total.inc();
+    api.fill(match &mut listed {
+        RangeAnswer::Whole(response) => &mut response.header,
+        RangeAnswer::Long(list) => list.header_mut(),
+    });
+    Ok(listed)
+}
+
+pub async fn put(api: &Api, caller: &Caller, request: pb::PutRequest) -> Result<pb::PutResponse, Error> {
+    api.check_space(cost::put(&request)).await?;
+    validate::put(&request)?;
+    api.check_size(request.encoded_len())?;
+    let mut response = api.shard().write(&caller.principal, request).await?;
+    api.fill(&mut response.header);
+    Ok(response)
+}
+
+pub async fn delete_range(
+    api: &Api,
+    caller: &Caller,
+    request: pb::DeleteRangeRequest,
+) -> Result<pb::DeleteRangeResponse, Error> {
+    validate::delete_range(&request)?;
+    api.check_size(request.encoded_len())?;
+    let mut response = api.shard().write(&caller.principal, request).await?;
+    api.fill(&mut response.header);
+    Ok(response)
+}
+
+pub async fn txn(api: &Api, caller: &Caller, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
+    api.check_space(cost::txn(&request)).await?;
+    validate::txn(&request, api.options().max_txn_ops)?;
+    let mut response = if validate::is_read_only(&request) {
+        let response = api.shard().read_txn(request).await?;
+        api.metrics().range_total.inc_by(response.responses.len() as u64);
+        api.metrics().txn_total.inc_by(u64::from(response.responses.len() > 1));
+        response
+    } else {
+        api.check_size(request.encoded_len())?;
+        api.shard().write(&caller.principal, request).await?
+    };
+    api.fill(&mut response.header);
+    Ok(response)
+}
+
+pub async fn compact(
+    api: &Api,
+    caller: &Caller,
+    request: pb::CompactionRequest,
+) -> Result<pb::CompactionResponse, Error> {
+    let mut response = api.shard().write(&caller.principal, request).await?;
+    // etcd tells the revision at the time of the answer, not that of the entry.
+    response.header.get_or_insert_default().revision = 0;
+    api.fill(&mut response.header);
+    Ok(response)
+}
+
+/// A range in chunks of one revision, in key order; the last one carries header, count and more.
+pub fn range_stream(
+    api: &Api,
+    _: &Caller,
+    request: pb::RangeRequest,
+) -> Result<impl Stream<Item = Result<pb::RangeStreamResponse, Error>> + 'static + use<>, Error> {
+    validate::range_stream(&request)?;
+    let begin = Progress::Begin(api.clone(), request);
+    Ok(stream::try_unfold(begin, Progress::next))
+}
+
+impl Api {
+    /// Refuses what the quota has no room for, and has all members know that this one is full.
+    async fn check_space(&self, cost: u64) -> Result<(), Error> {
+        let shard = self.shard();
+        if self.options().quota.admits(shard.size_bytes(), cost) {
+            return Ok(());
+        }
+        let member_id = shard.member_id().0;
+        if !shard.alarms().is_on_for(AlarmType::Nospace, member_id) {
+            let raise = pb::AlarmRequest {
+                action: AlarmAction::Activate as i32,
+                member_id,
+                alarm: AlarmType::Nospace as i32,
+            };
+            if let Err(error) = shard.write(&Principal::default(), raise).await {
+                tracing::warn!(%error, "failed to raise the alarm for the exceeded space quota");
+            }
+        }
+        Err(state::Error::NoSpace.into())
+    }
+
+    /// Refuses what etcd could not propose: it measures the request with its envelope.
+    fn check_size(&self, encoded_len: usize) -> Result<(), Error> {
+        // The envelope: the request's field, and a header with a request id whose upper 16 bits are the
+        // member's lower ones and never small.
+        let id_len = if self.shard().member_id().0 & 0x8000 == 0 { 9 } else { 10 };
+        let header_len = 2 + 1 + 1 + id_len;
+        let enveloped = 1 + encoded_len_varint(encoded_len as u64) + encoded_len + header_len;
+        if enveloped > self.options().max_request_bytes {
+            return Err(state::Error::RequestTooLarge.into());
+        }
+        Ok(())
+    }
+}
+
+/// Where a range stream stands.
+enum Progress {
+    Begin(Api, pb::RangeRequest),
+    Under(Api, Box<Chunks>),
+}
+
+impl Progress {
+    async fn next(self) -> Result<Option<(pb::RangeStreamResponse, Self)>, Error> {
+        let (api, mut chunks) = match self {
+            Progress::Under(api, chunks) => (api, chunks),
+            Progress::Begin(api, request) => {
+                // etcd has chunks grow towards this size, too.
+                let chunk_bytes = api.options().max_request_bytes;
+                let chunks = api.shard().range_stream(request, chunk_bytes).await?;
+                (api, Box::new(chunks))
+            }
+        };
+        let Some(chunk) = chunks.next().await else { return Ok(None) };
+        let mut chunk = chunk?;
+        api.metrics().range_total.inc();
+        if let Some(header) = &mut chunk.header {
+            api.fill_without_revision(header);
+        }
+        let response = pb::RangeStreamResponse { range_response: Some(chunk) };
+        Ok(Some((response, Progress::Under(api, chunks))))
+    }
+}

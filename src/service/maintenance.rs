@@ -1,0 +1,137 @@
+//! `etcdserverpb.Maintenance`.
+
+mod snapshot;
+
+pub use snapshot::snapshot;
+
+use tracing::{info, warn};
+
+use super::{Api, Caller, Error, version};
+use crate::pb::etcdserverpb::{self as pb, AlarmType, alarm_request::AlarmAction};
+
+pub async fn status(api: &Api, _: &Caller, _: pb::StatusRequest) -> Result<pb::StatusResponse, Error> {
+    let status = api.shard().status();
+    let (size, in_use) = Api::sizes(&status);
+    let mut header = None;
+    api.fill(&mut header);
+    let mut errors = Vec::new();
+    if status.leader.0 == 0 {
+        errors.push(Error::NoLeader.grpc().1.into_owned());
+    }
+    let alarms = api.shard().alarms().list(AlarmType::None as i32);
+    errors.extend(alarms.iter().map(alarm_text));
+    Ok(pb::StatusResponse {
+        header,
+        version: version::SERVER.into(),
+        db_size: wire_size(size),
+        leader: status.leader.0,
+        raft_index: status.committed.0,
+        raft_term: status.term.0,
+        raft_applied_index: status.applied.0,
+        errors,
+        db_size_in_use: wire_size(in_use),
+        is_learner: api.shard().is_learner(),
+        storage_version: version::STORAGE.into(),
+        db_size_quota: api.options().quota.bytes(),
+        downgrade_info: Some(pb::DowngradeInfo::default()),
+    })
+}
+
+pub async fn alarm(
+    api: &Api,
+    caller: &Caller,
+    request: pb::AlarmRequest,
+) -> Result<pb::AlarmResponse, Error> {
+    let mut response = match AlarmAction::try_from(request.action) {
+        Ok(AlarmAction::Get) => {
+            api.shard().linearize().await?;
+            pb::AlarmResponse { header: None, alarms: api.shard().alarms().list(request.alarm) }
+        }
+        Ok(AlarmAction::Activate | AlarmAction::Deactivate) => {
+            api.shard().write(&caller.principal, request).await?
+        }
+        // etcd 3.7 ends with a panic.
+        Err(_) => return Err(Error::Unimplemented("etcdserver: unknown alarm action")),
+    };
+    // etcd tells the revision at the time of the answer.
+    response.header.get_or_insert_default().revision = 0;
+    api.fill(&mut response.header);
+    Ok(response)
+}
+
+pub async fn defragment(
+    api: &Api,
+    _: &Caller,
+    _: pb::DefragmentRequest,
+) -> Result<pb::DefragmentResponse, Error> {
+    info!("starting defragment");
+    if let Err(error) = api.shard().defragment().await {
+        warn!(%error, "failed to defragment");
+        return Err(error.into());
+    }
+    info!("finished defragment");
+    Ok(pb::DefragmentResponse { header: None })
+}
+
+pub async fn hash_kv(api: &Api, _: &Caller, request: pb::HashKvRequest) -> Result<pb::HashKvResponse, Error> {
+    let timer = api.metrics().hash_rev_seconds.start_timer();
+    let (hash, current) = api.shard().hash_kv(request.revision).await?;
+    timer.observe_duration();
+    let mut header = Some(pb::ResponseHeader { revision: current.0, ..Default::default() });
+    api.fill(&mut header);
+    Ok(pb::HashKvResponse {
+        header,
+        hash: hash.hash,
+        compact_revision: hash.compacted.0,
+        hash_revision: hash.revision.0,
+    })
+}
+
+/// Over the versions, how far they are compacted and the alarms. etcd hashes its database file, so hashes of
+/// different servers do not compare.
+pub async fn hash(api: &Api, _: &Caller, _: pb::HashRequest) -> Result<pb::HashResponse, Error> {
+    let timer = api.metrics().hash_seconds.start_timer();
+    let alarms = api.shard().alarms().list(AlarmType::None as i32);
+    let (versions, current) = api.shard().hash_kv(0).await?;
+    let mut hash = crc32c::crc32c_append(versions.hash, &versions.compacted.0.to_be_bytes());
+    for alarm in alarms {
+        hash = crc32c::crc32c_append(hash, &alarm.alarm.to_be_bytes());
+        hash = crc32c::crc32c_append(hash, &alarm.member_id.to_be_bytes());
+    }
+    timer.observe_duration();
+    let mut header = Some(pb::ResponseHeader { revision: current.0, ..Default::default() });
+    api.fill(&mut header);
+    Ok(pb::HashResponse { header, hash })
+}
+
+pub async fn move_leader(
+    _: &Api,
+    _: &Caller,
+    _: pb::MoveLeaderRequest,
+) -> Result<pb::MoveLeaderResponse, Error> {
+    Err(Error::Unimplemented("leadership cannot be moved yet"))
+}
+
+pub async fn downgrade(_: &Api, _: &Caller, _: pb::DowngradeRequest) -> Result<pb::DowngradeResponse, Error> {
+    Err(Error::Unimplemented("a downgrade is not supported yet"))
+}
+
+/// An alarm as protobuf's text form shows it, without its fields that are zero.
+fn alarm_text(alarm: &pb::AlarmMember) -> String {
+    let kind = alarm_name(alarm.alarm);
+    if alarm.member_id == 0 {
+        format!("alarm:{kind}")
+    } else {
+        format!("memberID:{} alarm:{kind}", alarm.member_id)
+    }
+}
+
+/// A kind this version does not know shows as its number.
+pub(super) fn alarm_name(kind: i32) -> String {
+    AlarmType::try_from(kind).map_or_else(|_| kind.to_string(), |kind| kind.as_str_name().to_owned())
+}
+
+/// The wire has signed sizes.
+fn wire_size(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}

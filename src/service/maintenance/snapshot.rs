@@ -1,0 +1,107 @@
+//! `Maintenance.Snapshot`: a backup as a stream (`Snapshot` in etcd v3.7 `api/v3rpc/maintenance.go`).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{Stream, stream};
+use prometheus::HistogramTimer;
+use tracing::info;
+
+use crate::{
+    backup::Facts,
+    pb::etcdserverpb as pb,
+    service::{Api, Caller, Error, version},
+    shard::{Backup, BackupError},
+    types::Size,
+};
+
+/// The database in pieces of 32 KiB, then its SHA-256.
+pub fn snapshot(
+    api: &Api,
+    _: &Caller,
+    _: pb::SnapshotRequest,
+) -> Result<impl Stream<Item = Result<pb::SnapshotResponse, Error>> + 'static + use<>, Error> {
+    Ok(stream::try_unfold(Progress::Begin(api.clone()), Progress::next))
+}
+
+impl From<BackupError> for Error {
+    fn from(error: BackupError) -> Self {
+        match error {
+            BackupError::Write(error) => Error::Backup(error),
+            BackupError::State(error) => Error::Apply(error.into()),
+        }
+    }
+}
+
+/// Where a snapshot stands.
+enum Progress {
+    Begin(Api),
+    Under(Box<Sending>),
+}
+
+struct Sending {
+    backup: Backup,
+    /// Bytes of the database that are not sent yet.
+    remaining: u64,
+    /// Observed however the snapshot ends.
+    took: HistogramTimer,
+}
+
+impl Progress {
+    async fn next(self) -> Result<Option<(pb::SnapshotResponse, Self)>, Error> {
+        let mut sending = match self {
+            Progress::Begin(api) => Box::new(Sending::begin(&api).await?),
+            Progress::Under(sending) => sending,
+        };
+        let Some(piece) = sending.backup.next().await else {
+            sending.finished();
+            return Ok(None);
+        };
+        Ok(Some((sending.response(piece?), Progress::Under(sending))))
+    }
+}
+
+impl Sending {
+    async fn begin(api: &Api) -> Result<Self, Error> {
+        let took = api.metrics().snapshot_seconds.start_timer();
+        let facts = Facts {
+            storage_version: Some(version::STORAGE.into()),
+            cluster_version: Some(version::CLUSTER.into()),
+            ..Facts::default()
+        };
+        let backup = api.shard().backup(facts).await?;
+        let total = backup.bytes();
+        info!(
+            "total-bytes" = total,
+            "size" = Size(total).to_string(),
+            "storage-version" = version::STORAGE,
+            "sending database snapshot to client"
+        );
+        Ok(Self { backup, remaining: total, took })
+    }
+
+    fn response(&mut self, blob: Bytes) -> pb::SnapshotResponse {
+        if self.remaining == 0 {
+            info!(
+                "total-bytes" = self.backup.bytes(),
+                "checksum-size" = blob.len(),
+                "sending database sha256 checksum to client"
+            );
+        } else {
+            self.remaining -= blob.len() as u64;
+        }
+        let version = version::STORAGE.into();
+        pb::SnapshotResponse { header: None, remaining_bytes: self.remaining, blob, version }
+    }
+
+    fn finished(self) {
+        let total = self.backup.bytes();
+        info!(
+            "total-bytes" = total,
+            "size" = Size(total).to_string(),
+            took = ?Duration::from_secs_f64(self.took.stop_and_record()),
+            "storage-version" = version::STORAGE,
+            "successfully sent database snapshot to client"
+        );
+    }
+}

@@ -1,0 +1,120 @@
+//! Every method a client may call, a row each.
+//!
+//! A row is a method and its handler; which function of the [`Codec`] makes it says what comes in and goes out: one
+//! message or many. Each protocol has a codec of its own and builds its rows from this one table.
+
+use futures_util::Stream;
+use prost::Message;
+
+use super::{Api, Caller, Error, Requests, cluster, kv, maintenance};
+use crate::{shard::List, state::kv::RangeAnswer};
+
+/// What there is to know of a method beside its messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Method {
+    pub service: &'static str,
+    pub name: &'static str,
+    pub access: Access,
+    /// A learner answers it, or its handler decides.
+    pub learners_answer: bool,
+    /// It lasts as long as its client likes: it ends when the server stops, and is not waited for.
+    pub endless: bool,
+}
+
+/// Which word there is for late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing has happened.
+    Read,
+    /// It goes through the log, and may or may not take effect.
+    Write,
+}
+
+impl Method {
+    pub const fn read(service: &'static str, name: &'static str) -> Self {
+        Self { service, name, access: Access::Read, learners_answer: false, endless: false }
+    }
+
+    pub const fn write(service: &'static str, name: &'static str) -> Self {
+        Self { access: Access::Write, ..Self::read(service, name) }
+    }
+
+    const fn by_learners(self) -> Self {
+        Self { learners_answer: true, ..self }
+    }
+
+    pub const fn endless(self) -> Self {
+        Self { endless: true, ..self }
+    }
+
+    /// The answer when the client's deadline passes first.
+    pub fn late(&self) -> Error {
+        match self.access {
+            Access::Read => Error::DeadlineExceeded,
+            Access::Write => Error::Timeout,
+        }
+    }
+}
+
+/// How a protocol makes a row of a method and its handler.
+pub trait Codec {
+    type Row;
+
+    /// A message for a message.
+    fn unary<Q, R, H>(&self, method: Method, handler: H) -> Self::Row
+    where
+        Q: Message + Default + 'static,
+        R: Message + 'static,
+        H: AsyncFn(&Api, &Caller, Q) -> Result<R, Error> + Copy + 'static;
+
+    /// A message for one that may be long, and then is encoded as the client takes it.
+    fn list<Q, H>(&self, method: Method, handler: H) -> Self::Row
+    where
+        Q: Message + Default + 'static,
+        H: AsyncFn(&Api, &Caller, Q) -> Result<RangeAnswer<List>, Error> + Copy + 'static;
+
+    /// Many messages for a message.
+    fn server_stream<Q, R, S, H>(&self, method: Method, handler: H) -> Self::Row
+    where
+        Q: Message + Default + 'static,
+        R: Message + 'static,
+        S: Stream<Item = Result<R, Error>> + 'static,
+        H: Fn(&Api, &Caller, Q) -> Result<S, Error> + Copy + 'static;
+
+    /// Messages both ways, at their own pace. Dropping the answers ends the call.
+    fn both<Q, R, S, H>(&self, method: Method, handler: H) -> Self::Row
+    where
+        Q: Message + Default + 'static,
+        R: Message + 'static,
+        S: Stream<Item = Result<R, Error>> + 'static,
+        H: Fn(&Api, &Caller, Requests<Q>) -> Result<S, Error> + Copy + 'static;
+}
+
+/// The table.
+pub fn methods<C: Codec>(codec: &C) -> Vec<C::Row> {
+    const KV: &str = "etcdserverpb.KV";
+    const CLUSTER: &str = "etcdserverpb.Cluster";
+    const MAINTENANCE: &str = "etcdserverpb.Maintenance";
+    let (read, write) = (Method::read, Method::write);
+    vec![
+        codec.list(read(KV, "Range").by_learners(), kv::range),
+        codec.server_stream(read(KV, "RangeStream"), kv::range_stream),
+        codec.unary(write(KV, "Put"), kv::put),
+        codec.unary(write(KV, "DeleteRange"), kv::delete_range),
+        codec.unary(write(KV, "Txn"), kv::txn),
+        codec.unary(write(KV, "Compact"), kv::compact),
+        codec.unary(read(CLUSTER, "MemberList"), cluster::member_list),
+        codec.unary(write(CLUSTER, "MemberAdd"), cluster::member_add),
+        codec.unary(write(CLUSTER, "MemberRemove"), cluster::member_remove),
+        codec.unary(write(CLUSTER, "MemberUpdate"), cluster::member_update),
+        codec.unary(write(CLUSTER, "MemberPromote"), cluster::member_promote),
+        codec.unary(write(MAINTENANCE, "Alarm"), maintenance::alarm),
+        codec.unary(read(MAINTENANCE, "Status").by_learners(), maintenance::status),
+        codec.unary(write(MAINTENANCE, "Defragment"), maintenance::defragment),
+        codec.unary(read(MAINTENANCE, "Hash"), maintenance::hash),
+        codec.unary(read(MAINTENANCE, "HashKV"), maintenance::hash_kv),
+        codec.server_stream(read(MAINTENANCE, "Snapshot").by_learners(), maintenance::snapshot),
+        codec.unary(write(MAINTENANCE, "MoveLeader"), maintenance::move_leader),
+        codec.unary(write(MAINTENANCE, "Downgrade"), maintenance::downgrade),
+    ]
+}

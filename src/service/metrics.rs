@@ -1,0 +1,27 @@
+//! `/metrics`: what has been counted as it happened, and views of the shard's state as of now.
+
+use super::{Api, maintenance::alarm_name};
+use crate::{metrics::Error, pb::etcdserverpb::AlarmType};
+
+pub use crate::metrics::TEXT_CONTENT_TYPE;
+
+/// The exposition in Prometheus' text format.
+pub fn text(api: &Api) -> Result<Vec<u8>, Error> {
+    let metrics = api.metrics();
+    let status = api.shard().status();
+    let (size, in_use) = Api::sizes(&status);
+    metrics.has_leader.set(i64::from(status.leader.0 != 0));
+    metrics.is_leader.set(i64::from(status.is_leader));
+    metrics.is_learner.set(i64::from(api.shard().is_learner()));
+    metrics.proposals_committed.set(status.committed.0 as i64);
+    metrics.proposals_applied.set(status.applied.0 as i64);
+    metrics.proposals_pending.set(status.pending as i64);
+    metrics.keys_total.set(status.keys as i64);
+    metrics.db_total_size.set(size as i64);
+    metrics.db_total_size_in_use.set(in_use as i64);
+    let alarms = api.shard().alarms().list(AlarmType::None as i32);
+    metrics.set_alarms(alarms.iter().map(|alarm| (alarm.member_id, alarm_name(alarm.alarm))));
+    metrics.current_revision.set(status.revision.0);
+    metrics.compact_revision.set(if status.compact_revision.0 == 0 { -1 } else { status.compact_revision.0 });
+    metrics.text()
+}

@@ -1,0 +1,270 @@
+pub(crate) mod member;
+
+use futures_lite::StreamExt;
+
+use super::*;
+use crate::state::{self, kv::RangeAnswer};
+use kv::{compact, delete_range, put, range, range_stream, txn};
+use maintenance::{alarm, status};
+use member::*;
+use pb::alarm_request::AlarmAction;
+
+fn a_put(key: &str, value_len: usize) -> pb::PutRequest {
+    pb::PutRequest { key: key.to_owned().into(), value: vec![b'v'; value_len].into(), ..Default::default() }
+}
+
+fn header(api: &Api, revision: i64) -> Option<pb::ResponseHeader> {
+    Some(pb::ResponseHeader {
+        cluster_id: CLUSTER.0,
+        member_id: MEMBER.0,
+        revision,
+        raft_term: api.shard().term().0,
+    })
+}
+
+fn refused<T>(result: Result<T, Error>) -> state::Error {
+    match result.err().expect("refused") {
+        Error::Apply(error) => error,
+        other => panic!("not the request's fault: {other:?}"),
+    }
+}
+
+/// Runs a test on a member that serves.
+fn serving<T: 'static>(options: Options, test: impl AsyncFnOnce(&Api, Caller) -> T + 'static) -> (Member, T) {
+    let member = Member::serving(options);
+    let api = member.api.clone();
+    let output = member.run(async move { test(&api, caller()).await });
+    (member, output)
+}
+
+async fn raise(api: &Api, member_id: u64, kind: i32) -> pb::AlarmResponse {
+    let request = pb::AlarmRequest { action: AlarmAction::Activate as i32, member_id, alarm: kind };
+    alarm(api, &caller(), request).await.expect("raised")
+}
+
+#[test]
+fn headers_are_complete() {
+    serving(Options::default(), async |api, caller| {
+        assert_eq!(put(api, &caller, a_put("a", 1)).await.expect("put").header, header(api, 2));
+        let request = pb::RangeRequest { key: "a".into(), ..Default::default() };
+        let RangeAnswer::Whole(response) = range(api, &caller, request).await.expect("range") else {
+            panic!("a short answer")
+        };
+        assert_eq!(response.header, header(api, 2));
+        let delete = pb::DeleteRangeRequest { key: "a".into(), ..Default::default() };
+        assert_eq!(delete_range(api, &caller, delete).await.expect("delete").header, header(api, 3));
+        let empty = pb::TxnRequest::default();
+        assert_eq!(txn(api, &caller, empty).await.expect("txn").header, header(api, 3));
+        let compaction = pb::CompactionRequest { revision: 2, physical: true };
+        assert_eq!(compact(api, &caller, compaction).await.expect("compact").header, header(api, 3));
+        let answer = status(api, &caller, pb::StatusRequest {}).await.expect("status");
+        assert_eq!(answer.header, header(api, 3));
+        let answer = alarm(api, &caller, pb::AlarmRequest::default()).await.expect("alarms");
+        assert_eq!(answer.header, header(api, 3));
+        let request = pb::MemberListRequest { linearizable: true };
+        let members = cluster::member_list(api, &caller, request).await.expect("members");
+        assert_eq!(members.header, header(api, 0), "no revision in this service");
+        assert_eq!(members.members.len(), 1);
+    });
+}
+
+#[test]
+fn what_is_wrong_with_a_request_alone_is_never_proposed() {
+    let options = Options { max_txn_ops: 2, ..Options::default() };
+    let (member, before) = serving(options, async |api, caller| {
+        let before = api.shard().status().applied.0;
+        assert_eq!(refused(put(api, &caller, a_put("", 1)).await), state::Error::EmptyKey);
+        let ignore = pb::PutRequest { ignore_value: true, ..a_put("a", 1) };
+        assert_eq!(refused(put(api, &caller, ignore).await), state::Error::ValueProvided);
+        assert_eq!(refused(range(api, &caller, pb::RangeRequest::default()).await), state::Error::EmptyKey);
+        let empty = pb::DeleteRangeRequest::default();
+        assert_eq!(refused(delete_range(api, &caller, empty).await), state::Error::EmptyKey);
+        let compare = pb::Compare { key: "a".into(), ..Default::default() };
+        let large = pb::TxnRequest { compare: vec![compare; 3], ..Default::default() };
+        assert_eq!(refused(txn(api, &caller, large).await), state::Error::TooManyOps);
+        let sorted = pb::RangeRequest { key: "a".into(), sort_order: 2, ..Default::default() };
+        assert_eq!(refused(range_stream(api, &caller, sorted)), state::Error::RangeStreamSortOrder);
+        before
+    });
+    assert_eq!(member.applied(), before);
+}
+
+#[test]
+fn a_transaction_of_ranges_stays_off_the_log() {
+    let (member, before) = serving(Options::default(), async |api, caller| {
+        let before = api.shard().status().applied.0;
+        let request = pb::RangeRequest { key: "a".into(), ..Default::default() };
+        let op = pb::RequestOp { request: Some(pb::request_op::Request::RequestRange(request)) };
+        let request = pb::TxnRequest { success: vec![op], ..Default::default() };
+        txn(api, &caller, request).await.expect("answered");
+        assert_eq!(api.shard().status().applied.0, before);
+        let op = pb::RequestOp { request: Some(pb::request_op::Request::RequestPut(a_put("a", 1))) };
+        let request = pb::TxnRequest { failure: vec![op], ..Default::default() };
+        txn(api, &caller, request).await.expect("answered");
+        before
+    });
+    assert_eq!(member.applied(), before + 1);
+}
+
+/// The sizes at which upstream 3.7.1 with such a member id begins to refuse: its envelope counts, too.
+#[test]
+fn the_bound_of_a_request_includes_etcds_envelope() {
+    let options = Options { max_request_bytes: 1000, ..Options::default() };
+    serving(options, async |api, caller| {
+        // 3 for the key, 3 for the value's tag and length, 3 for the put's, 13 for the header.
+        put(api, &caller, a_put("k", 1000 - 3 - 3 - 3 - 13)).await.expect("just fits");
+        let refusal = refused(put(api, &caller, a_put("k", 1000 - 3 - 3 - 3 - 13 + 1)).await);
+        assert_eq!(refusal, state::Error::RequestTooLarge);
+    });
+}
+
+#[test]
+fn a_stream_has_its_header_on_the_last_chunk_only() {
+    let options = Options { max_request_bytes: 2_000, ..Options::default() };
+    serving(options, async |api, caller| {
+        for key in 0..25 {
+            put(api, &caller, a_put(&format!("a{key:02}"), 900)).await.expect("put");
+        }
+        let all = pb::RangeRequest { key: "a".into(), range_end: "z".into(), ..Default::default() };
+        let chunks: Vec<_> = range_stream(api, &caller, all).expect("accepted").collect().await;
+        let mut chunks: Vec<_> = chunks
+            .into_iter()
+            .map(|chunk| chunk.expect("a chunk").range_response.expect("carries a range"))
+            .collect();
+        assert_eq!(chunks.iter().map(|chunk| chunk.kvs.len()).sum::<usize>(), 25);
+        let last = chunks.pop().expect("there is one at least");
+        assert_eq!((last.header, last.count), (header(api, 26), 25));
+        assert!(!chunks.is_empty(), "they would not fit into one");
+        assert!(chunks.iter().all(|chunk| chunk.header.is_none() && chunk.count == 0));
+    });
+}
+
+#[test]
+fn status_tells_of_a_lost_leader() {
+    serving(Options::default(), async |api, caller| {
+        let answer = status(api, &caller, pb::StatusRequest {}).await.expect("status");
+        assert_eq!((answer.version.as_str(), answer.storage_version.as_str()), ("3.7.1", "3.7.0"));
+        let shown = api.shard().status();
+        assert_eq!(
+            (answer.leader, answer.raft_index, answer.raft_applied_index),
+            (MEMBER.0, shown.committed.0, shown.applied.0)
+        );
+        assert!(answer.db_size > 0 && answer.db_size_in_use > 0, "clients divide by it");
+        assert_eq!(answer.db_size_quota, 2 << 30);
+        assert!(answer.errors.is_empty() && !answer.is_learner);
+        assert_eq!(answer.downgrade_info, Some(pb::DowngradeInfo::default()));
+    });
+    let member = Member::alone();
+    let api = member.api.clone();
+    let answer = member.run(async move { status(&api, &caller(), pb::StatusRequest {}).await });
+    let answer = answer.expect("status");
+    assert_eq!((answer.leader, answer.errors.as_slice()), (0, &["etcdserver: no leader".to_owned()][..]));
+}
+
+#[test]
+fn only_a_linearizable_member_list_waits_for_the_others() {
+    let member = Member::alone();
+    let api = member.api.clone();
+    member.run(async move {
+        let local = pb::MemberListRequest { linearizable: false };
+        let members = cluster::member_list(&api, &caller(), local).await.expect("from what is here");
+        assert_eq!(members.members.len(), 3);
+        let request = pb::MemberListRequest { linearizable: true };
+        let refusal = cluster::member_list(&api, &caller(), request).await;
+        assert_eq!(refusal.expect_err("refused"), Error::Timeout);
+    });
+}
+
+#[test]
+fn a_write_beyond_the_quota_raises_the_alarm_once() {
+    let member = Member::serving(Options::default());
+    let (shard, before) = (member.shard.clone(), member.applied());
+    // A put costs 256 bytes and its key and value; what it leaves no room for is refused.
+    let quota = Quota::new(shard.size_bytes() as i64 + 256 + 3);
+    let options = Options { quota, ..Options::default() };
+    let api = Api::new(Keyspace::default(), shard.clone(), metrics(), options);
+    member.run(async move {
+        let caller = caller();
+        put(&api, &caller, a_put("k", 1)).await.expect("just fits");
+        assert_eq!(refused(put(&api, &caller, a_put("k", 2)).await), state::Error::NoSpace);
+        assert!(shard.alarms().is_on_for(pb::AlarmType::Nospace, MEMBER.0));
+        let applied = || shard.status().applied.0 - before;
+        assert_eq!(applied(), 2, "the put that fits and the alarm");
+        // Before it is looked at, as in etcd.
+        assert_eq!(refused(put(&api, &caller, a_put("", 3)).await), state::Error::NoSpace);
+        let request = pb::request_op::Request::RequestPut(a_put("k", 2));
+        let failure = vec![pb::RequestOp { request: Some(request) }];
+        let request = pb::TxnRequest { failure, ..Default::default() };
+        assert_eq!(refused(txn(&api, &caller, request).await), state::Error::NoSpace);
+        assert_eq!(applied(), 2, "it is on already");
+        txn(&api, &caller, pb::TxnRequest::default()).await.expect("adds nothing");
+        let delete = pb::DeleteRangeRequest { key: "k".into(), ..Default::default() };
+        delete_range(&api, &caller, delete).await.expect("adds nothing");
+    });
+}
+
+#[test]
+fn alarms_are_listed_from_the_state_and_changed_through_the_log() {
+    let (member, before) = serving(Options::default(), async |api, caller| {
+        let before = api.shard().status().applied.0;
+        let corrupt = pb::AlarmMember { member_id: 5, alarm: pb::AlarmType::Corrupt as i32 };
+        let response = raise(api, 5, corrupt.alarm).await;
+        assert_eq!((response.header, response.alarms), (header(api, 1), vec![corrupt]));
+        let request = pb::AlarmRequest { action: AlarmAction::Get as i32, ..Default::default() };
+        let response = alarm(api, &caller, request).await.expect("listed");
+        assert_eq!((response.header, response.alarms), (header(api, 1), vec![corrupt]));
+        let refusal = alarm(api, &caller, pb::AlarmRequest { action: 9, ..Default::default() }).await;
+        assert!(matches!(refusal, Err(Error::Unimplemented(_))), "{refusal:?}");
+        before
+    });
+    assert_eq!(member.applied(), before + 1);
+}
+
+/// Texts of upstream 3.7.1.
+#[test]
+fn status_lists_alarms_among_its_errors() {
+    serving(Options::default(), async |api, caller| {
+        for (member_id, kind) in [(0, 1), (7, 1), (5, 2), (5, 7)] {
+            raise(api, member_id, kind).await;
+        }
+        let answer = status(api, &caller, pb::StatusRequest {}).await.expect("status");
+        assert_eq!(
+            answer.errors,
+            ["alarm:NOSPACE", "memberID:7 alarm:NOSPACE", "memberID:5 alarm:CORRUPT", "memberID:5 alarm:7"]
+        );
+    });
+}
+
+#[test]
+fn a_snapshot_ends_with_its_digest() {
+    let (member, messages) = serving(Options::default(), async |api, caller| {
+        put(api, &caller, a_put("a", 10_000)).await.expect("put");
+        let request = pb::SnapshotRequest {};
+        maintenance::snapshot(api, &caller, request).expect("accepted").collect::<Vec<_>>().await
+    });
+    let mut shown: Vec<(u64, usize)> = messages
+        .into_iter()
+        .map(|message| message.expect("a message"))
+        .inspect(|message| assert_eq!(message.version, "3.7.0"))
+        .map(|message| (message.remaining_bytes, message.blob.len()))
+        .collect();
+    assert_eq!(shown.pop(), Some((0, 32)), "the digest");
+    let total = shown.iter().map(|(_, len)| *len as u64).sum::<u64>();
+    let mut sent = 0;
+    for (remaining, len) in shown {
+        sent += len as u64;
+        assert_eq!(remaining, total - sent);
+        assert!(len == 32_768 || remaining == 0);
+    }
+    assert_eq!(member.api.metrics().snapshot_seconds.get_sample_count(), 1);
+}
+
+#[test]
+fn what_is_asked_for_beside_the_request_is_looked_at_first() {
+    let member = Member::alone();
+    let (put, insists) = (Method::write("a.B", "C"), Caller { needs_leader: true, ..caller() });
+    assert_eq!(member.api.admit(&put, false, &caller(), Some(b"3.7")), Ok(()));
+    assert_eq!(member.api.admit(&put, false, &insists, None), Err(Error::NoLeader));
+    let nonsense = member.api.admit(&put, false, &insists, Some(b"\xff"));
+    assert_eq!(nonsense, Err(Error::InvalidClientApiVersion));
+}
