@@ -9,7 +9,13 @@ use std::{hint::black_box, time::Duration};
 
 use clock::CpuTime;
 use criterion::{Criterion, criterion_group, criterion_main};
-use pinion::state::mvcc::{Block, Change, Freed, Loading, Mark, Span, Store};
+use pinion::{
+    block::{Block, BlockChange},
+    state::{
+        mvcc::{Freed, Loading, Mark, Span, Store},
+        space::Space,
+    },
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -180,7 +186,7 @@ fn operations(criterion: &mut Criterion<CpuTime>, loaded: &mut Loaded, keys: u64
         bencher.iter_with_large_drop(|| {
             let mut loading = Loading::default();
             loading.expect(blocks.iter().map(|block| block.body.len()).sum());
-            blocks.iter().for_each(|block| loading.take(block));
+            blocks.iter().for_each(|block| loading.take(block).expect("a chunk"));
             loading.finish(mark)
         });
     });
@@ -197,12 +203,12 @@ fn operations(criterion: &mut Criterion<CpuTime>, loaded: &mut Loaded, keys: u64
 /// The store as the first checkpoint would have it.
 fn saved(store: &mut Store) -> (Mark, Vec<Block>) {
     let block = |change| match change {
-        Change::Write { chunk, base, body, dead } => Block { chunk, base, body, dead },
+        BlockChange::Write(block) => block,
         _ => panic!("a first checkpoint only writes"),
     };
     let mut blocks: Vec<Block> = store.changes().into_iter().map(block).collect();
     store.saved();
-    blocks.sort_unstable_by_key(|block| block.chunk);
+    blocks.sort_unstable_by_key(|block| block.id);
     (store.mark(), blocks)
 }
 

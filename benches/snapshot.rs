@@ -11,8 +11,9 @@ use std::{
 use bytes::Bytes;
 use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
 use pinion::{
+    block::{Block, BlockChange, BlockId, SpaceId},
     env::real::RealEnv,
-    storage::checkpoint::{Block, Change, Checkpoint, CheckpointOptions, CheckpointStore, Facts},
+    storage::checkpoint::{Checkpoint, CheckpointOptions, CheckpointStore, Summary},
     types::ShardId,
 };
 
@@ -45,9 +46,10 @@ async fn measured<T>(what: &str, task: impl Future<Output = T>) -> T {
     value
 }
 
-fn chunk(number: u64) -> Change {
+fn chunk(number: u64) -> BlockChange {
     let body = (number..).take(CHUNK_BYTES / 8).flat_map(|word| word.wrapping_mul(0x9e37_79b9).to_le_bytes());
-    Change::Write { chunk: number, base: 1, body: Bytes::from_iter(body), dead: Vec::new() }
+    let id = BlockId { space: SpaceId(1), number };
+    BlockChange::Write(Block { id, meta: vec![0; 8], body: Bytes::from_iter(body) })
 }
 
 async fn run(dir: PathBuf, chunks: u64) {
@@ -55,8 +57,8 @@ async fn run(dir: PathBuf, chunks: u64) {
     let options = CheckpointOptions::new(dir, ShardId(0));
     let (mut store, _) =
         CheckpointStore::open(env.clone(), options.clone(), &mut Vec::new()).await.expect("a new one opens");
-    let facts = Facts { next_chunk: chunks, ..Facts::default() };
-    let all = Checkpoint { facts: facts.clone(), changes: (0..chunks).map(chunk).collect() };
+    let summary = Summary::default();
+    let all = Checkpoint { summary: summary.clone(), changes: (0..chunks).map(chunk).collect() };
     let saved = measured("write everything", store.write(all, false)).await.expect("the disk works");
     println!("  {} MB", saved.bytes_on_disk / 1_000_000);
     drop((saved, store));
@@ -73,9 +75,9 @@ async fn run(dir: PathBuf, chunks: u64) {
     }
 
     let (mut store, _) = CheckpointStore::open(env, options, &mut Vec::new()).await.expect("it opens");
-    let few = Checkpoint { facts: facts.clone(), changes: (0..chunks).step_by(100).map(chunk).collect() };
+    let few = Checkpoint { summary: summary.clone(), changes: (0..chunks).step_by(100).map(chunk).collect() };
     measured("write one chunk of a hundred", store.write(few, false)).await.expect("the disk works");
-    let half = Checkpoint { facts: facts.clone(), changes: (0..chunks * 6 / 10).map(chunk).collect() };
+    let half = Checkpoint { summary: summary.clone(), changes: (0..chunks * 6 / 10).map(chunk).collect() };
     let saved = measured("write six of ten", store.write(half, false)).await.expect("the disk works");
     println!(
         "  {} MB on disk, {} MB carried",
@@ -84,7 +86,7 @@ async fn run(dir: PathBuf, chunks: u64) {
     );
     drop(saved);
     measured("sweep", store.sweep()).await.expect("the disk works");
-    let none = Checkpoint { facts, changes: Vec::new() };
+    let none = Checkpoint { summary, changes: Vec::new() };
     let saved = measured("defragment", store.write(none, true)).await.expect("the disk works");
     println!(
         "  {} MB on disk, {} MB carried",

@@ -30,7 +30,7 @@ mod tests;
 mod writer;
 
 pub use crate::row::Record;
-pub use facts::{Alarm, Auth, Compaction, Facts, Lease, Member};
+pub use facts::{Auth, Compaction, Facts, Lease};
 pub use keep::Keep;
 pub use reader::{Backup, Digest, Error, HashedKeys, Versions};
 pub use restore::{Bump, Failure, Outcome, RestoreTarget, restore};

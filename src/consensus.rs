@@ -15,12 +15,10 @@ mod entry;
 mod frame;
 mod log_window;
 mod logger;
-mod membership;
 mod pipeline;
 
 pub use config::{ChangeKind, Config, ConfigChange, ConfigError};
 pub use entry::{Entry, EntryKind, HardState, LogPosition, Payload};
 pub use frame::{Frame, FrameError};
 pub use log_window::{Baseline, LogWindow};
-pub use membership::{Member, Membership, MembershipError, first_entry};
 pub use pipeline::{ChangeError, Error, Options, Outgoing, Pipeline, ProposeError, Ready, Role, StepError};

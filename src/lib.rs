@@ -16,25 +16,27 @@
 //! | types              | newtypes shared by all stages                                  |  |
 //! | limits             | every bound                                                    |  |
 //! | pb                 | wire messages generated from `proto/`                          |  |
+//! | block              | what the state is made of on disk: blocks, named by their space |  |
 //! | env                | disk, links, sockets, clock, tasks: real and simulated         | limits, types |
 //! | logging            | JSON and console log lines in etcd's shape                     | config |
 //! | config             | flags, environment and YAML to one immutable `Config`          | limits, types |
 //! | row                | versions as etcd files them, and `HashKV` over them            |  |
 //! | backup             | etcd's backup files over it: facts, versions, restore          | pb, row, types |
-//! | ctl                | `pinion` as `etcdutl`                                          | backup, config, row, server, state/mvcc, storage/checkpoint, storage/data_dir, types |
+//! | ctl                | `pinion` as `etcdutl`                                          | backup, config, row, server, state/mvcc, storage/data_dir, types |
 //! | metrics            | etcd's metric names and our stage histograms                   | types |
 //! | storage            | what is on disk                                                |  |
 //! | storage/wal        | the log: durable records in order, recovery                    | env, limits, types |
-//! | storage/checkpoint | checkpoints of the state as incremental segments               | env, limits, types |
+//! | storage/checkpoint | checkpoints of the state as incremental segments               | block, env, limits, types |
 //! | storage/data_dir   | the directory that holds both                                  | env, types |
-//! | state              | the replicated state and what changes it: commands; pure       | pb, row, state/mvcc, types |
-//! | state/mvcc         | versions of keys, their index, compaction; pure                | row, types |
+//! | state              | the replicated state and what changes it: commands; pure       | block, pb, row, state/mvcc, state/space, types |
+//! | state/space        | the parts of the state, as a checkpoint sees them              | block |
+//! | state/mvcc         | versions of keys, their index, compaction; pure                | block, row, state/space, types |
 //! | consensus          | raft-rs behind own types: log window, proposals, read index    | limits, pb, types |
-//! | shard              | the loop: admission, pending replies, one turn after another   | backup, consensus, env, limits, metrics, pb, row, state, state/mvcc, storage/checkpoint, storage/wal, types |
+//! | shard              | the loop: admission, pending replies, one turn after another   | backup, block, consensus, env, limits, metrics, pb, row, state, state/mvcc, storage/checkpoint, storage/wal, types |
 //! | service            | etcd's services as plain handlers, table of methods, errors    | backup, env, limits, metrics, pb, shard, state, types |
 //! | protocol           | gRPC and plain HTTP: codecs over the table of methods          | env, limits, metrics, service, shard, state |
 //! | net                | listeners, connections, HTTP/1 and HTTP/2                      | env, limits, protocol, service |
-//! | server             | a member from all parts: start, readiness, stop                | config, consensus, env, limits, logging, metrics, net, protocol, service, shard, state/mvcc, storage/checkpoint, storage/data_dir, storage/wal, types |
+//! | server             | a member from all parts: start, readiness, stop                | block, config, env, limits, logging, metrics, net, pb, protocol, service, shard, state, state/mvcc, storage/checkpoint, storage/data_dir, storage/wal, types |
 //!
 //! A row such as `storage/wal` is a part of its folder with rules of its own. Whoever names something that another module
 //! hands on by `pub use` uses both.
@@ -42,6 +44,7 @@
 //! `main.rs` parses and runs.
 
 pub mod backup;
+pub mod block;
 pub mod config;
 pub mod consensus;
 pub mod ctl;

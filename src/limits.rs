@@ -42,9 +42,9 @@ pub const CHECKPOINT_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes of the log behind the last checkpoint that make one due.
 pub const CHECKPOINT_LOG_BYTES: u64 = 64 * 1024 * 1024;
 /// Changed chunks that make a checkpoint due: taking them is one step of the loop.
-pub const CHECKPOINT_CHUNKS: usize = 4_096;
+pub const CHECKPOINT_BLOCKS: usize = 4_096;
 /// Chunks whose memory is given up for the mapped image in one turn of the loop.
-pub const CHECKPOINT_SLICE_CHUNKS: usize = 16;
+pub const CHECKPOINT_SLICE_BLOCKS: usize = 16;
 /// Applied entries that make a checkpoint due unless `--snapshot-count` says otherwise (etcd's default).
 pub const SNAPSHOT_COUNT: u64 = 10_000;
 /// Bytes hashed before the loop goes on (`HashKV`, corruption checks).
@@ -81,22 +81,22 @@ pub const WAL_SEGMENT_BYTES_MIN: u64 = 16 * 1024 * 1024;
 /// Segments kept for the log to go on in once it needs them; more are removed.
 pub const WAL_SPARE_SEGMENTS: usize = 2;
 /// Size a snapshot segment is closed at; a longer body has one of its own.
-pub const SNAPSHOT_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+pub const CHECKPOINT_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// Bytes of snapshot files above twice the live ones before segments are merged.
-pub const SNAPSHOT_SLACK_BYTES: u64 = 32 * 1024 * 1024;
+pub const CHECKPOINT_SLACK_BYTES: u64 = 32 * 1024 * 1024;
 /// Segments smaller than half of a full one; more are merged, the smallest first.
-pub const SNAPSHOT_SMALL_SEGMENTS_MAX: usize = 64;
+pub const CHECKPOINT_SMALL_SEGMENTS_MAX: usize = 64;
 /// Bytes carried by one such merge, unless it takes more to keep to the number.
-pub const SNAPSHOT_CARRY_BYTES: u64 = 128 * 1024 * 1024;
+pub const CHECKPOINT_CARRY_BYTES: u64 = 128 * 1024 * 1024;
 /// One direct write of a checkpoint; larger ones hold up the log's.
-pub const SNAPSHOT_PIECE_BYTES: usize = 256 * 1024;
+pub const CHECKPOINT_PIECE_BYTES: usize = 256 * 1024;
 /// Bytes of a checkpoint written before they are made durable.
-pub const SNAPSHOT_SYNC_BYTES: u64 = 1024 * 1024;
+pub const CHECKPOINT_SYNC_BYTES: u64 = 1024 * 1024;
 /// Bytes read into the page cache at a time.
-pub const SNAPSHOT_PREFETCH_BYTES: u64 = 1024 * 1024;
+pub const CHECKPOINT_PREFETCH_BYTES: u64 = 1024 * 1024;
 /// Time in which the pages of all mapped snapshot files are given back once. More often costs reads more: they fault
 /// the pages in again.
-pub const SNAPSHOT_RELEASE_ROUND: Duration = Duration::from_secs(10);
+pub const CHECKPOINT_RELEASE_ROUND: Duration = Duration::from_secs(10);
 /// Bytes freed at a time when a large file is removed, and the pause after it: a device that is told what is free takes
 /// a fifth of a millisecond for a MiB, and a write waits for it. A checkpoint waits for the removal of old files.
 pub const REMOVAL_BYTES: u64 = 2 * 1024 * 1024;

@@ -22,7 +22,6 @@ use tracing::{error, info, warn};
 
 use crate::{
     config::{self, Bootstrap, Config, Retention},
-    consensus::Member,
     env::{
         DiskError, Env,
         real::{Bound, ExecutorError, RealEnv, choose_core, explain_faults, run_on},
@@ -31,9 +30,11 @@ use crate::{
     limits, logging,
     metrics::{self, Metrics},
     net::{self, Listening, NetConfig},
+    pb::etcdserverpb as pb,
     protocol::{Offer, Routes},
     service::{self, Api, version},
     shard::{self, AutoCompaction, CorruptionChecks, Quota, Shard},
+    state::{Principal, cluster::PublishMember},
     storage::checkpoint::{CheckpointMetrics, CheckpointOptions},
     storage::data_dir::{DataDir, DataDirError},
     storage::wal::{WalError, WalMetrics, WalOptions, format::batch_bytes_max},
@@ -134,7 +135,11 @@ async fn serve(
     maintain(&env, &config, &shard, checks);
     let handle = shard.clone();
     let serving = async {
-        or(ready(&env, &handle), async {
+        let ready = async {
+            ready(&env, &handle).await;
+            publish(&env, &handle, &config).await;
+        };
+        or(ready, async {
             stop.requested().await;
         })
         .await;
@@ -169,6 +174,28 @@ fn maintain(env: &RealEnv, config: &Config, shard: &Shard, checks: CorruptionChe
         env.spawn(compaction.run(env.clone(), shard.clone()));
     }
     env.spawn(checks.run(env.clone(), shard.clone()));
+}
+
+/// Tells the other members what the flags say of this one, if that is not what they know; tries until it is done or the
+/// shard stops.
+async fn publish(env: &RealEnv, shard: &Shard, config: &Config) {
+    let told = PublishMember {
+        id: shard.member_id().0,
+        name: config.name.clone(),
+        client_urls: config.advertise_client_urls.iter().map(ToString::to_string).collect(),
+    };
+    let is_known =
+        |member: &pb::Member| (&member.name, &member.client_ur_ls) == (&told.name, &told.client_urls);
+    while !shard.with_state(|state| state.cluster().member(shard.member_id()).is_some_and(is_known)) {
+        match shard.write(&Principal::default(), told.clone()).await {
+            Ok(()) => info!("name" = config.name, "published local member to cluster through raft"),
+            Err(shard::Error::Stopped) => return,
+            Err(error) => {
+                warn!(%error, "failed to publish local member to cluster through raft");
+                env.sleep(std::time::Duration::from_millis(100)).await;
+            }
+        }
+    }
 }
 
 /// Until the shard serves linearizable reads, or stops.
@@ -229,13 +256,11 @@ fn shard_options(
     snapshot: CheckpointOptions,
 ) -> shard::Options {
     let texts = |urls: &[config::Url]| urls.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let client_urls = texts(&config.advertise_client_urls);
-    let founder = Member {
+    let founder = pb::Member {
         id: identity.member_id.0,
-        // Published with the client URLs once the member runs, as in etcd.
         name: config.name.clone(),
-        peer_urls: texts(&config.advertise_peer_urls),
-        client_urls: client_urls.clone(),
+        peer_ur_ls: texts(&config.advertise_peer_urls),
+        client_ur_ls: texts(&config.advertise_client_urls),
         is_learner: false,
     };
     shard::Options {
@@ -243,8 +268,6 @@ fn shard_options(
         member_id: identity.member_id,
         shard_id: wal.shard,
         founders: vec![founder],
-        name: config.name.clone(),
-        client_urls,
         wal,
         snapshot,
         checkpoint: shard::Due {

@@ -13,6 +13,7 @@ mod backlog;
 mod backup;
 mod checkpoint;
 mod corruption;
+mod group;
 mod handle;
 mod held;
 mod inbox;

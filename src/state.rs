@@ -17,15 +17,20 @@ pub mod cluster;
 pub mod command;
 mod error;
 pub mod kv;
+mod loading;
 mod machine;
 pub mod mvcc;
 mod outcome;
+mod seed;
+pub mod space;
 
 pub use batch::{Batch, BatchError, Builder, Origin};
 pub use command::{COMMANDS, Command, Completion, Context, Principal};
 pub use error::Error;
+pub use loading::{LoadError, Loading};
 pub use machine::StateMachine;
 pub use outcome::{Change, Operations, Outcome};
+pub use seed::Seed;
 
 #[cfg(test)]
 mod tests;

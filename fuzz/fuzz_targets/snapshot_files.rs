@@ -5,6 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use pinion::{
+    block::BlockId,
     storage::checkpoint::format::{
         ArchivedTable, HEADER_BYTES, Manifest, SegmentRef, TRAILER_BYTES, check_body, decode_segment,
         encode_end, encode_header, salt,
@@ -36,7 +37,7 @@ fuzz_target!(|bytes: &[u8]| {
         walk(&file, table, &reference);
     }
 
-    let empty = Manifest { generation: 0, facts: None, segments: Vec::new(), chunks: 0, body_bytes: 0 };
+    let empty = Manifest { generation: 0, summary: None, segments: Vec::new(), blocks: 0, body_bytes: 0 };
     let mut file = empty.encode(SHARD, UNIT);
     file.truncate(HEADER_BYTES);
     file.extend_from_slice(bytes);
@@ -69,9 +70,6 @@ fn walk(file: &[u8], table: &ArchivedTable, reference: &SegmentRef) {
         end = (offset + u64::from(bytes)).next_multiple_of(16);
         assert!(end <= file.len() as u64);
         check_body(file, offset, bytes, block.checksum.to_native(), salt);
-        assert!(block.dead.iter().all(|dead| u32::from(dead.to_native()) < bytes));
     }
-    for update in table.updates.iter() {
-        assert!(update.dead.iter().map(|dead| dead.to_native()).is_sorted_by(|a, b| a < b));
-    }
+    assert!(table.updates.iter().map(|update| BlockId::from(&update.id)).is_sorted_by(|a, b| a < b));
 }

@@ -10,10 +10,14 @@ use super::schema::{
     CONSISTENT_INDEX, DOWNGRADE, FINISHED_COMPACTION, LEASE, MEMBERS, MEMBERS_REMOVED, META, REMOVED,
     SCHEDULED_COMPACTION, STORAGE_VERSION, TERM,
 };
-use crate::{backup::bbolt::Small, pb::etcdserverpb::AlarmMember, row::RevisionKey};
+use crate::{
+    backup::bbolt::Small,
+    pb::etcdserverpb::{AlarmMember, Member},
+    row::RevisionKey,
+};
 
 /// See `backup`. Nothing in it depends on the member the file was taken from but `members` and `removed`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Facts {
     /// The current revision.
     pub revision: i64,
@@ -28,7 +32,7 @@ pub struct Facts {
     pub members: Vec<Member>,
     /// Ids of members that were there once.
     pub removed: Vec<u64>,
-    pub alarms: Vec<Alarm>,
+    pub alarms: Vec<AlarmMember>,
     pub leases: Vec<Lease>,
     pub auth: Auth,
 }
@@ -47,25 +51,19 @@ impl Compaction {
     }
 }
 
-/// In etcd's JSON (`server/etcdserver/api/membership/member.go`).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Member {
-    pub id: u64,
+/// A member in etcd's JSON (`server/etcdserver/api/membership/member.go`).
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Member")]
+struct MemberRow {
+    id: u64,
     #[serde(rename = "peerURLs")]
-    pub peer_urls: Vec<String>,
+    peer_ur_ls: Vec<String>,
     #[serde(rename = "isLearner", default, skip_serializing_if = "std::ops::Not::not")]
-    pub is_learner: bool,
+    is_learner: bool,
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub name: String,
+    name: String,
     #[serde(rename = "clientURLs", default, skip_serializing_if = "Vec::is_empty")]
-    pub client_urls: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Alarm {
-    pub member: u64,
-    /// An `etcdserverpb.AlarmType`.
-    pub kind: i32,
+    client_ur_ls: Vec<String>,
 }
 
 /// `leasepb.Lease`.
@@ -108,11 +106,12 @@ impl Facts {
             rows.sort_unstable();
             Small { name: name.to_vec(), rows }
         };
-        let alarm = |alarm: &Alarm| {
-            let member = AlarmMember { member_id: alarm.member, alarm: alarm.kind };
-            (member.encode_to_vec(), Vec::new())
+        let alarm = |alarm: &AlarmMember| (alarm.encode_to_vec(), Vec::new());
+        let member = |member: &Member| {
+            let mut row = Vec::new();
+            MemberRow::serialize(member, &mut serde_json::Serializer::new(&mut row)).expect("plain fields");
+            (member_key(member.id), row)
         };
-        let member = |member: &Member| (member_key(member.id), json(member));
         vec![
             bucket(META, self.meta()),
             bucket(CLUSTER, self.cluster()),
@@ -172,8 +171,9 @@ impl Facts {
             // A downgrade that was under way ends with its cluster.
             CLUSTER if key == DOWNGRADE => Ok(()),
             MEMBERS => {
-                let member: Member =
-                    serde_json::from_slice(value).map_err(|_| "it is not a member in JSON")?;
+                let mut row = serde_json::Deserializer::from_slice(value);
+                let member = MemberRow::deserialize(&mut row).and_then(|member| row.end().map(|()| member));
+                let member = member.map_err(|_| "it is not a member in JSON")?;
                 let is_own = member_id(key) == Some(member.id);
                 self.members.push(member);
                 is_own.then_some(()).ok_or("it is filed under another member's id")
@@ -189,7 +189,7 @@ impl Facts {
             }
             ALARM => {
                 let alarm = AlarmMember::decode(key).map_err(|_| "it is not an alarm")?;
-                self.alarms.push(Alarm { member: alarm.member_id, kind: alarm.alarm });
+                self.alarms.push(alarm);
                 Ok(())
             }
             AUTH if key == AUTH_ENABLED => {

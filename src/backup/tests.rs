@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
+use crate::pb::etcdserverpb::{AlarmMember, Member};
 
 /// A version that owns its bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -90,10 +91,10 @@ fn versions(backup: &Backup<'_>) -> Vec<Owned> {
 fn full_facts(revision: i64) -> Facts {
     let member = |id| Member {
         id,
-        peer_urls: vec!["http://a:2380".into()],
+        peer_ur_ls: vec!["http://a:2380".into()],
         is_learner: id == 3,
         name: format!("m{id}"),
-        client_urls: Vec::new(),
+        client_ur_ls: Vec::new(),
     };
     Facts {
         revision,
@@ -104,7 +105,7 @@ fn full_facts(revision: i64) -> Facts {
         cluster_version: Some("3.7.0".into()),
         members: vec![member(1), member(2), member(3)],
         removed: vec![4, 0xffff_ffff_ffff_ffff],
-        alarms: vec![Alarm { member: 1, kind: 1 }, Alarm { member: 2, kind: 2 }],
+        alarms: vec![AlarmMember { member_id: 1, alarm: 1 }, AlarmMember { member_id: 2, alarm: 2 }],
         leases: vec![Lease { id: -5, ttl: 60, remaining_ttl: 7 }],
         auth: Auth {
             enabled: true,

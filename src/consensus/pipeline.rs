@@ -323,10 +323,12 @@ impl Pipeline {
     }
 
     /// Takes a committed configuration change into account.
-    pub fn apply_change(&mut self, change: &ConfigChange) -> Result<(), Error> {
+    /// Gives the group as it is then.
+    pub fn apply_change(&mut self, change: &ConfigChange) -> Result<Config, Error> {
         let state = self.node.apply_conf_change(&change.for_raft())?;
-        self.node.mut_store().set_config(Config::from(&state));
-        Ok(())
+        let config = Config::from(&state);
+        self.node.mut_store().set_config(config.clone());
+        Ok(config)
     }
 
     /// The newest checkpoint that is complete on disk: from now on what a follower is offered for whom the log begins

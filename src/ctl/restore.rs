@@ -10,11 +10,10 @@ use clap::Args;
 
 use super::{Exit, map, numbers};
 use crate::{
-    backup::{Alarm, Backup, Bump, Digest, Facts, Outcome, Record, RestoreTarget, restore},
+    backup::{Backup, Bump, Digest, Facts, Outcome, Record, RestoreTarget, restore},
     config::{self, Config, url::Url},
     server::{self, Restored},
     state::mvcc::Loader,
-    storage::checkpoint::AlarmFact,
     storage::data_dir::{RESTORING, half_restored},
 };
 
@@ -103,8 +102,7 @@ impl State {
     fn finished(self) -> Restored {
         let Facts { revision, compaction, alarms, .. } = self.facts;
         let (mark, blocks) = self.loader.finish(revision, compaction.revision().unwrap_or(-1));
-        let alarm = |alarm: Alarm| AlarmFact { member: alarm.member, alarm: alarm.kind };
-        Restored { mark, blocks, alarms: alarms.into_iter().map(alarm).collect() }
+        Restored { mark, blocks, alarms }
     }
 }
 

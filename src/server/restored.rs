@@ -15,16 +15,16 @@ use std::{
 
 use super::{StartError, identity, resources};
 use crate::{
+    block::Block,
     config::Config,
     env::{
         Disk, DiskError, Env,
         real::{RealEnv, run_anywhere},
     },
+    pb::etcdserverpb as pb,
     shard::Fatal,
-    state::mvcc::{Block, Mark},
-    storage::checkpoint::{
-        AlarmFact, Change, Checkpoint, CheckpointOptions, CheckpointStore, Conf, Facts, MemberFact,
-    },
+    state::{Seed, mvcc::Mark},
+    storage::checkpoint::{Checkpoint, CheckpointOptions, CheckpointStore, Summary},
     storage::data_dir::{DataDir, RESTORING},
     storage::wal::{Record, Wal, WalError, WalOptions},
     types::{LogIndex, MemberId, ShardId, Term},
@@ -35,7 +35,7 @@ use crate::{
 pub struct Restored {
     pub mark: Mark,
     pub blocks: Vec<Block>,
-    pub alarms: Vec<AlarmFact>,
+    pub alarms: Vec<pb::AlarmMember>,
 }
 
 /// Where the new cluster's log stands: its one member was added.
@@ -92,28 +92,17 @@ async fn write(env: RealEnv, mut config: Config, restored: Restored) -> Result<(
 }
 
 fn checkpoint(config: &Config, id: MemberId, restored: Restored) -> Checkpoint {
-    let Mark { revision, compacted, freed, next_chunk } = restored.mark;
-    let member = MemberFact {
+    let Restored { mark, blocks, alarms } = restored;
+    let member = pb::Member {
         id: id.0,
         name: config.name.clone(),
-        peer_urls: config.advertise_peer_urls.iter().map(ToString::to_string).collect(),
+        peer_ur_ls: config.advertise_peer_urls.iter().map(ToString::to_string).collect(),
         // Published by the first start.
-        client_urls: Vec::new(),
+        client_ur_ls: Vec::new(),
         is_learner: false,
     };
-    let facts = Facts {
-        applied: APPLIED,
-        term: TERM,
-        revision,
-        compacted,
-        freed,
-        next_chunk,
-        members: vec![member],
-        conf: Conf { voters: vec![id.0], ..Conf::default() },
-        alarms: restored.alarms,
-    };
-    let change = |Block { chunk, base, body, dead }| Change::Write { chunk, base, body, dead };
-    Checkpoint { facts, changes: restored.blocks.into_iter().map(change).collect() }
+    let (changes, facts) = Seed { mark, blocks, members: vec![member], alarms }.into_checkpoint();
+    Checkpoint { summary: Summary { applied: APPLIED, term: TERM, facts, received: false }, changes }
 }
 
 /// What was not there before.

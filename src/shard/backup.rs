@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::Shard;
 use crate::{
-    backup::{Alarm, Auth, Compaction, Facts, Member, Planner, Record, WriteError, Writer},
+    backup::{Auth, Compaction, Facts, Planner, Record, WriteError, Writer},
     limits,
     state::mvcc::{self, HistoryCursor},
 };
@@ -65,8 +65,8 @@ impl Shard {
             compaction: Compaction { scheduled: compacted, finished: compacted },
             index: state.applied().0,
             term: self.view.applied_term.get().0,
-            members: self.view.members().into_iter().map(member).collect(),
-            alarms: alarms.iter().map(|alarm| Alarm { member: alarm.member_id, kind: alarm.alarm }).collect(),
+            members: self.view.members(),
+            alarms,
             // As after the first start of an etcd.
             auth: Auth { revision: 1, ..Auth::default() },
             ..facts
@@ -107,15 +107,5 @@ impl Backup {
             self.rest.push_back(Bytes::copy_from_slice(&digest));
         }
         Ok(())
-    }
-}
-
-fn member(member: crate::pb::etcdserverpb::Member) -> Member {
-    Member {
-        id: member.id,
-        peer_urls: member.peer_ur_ls,
-        is_learner: member.is_learner,
-        name: member.name,
-        client_urls: member.client_ur_ls,
     }
 }

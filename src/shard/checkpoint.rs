@@ -10,17 +10,12 @@ use bytes::Bytes;
 use tracing::{info, warn};
 
 use crate::{
-    consensus::Membership,
+    block::{Block, BlockId},
     env::{Env, Instant},
     limits,
-    pb::etcdserverpb::{self as pb, AlarmType},
-    state::mvcc,
-    state::{StateMachine, cluster::Alarms},
-    storage::checkpoint::{
-        AlarmFact, Block, Change, Checkpoint, CheckpointError, CheckpointStore, Conf, Facts, MemberFact,
-        Restore, Saved,
-    },
-    types::{LogIndex, MemberId, Term},
+    state::{LoadError, Loading, StateMachine},
+    storage::checkpoint::{Checkpoint, CheckpointError, CheckpointStore, Restore, Saved, Summary},
+    types::{LogIndex, Term},
 };
 
 /// Pause after a checkpoint that failed.
@@ -59,8 +54,8 @@ pub struct Checkpoints<E: Env> {
     task: Option<Background<E>>,
     finished: Option<(CheckpointStore<E>, Outcome)>,
     taken: Option<Taken>,
-    /// Chunks whose image on disk is still to take the place of the heap's.
-    placing: std::vec::IntoIter<(u64, Bytes)>,
+    /// Blocks whose body on disk is still to take the place of the heap's.
+    placing: std::vec::IntoIter<(BlockId, Bytes)>,
     /// Files may have become superfluous.
     to_sweep: bool,
     /// Applied index of the newest checkpoint.
@@ -117,7 +112,7 @@ impl<E: Env> Checkpoints<E> {
 
     /// Whether physical compaction should wait: the disk has to catch up with what it rewrote.
     pub fn is_behind(&self, state: &StateMachine) -> bool {
-        self.task.is_some() && state.unsaved_bytes() > 2 * self.due.bytes
+        self.task.is_some() && state.unsaved().bytes > 2 * self.due.bytes
     }
 
     /// Drives the task under way. True when it has ended.
@@ -133,8 +128,8 @@ impl<E: Env> Checkpoints<E> {
     /// up to there.
     pub fn step(&mut self, state: &mut StateMachine, now: Instant) -> Option<LogIndex> {
         let durable = self.finish(state, now);
-        for (chunk, mapped) in self.placing.by_ref().take(limits::CHECKPOINT_SLICE_CHUNKS) {
-            state.place(chunk, mapped);
+        for (block, mapped) in self.placing.by_ref().take(limits::CHECKPOINT_SLICE_BLOCKS) {
+            state.place(block, mapped);
         }
         if self.to_sweep && self.placing.len() == 0 && self.task.is_none() {
             self.to_sweep = false;
@@ -205,16 +200,17 @@ impl<E: Env> Checkpoints<E> {
             return false;
         }
         let Due { entries, bytes, log_bytes: log_bytes_max } = self.due;
+        let unsaved = state.unsaved();
         self.whole
             || state.applied().0 - self.newest.0 >= entries
-            || state.unsaved_bytes() >= bytes
-            || state.unsaved_chunks() >= limits::CHECKPOINT_CHUNKS
+            || unsaved.bytes >= bytes
+            || unsaved.blocks >= limits::CHECKPOINT_BLOCKS
             || log_bytes - self.log_mark >= log_bytes_max
     }
 
     /// Begins to write a checkpoint that was just taken.
     pub fn begin(&mut self, checkpoint: Checkpoint, log_bytes: u64, now: Instant) {
-        self.taken = Some(Taken { applied: checkpoint.facts.applied, began: now });
+        self.taken = Some(Taken { applied: checkpoint.summary.applied, began: now });
         self.log_mark = log_bytes;
         self.retry_at = None;
         let whole = std::mem::take(&mut self.whole);
@@ -231,64 +227,29 @@ impl<E: Env> Checkpoints<E> {
 }
 
 /// A checkpoint of the state: everything that changed since the last one.
-pub(super) fn take(state: &mut StateMachine, term: Term, membership: &Membership) -> Checkpoint {
-    let mvcc::Mark { revision, compacted, freed, next_chunk } = state.mark();
-    let config = membership.config();
-    let ids = |members: Vec<MemberId>| members.into_iter().map(|member| member.0).collect();
-    let alarms = state.alarms().list(AlarmType::None as i32);
-    let facts = Facts {
-        applied: state.applied(),
-        term,
-        revision,
-        compacted,
-        freed,
-        next_chunk,
-        members: membership
-            .members()
-            .iter()
-            .map(|member| MemberFact {
-                id: member.id,
-                name: member.name.clone(),
-                peer_urls: member.peer_urls.clone(),
-                client_urls: member.client_urls.clone(),
-                is_learner: member.is_learner,
-            })
-            .collect(),
-        conf: Conf { voters: ids(config.voters), learners: ids(config.learners), ..Conf::default() },
-        alarms: alarms
-            .iter()
-            .map(|alarm| AlarmFact { member: alarm.member_id, alarm: alarm.alarm })
-            .collect(),
-    };
-    let change = |change| match change {
-        mvcc::Change::Write { chunk, base, body, dead } => Change::Write { chunk, base, body, dead },
-        mvcc::Change::Dead { chunk, dead } => Change::Dead { chunk, dead },
-        mvcc::Change::Drop { chunk } => Change::Drop { chunk },
-    };
-    Checkpoint { facts, changes: state.changes().into_iter().map(change).collect() }
+pub(super) fn take(state: &mut StateMachine, term: Term) -> Checkpoint {
+    let applied = state.applied();
+    let (changes, facts) = state.changes();
+    Checkpoint { summary: Summary { applied, term, facts, received: false }, changes }
 }
 
-/// The chunks of a checkpoint on their way back into a state.
+/// The blocks of a checkpoint on their way back into a state.
 #[derive(Default)]
-pub(super) struct Restoring(mvcc::Loading);
+pub(super) struct Restoring(Loading);
 
 impl Restore for Restoring {
     fn expect(&mut self, body_bytes: u64) {
         self.0.expect(body_bytes as usize);
     }
 
-    fn take(&mut self, Block { chunk, base, body, dead }: Block) {
-        self.0.take(&mvcc::Block { chunk, base, body, dead });
+    fn take(&mut self, block: Block) -> Result<(), &'static str> {
+        self.0.take(&block)
     }
 }
 
 impl Restoring {
     /// The state the checkpoint was taken of.
-    pub fn finish(self, facts: &Facts) -> StateMachine {
-        let Facts { applied, revision, compacted, freed, next_chunk, ref alarms, .. } = *facts;
-        let alarm = |fact: &AlarmFact| pb::AlarmMember { member_id: fact.member, alarm: fact.alarm };
-        let alarms: Vec<_> = alarms.iter().map(alarm).collect();
-        let store = self.0.finish(mvcc::Mark { revision, compacted, freed, next_chunk });
-        StateMachine::load(applied, Alarms::restore(&alarms), store)
+    pub fn finish(self, summary: &Summary) -> Result<StateMachine, LoadError> {
+        self.0.finish(summary.applied, &summary.facts)
     }
 }

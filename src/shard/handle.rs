@@ -203,7 +203,7 @@ impl Shard {
 
     /// Bytes the keyspace occupies, all history included: what the quota is compared with.
     pub fn size_bytes(&self) -> u64 {
-        self.view.bytes_on_disk.get() + self.state.borrow().unsaved_bytes() as u64
+        self.view.bytes_on_disk.get() + self.state.borrow().unsaved().bytes as u64
     }
 
     pub fn alarms(&self) -> Alarms {

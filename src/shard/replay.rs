@@ -5,14 +5,13 @@
 
 use bytes::Bytes;
 
+use super::group::config;
+
 use crate::{
-    consensus::{
-        ConfigError, Entry, EntryKind, HardState, LogPosition, LogWindow, Member, Membership,
-        MembershipError, Payload,
-    },
+    consensus::{Config, ConfigError, Entry, EntryKind, HardState, LogPosition, LogWindow, Payload},
     limits,
     state::{Batch, BatchError, Outcome, StateMachine},
-    storage::checkpoint::Facts,
+    storage::checkpoint::Summary,
     storage::wal::Record,
     types::{LogIndex, Term},
 };
@@ -24,8 +23,8 @@ pub enum EntryError {
     Batch(#[from] BatchError),
     #[error(transparent)]
     Config(#[from] ConfigError),
-    #[error(transparent)]
-    Membership(#[from] MembershipError),
+    #[error("after it the group is {group:?}, and the state knows {known:?}")]
+    Group { group: Config, known: Config },
 }
 
 /// A whole record that makes no sense where it stands.
@@ -53,7 +52,6 @@ pub(super) enum ReplayError {
 /// Takes the log's records one by one.
 pub(super) struct Replay {
     pub state: StateMachine,
-    pub membership: Membership,
     /// The newest entries, those not known to be committed among them, and the last hard state.
     pub window: LogWindow,
     /// Index of the last applied entry.
@@ -70,20 +68,17 @@ pub(super) struct Replay {
 
 impl Replay {
     /// Starts from a checkpoint, or from nothing.
-    pub fn new(restored: Option<(Facts, StateMachine)>, catchup_entries: usize) -> Self {
-        let mut membership = Membership::default();
+    pub fn new(restored: Option<(Summary, StateMachine)>, catchup_entries: usize) -> Self {
         let mut state = StateMachine::new();
         let mut checkpoint = (0, 0);
-        if let Some((facts, restored)) = restored {
-            checkpoint = (facts.applied.0, facts.term.0);
-            membership = members(&facts);
+        if let Some((summary, restored)) = restored {
+            checkpoint = (summary.applied.0, summary.term.0);
             state = restored;
         }
         let base = LogPosition { index: LogIndex(checkpoint.0), term: Term(checkpoint.1) };
-        let window = LogWindow::new(base, HardState::default(), membership.config());
+        let window = LogWindow::new(base, HardState::default(), config(state.cluster()));
         Replay {
             state,
-            membership,
             window,
             applied: checkpoint.0,
             checkpoint,
@@ -122,7 +117,7 @@ impl Replay {
         let begins = !self.has_entries && index <= self.checkpoint.0;
         let needless = index < self.checkpoint.0 && self.window.is_alone();
         if begins || needless || index <= self.window.base().index.0 {
-            self.window = LogWindow::new(at, self.window.hard_state(), self.membership.config());
+            self.window = LogWindow::new(at, self.window.hard_state(), config(self.state.cluster()));
         } else {
             let data = Bytes::copy_from_slice(data);
             self.window.append([Entry { index: at.index, term: at.term, kind, data }]);
@@ -152,21 +147,23 @@ impl Replay {
         let index = entry.index;
         match entry.payload()? {
             Payload::Config(change) => {
-                self.membership.apply(&change)?;
-                self.window.set_config(self.membership.config());
-                self.state.mark_applied(index);
+                self.apply_batch(index, change.context)?;
+                self.window.set_config(config(self.state.cluster()));
             }
             Payload::Empty => self.state.mark_applied(index),
-            Payload::Data(data) => {
-                self.state.mark_applied(index);
-                for envelope in Batch::decode(data)? {
-                    // Its caller had the answer when it was first applied, and nobody follows the changes yet.
-                    envelope.and_then(|it| it.apply(&mut self.state, &mut self.outcome))?;
-                }
-                self.outcome.clear();
-            }
+            Payload::Data(data) => self.apply_batch(index, data)?,
         }
         self.applied = index.0;
+        Ok(())
+    }
+
+    fn apply_batch(&mut self, index: LogIndex, data: Bytes) -> Result<(), EntryError> {
+        self.state.mark_applied(index);
+        for envelope in Batch::decode(data)? {
+            // Its caller had the answer when it was first applied, and nobody follows the changes yet.
+            envelope.and_then(|it| it.apply(&mut self.state, &mut self.outcome))?;
+        }
+        self.outcome.clear();
         Ok(())
     }
 
@@ -188,15 +185,4 @@ impl Replay {
         self.window.set_hard_state(hard_state);
         Ok(())
     }
-}
-
-fn members(facts: &Facts) -> Membership {
-    let member = |fact: &crate::storage::checkpoint::MemberFact| Member {
-        id: fact.id,
-        name: fact.name.clone(),
-        peer_urls: fact.peer_urls.clone(),
-        client_urls: fact.client_urls.clone(),
-        is_learner: fact.is_learner,
-    };
-    Membership::restore(facts.members.iter().map(member).collect())
 }

@@ -26,6 +26,7 @@ use super::{
     Error,
     backlog::{Backlog, hard_state_record},
     checkpoint::{self, Checkpoints},
+    group,
     inbox::{Taker, Waiting},
     pending::Pending,
     proposal::Proposal,
@@ -35,11 +36,13 @@ use super::{
     view::View,
 };
 use crate::{
-    consensus::{self, Entry, Membership, Outgoing, Payload, Pipeline, ProposeError, Ready, Role},
+    consensus::{self, Entry, Outgoing, Payload, Pipeline, ProposeError, Ready, Role},
     env::{Env, Instant, Links},
     limits,
     metrics::Metrics,
-    state::{Batch, BatchError, Completion, Operations, Outcome, StateMachine, mvcc::Freed},
+    state::{
+        Batch, BatchError, Change, Completion, LoadError, Operations, Outcome, StateMachine, mvcc::Freed,
+    },
     storage::checkpoint::CheckpointError,
     storage::wal::{Wal, WalError, Written},
     types::{LogIndex, MemberId, ShardId, Term},
@@ -52,6 +55,8 @@ pub enum Fatal {
     Wal(#[from] WalError),
     #[error(transparent)]
     Snapshot(#[from] CheckpointError),
+    #[error("what the snapshot says of the state: {0}")]
+    State(#[from] LoadError),
     #[error("entry {index} of the log: {reason}")]
     Entry { index: LogIndex, reason: EntryError },
     #[error(transparent)]
@@ -88,7 +93,6 @@ pub struct Loop<E: Env> {
     pub(super) view: Rc<View>,
     pub(super) metrics: Rc<Metrics>,
     pub(super) pipeline: Pipeline,
-    pub(super) membership: Membership,
     pub(super) wal: Wal<E>,
     pub(super) checkpoints: Checkpoints<E>,
     pub(super) turns: Turns<E>,
@@ -382,10 +386,12 @@ impl<E: Env> Loop<E> {
         let failed = |reason| Fatal::Entry { index, reason };
         match entry.payload().map_err(|error| failed(error.into()))? {
             Payload::Config(change) => {
-                self.membership.apply(&change).map_err(|error| failed(error.into()))?;
-                self.pipeline.apply_change(&change)?;
-                self.view.set_membership(&self.membership);
-                self.state.borrow_mut().mark_applied(index);
+                let group = self.pipeline.apply_change(&change)?;
+                self.apply_batch(index, change.context)?;
+                let known = group::config(self.state.borrow().cluster());
+                if known != group {
+                    return Err(failed(EntryError::Group { group, known }));
+                }
             }
             Payload::Empty => self.state.borrow_mut().mark_applied(index),
             Payload::Data(data) => self.apply_batch(index, data)?,
@@ -419,6 +425,12 @@ impl<E: Env> Loop<E> {
             match proposal.apply(envelope, &mut state, outcome).map_err(failed)? {
                 Completion::Applied => replies.push(proposal),
                 Completion::Freed => self.turns.compactions.push(proposal),
+            }
+        }
+        for change in &outcome.changes {
+            match change {
+                Change::Members => self.view.set_members(state.cluster().members()),
+                Change::Versions(_) | Change::Compacted(_) | Change::Alarms => {}
             }
         }
         drop(state);
@@ -457,7 +469,7 @@ impl<E: Env> Loop<E> {
         }
         let log_bytes = self.wal.appended_bytes();
         if self.checkpoints.is_due(&state, log_bytes, now) {
-            let taken = checkpoint::take(&mut state, self.turns.applied_term, &self.membership);
+            let taken = checkpoint::take(&mut state, self.turns.applied_term);
             self.checkpoints.begin(taken, log_bytes, now);
         }
     }

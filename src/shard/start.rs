@@ -8,6 +8,7 @@ use super::{
     Fatal, Shard,
     backlog::{entry_record, hard_state_record},
     checkpoint::{Checkpoints, Due, Restoring},
+    group,
     inbox::{Inbox, Taker},
     replay::Replay,
     run::{Loop, Pace, Turns},
@@ -15,10 +16,11 @@ use super::{
     view::View,
 };
 use crate::{
-    consensus::{self, Entry, HardState, Member, Pipeline},
+    consensus::{self, Entry, HardState, Pipeline},
     env::Env,
     limits,
     metrics::Metrics,
+    pb::etcdserverpb as pb,
     state::Origin,
     storage::checkpoint::{CheckpointOptions, CheckpointStore},
     storage::wal::{Wal, WalError, WalOptions},
@@ -31,10 +33,7 @@ pub struct Options {
     pub member_id: MemberId,
     pub shard_id: ShardId,
     /// The members a new log begins with, this one among them.
-    pub founders: Vec<Member>,
-    /// What this member tells the others of itself.
-    pub name: String,
-    pub client_urls: Vec<String>,
+    pub founders: Vec<pb::Member>,
     pub wal: WalOptions,
     pub snapshot: CheckpointOptions,
     pub checkpoint: Due,
@@ -58,11 +57,14 @@ pub struct Started<E: Env> {
 pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<Metrics>) -> Result<Started<E>, Fatal> {
     let began = env.now();
     let mut restoring = Restoring::default();
-    let (snapshots, facts) = CheckpointStore::open(env.clone(), options.snapshot, &mut restoring).await?;
-    let restored = facts.map(|facts| {
-        let state = restoring.finish(&facts);
-        (facts, state)
-    });
+    let (snapshots, summary) = CheckpointStore::open(env.clone(), options.snapshot, &mut restoring).await?;
+    let restored = match summary {
+        Some(summary) => {
+            let state = restoring.finish(&summary)?;
+            Some((summary, state))
+        }
+        None => None,
+    };
     let mut replay = Replay::new(restored, options.catchup_entries);
     let (checkpoint, load_ms) = (LogIndex(replay.applied), env.now().since(began).as_millis() as u64);
     let (mut wal, recovery) = Wal::open(env.clone(), options.wal.clone(), |record| {
@@ -91,10 +93,8 @@ pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<Metrics>) -> Re
         );
     }
     let member_id = options.member_id;
-    replay.membership.publish(member_id, &options.name, &options.client_urls);
-
     let mut window = replay.window;
-    window.set_config(replay.membership.config());
+    window.set_config(group::config(replay.state.cluster()));
     let pace = Pace {
         tick: options.heartbeat,
         // etcd's request timeout: five seconds and two elections.
@@ -118,7 +118,7 @@ pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<Metrics>) -> Re
     let inbox = Rc::new(Inbox::new(origin, entry_bytes_max(&wal)));
     let state = Rc::new(RefCell::new(replay.state));
     let view = Rc::new(View::default());
-    view.set_membership(&replay.membership);
+    view.set_members(state.borrow().cluster().members());
     let clock = {
         let env = env.clone();
         Rc::new(move || env.now())
@@ -136,7 +136,6 @@ pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<Metrics>) -> Re
         cluster_id: options.cluster_id,
         member_id,
     };
-    let membership = replay.membership;
     let (inbox, turns) = (Taker(inbox), Turns::new(applied_term));
     let checkpoints = Checkpoints::new(snapshots, options.checkpoint, checkpoint);
     let run = Loop {
@@ -148,7 +147,6 @@ pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<Metrics>) -> Re
         view,
         metrics,
         pipeline,
-        membership,
         wal,
         checkpoints,
         turns,
@@ -164,10 +162,10 @@ fn entry_bytes_max<E: Env>(wal: &Wal<E>) -> usize {
 }
 
 /// Writes the first entries of a new cluster: its founders, already committed.
-async fn found<E: Env>(wal: &mut Wal<E>, replay: &mut Replay, founders: &[Member]) -> Result<(), Fatal> {
+async fn found<E: Env>(wal: &mut Wal<E>, replay: &mut Replay, founders: &[pb::Member]) -> Result<(), Fatal> {
     let entries: Vec<_> = (1..)
         .zip(founders)
-        .map(|(index, member)| consensus::first_entry(LogIndex(index), Term(1), member))
+        .map(|(index, member)| group::founding_entry(LogIndex(index), Term(1), member))
         .collect();
     let commit = entries.len() as u64;
     let hard_state = HardState { term: Term(1), commit: LogIndex(commit), ..HardState::default() };

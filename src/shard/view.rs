@@ -3,7 +3,6 @@
 use std::cell::{Cell, RefCell};
 
 use crate::{
-    consensus::Membership,
     pb::etcdserverpb as pb,
     types::{LogIndex, MemberId, Term},
 };
@@ -24,15 +23,8 @@ pub struct View {
 }
 
 impl View {
-    pub fn set_membership(&self, membership: &Membership) {
-        let shown = membership.members().iter().map(|member| pb::Member {
-            id: member.id,
-            name: member.name.clone(),
-            peer_ur_ls: member.peer_urls.clone(),
-            client_ur_ls: member.client_urls.clone(),
-            is_learner: member.is_learner,
-        });
-        *self.members.borrow_mut() = shown.collect();
+    pub fn set_members<'a>(&self, members: impl Iterator<Item = &'a pb::Member>) {
+        *self.members.borrow_mut() = members.cloned().collect();
     }
 
     pub fn is_learner(&self, id: MemberId) -> bool {

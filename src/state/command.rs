@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use prost::Message;
 
-use super::{Error, StateMachine, outcome::Outcome};
+use super::{Error, StateMachine, cluster, outcome::Outcome};
 use crate::pb::etcdserverpb as pb;
 
 /// Version of the set of commands. The cluster's is the newest that all its members know.
@@ -15,6 +15,8 @@ use crate::pb::etcdserverpb as pb;
 pub struct Level(pub u32);
 
 impl Level {
+    /// That of a new cluster, until its members agree on another.
+    pub const FIRST: Level = Level(1);
     /// The newest one this release knows.
     pub const NEWEST: Level = Level(1);
 }
@@ -30,7 +32,7 @@ pub struct Kind {
 impl Kind {
     /// A kind of the first release.
     pub const fn first(number: u16) -> Self {
-        Self { number, level: Level(1) }
+        Self { number, level: Level::FIRST }
     }
 }
 
@@ -107,6 +109,8 @@ pub static COMMANDS: &[Row] = &[
     Row::of::<pb::TxnRequest>(),
     Row::of::<pb::CompactionRequest>(),
     Row::of::<pb::AlarmRequest>(),
+    Row::of::<cluster::AddMember>(),
+    Row::of::<cluster::PublishMember>(),
 ];
 
 type Apply = fn(Bytes, &mut StateMachine, Context<'_>, &mut Outcome) -> Result<(), prost::DecodeError>;

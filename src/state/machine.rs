@@ -1,33 +1,33 @@
 //! The replicated state: applies committed requests in log order, answers reads.
 
 use bytes::Bytes;
+use prost::Message;
 
 use super::{
     Error,
-    cluster::Alarms,
-    command::{Command, Context, Level, Needs},
+    cluster::{Alarms, Cluster},
+    command::{Command, Context, Needs},
     kv::{self, Range, validate},
     outcome::{Operations, Outcome},
+    space::{Facts, Space, Unsaved},
 };
 use crate::{
+    block::{BlockChange, BlockId},
     pb::etcdserverpb::{self as pb, AlarmType},
-    state::mvcc::{
-        self, Change, Freed, HashCursor, HashKv, HistoryCursor, Mark, Record, Span, Store, Written,
-    },
+    state::mvcc::{self, Freed, HashCursor, HashKv, HistoryCursor, Record, Span, Store, Written},
     types::{LogIndex, Revision},
 };
 
 /// One keyspace's state. Headers of its responses carry only the revision.
 pub struct StateMachine {
     history: Store,
-    alarms: Alarms,
-    level: Level,
+    cluster: Cluster,
     applied: LogIndex,
 }
 
 impl Default for StateMachine {
     fn default() -> Self {
-        Self::load(LogIndex(0), Alarms::default(), Store::default())
+        Self::load(LogIndex(0), Store::default(), Cluster::default())
     }
 }
 
@@ -37,8 +37,8 @@ impl StateMachine {
     }
 
     /// The state a checkpoint was made of: it has everything up to entry `applied`.
-    pub fn load(applied: LogIndex, alarms: Alarms, store: Store) -> Self {
-        Self { history: store, alarms, level: Level::NEWEST, applied }
+    pub fn load(applied: LogIndex, history: Store, cluster: Cluster) -> Self {
+        Self { history, cluster, applied }
     }
 
     /// Applies a committed command. An error changes nothing.
@@ -59,9 +59,9 @@ impl StateMachine {
     fn check_alarms(&self, needs: Needs) -> Result<(), Error> {
         if needs == Needs::Nothing {
             Ok(())
-        } else if self.alarms.is_on(AlarmType::Corrupt) {
+        } else if self.alarms().is_on(AlarmType::Corrupt) {
             Err(Error::Corrupt)
-        } else if needs == Needs::Space && self.alarms.is_on(AlarmType::Nospace) {
+        } else if needs == Needs::Space && self.alarms().is_on(AlarmType::Nospace) {
             Err(Error::NoSpace)
         } else {
             Ok(())
@@ -70,7 +70,7 @@ impl StateMachine {
 
     /// Whether every member knows the command, so that it may be proposed.
     pub fn may_propose<C: Command>(&self) -> Result<(), Error> {
-        if C::KIND.level <= self.level { Ok(()) } else { Err(Error::NotSupportedYet) }
+        if C::KIND.level <= self.cluster.level() { Ok(()) } else { Err(Error::NotSupportedYet) }
     }
 
     /// The versions of a revision, as a [`Change`](super::Change) names them. Before anything else is done with the
@@ -80,7 +80,11 @@ impl StateMachine {
     }
 
     pub fn alarms(&self) -> &Alarms {
-        &self.alarms
+        self.cluster.alarms()
+    }
+
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
     }
 
     /// Begins a walk over the whole history as of now.
@@ -149,39 +153,46 @@ impl StateMachine {
         self.history.compact_step(budget_keys, may_rewrite)
     }
 
-    /// What a checkpoint of this moment needs besides [`StateMachine::changes`].
-    pub fn mark(&self) -> Mark {
-        self.history.mark()
+    /// Every part, as a checkpoint sees it.
+    fn spaces(&mut self) -> [&mut dyn Space; 2] {
+        [&mut self.history, &mut self.cluster]
     }
 
-    /// Bytes of versions no checkpoint has yet.
-    pub fn unsaved_bytes(&self) -> usize {
-        self.history.unsaved_bytes()
+    /// What no checkpoint has yet, of all parts.
+    pub fn unsaved(&self) -> Unsaved {
+        let parts: [&dyn Space; 2] = [&self.history, &self.cluster];
+        parts.iter().fold(Unsaved::default(), |sum, part| {
+            let Unsaved { bytes, blocks } = part.unsaved();
+            Unsaved { bytes: sum.bytes + bytes, blocks: sum.blocks + blocks }
+        })
     }
 
-    /// Upper bound of the number of changes a checkpoint would have now.
-    pub fn unsaved_chunks(&self) -> usize {
-        self.history.unsaved_chunks()
-    }
-
-    /// See [`Store::changes`].
-    pub fn changes(&mut self) -> Vec<Change> {
-        self.history.changes()
+    /// Everything that changed since the last call, and what else [`Loading`](super::Loading) needs to know. Its end is
+    /// told by [`StateMachine::saved`] or [`StateMachine::not_saved`] before the next one begins.
+    pub fn changes(&mut self) -> (Vec<BlockChange>, Vec<u8>) {
+        let (mut changes, mut facts) = (Vec::with_capacity(self.unsaved().blocks), Facts::default());
+        for space in self.spaces() {
+            changes.append(&mut space.changes());
+            facts.add(space.id(), space.facts());
+        }
+        (changes, facts.encode_to_vec())
     }
 
     /// The last changes are durable.
     pub fn saved(&mut self) {
-        self.history.saved();
+        self.spaces().into_iter().for_each(|space| space.saved());
     }
 
     /// The last changes did not become durable.
     pub fn not_saved(&mut self) {
-        self.history.not_saved();
+        self.spaces().into_iter().for_each(|space| space.not_saved());
     }
 
-    /// See [`Store::place`].
-    pub fn place(&mut self, chunk: u64, mapped: Bytes) {
-        self.history.place(chunk, mapped);
+    /// The block's body on disk, mapped: may take the place of the heap's copy.
+    pub fn place(&mut self, id: BlockId, mapped: Bytes) {
+        if let Some(space) = self.spaces().into_iter().find(|space| space.id() == id.space) {
+            space.place(id.number, mapped);
+        }
     }
 
     /// Has the next steps of physical compaction leave nothing that can be freed.
@@ -222,7 +233,7 @@ impl StateMachine {
         &mut self.history
     }
 
-    pub(super) fn alarms_mut(&mut self) -> &mut Alarms {
-        &mut self.alarms
+    pub(super) fn cluster_mut(&mut self) -> &mut Cluster {
+        &mut self.cluster
     }
 }

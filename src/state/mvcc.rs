@@ -17,7 +17,7 @@
 //! - what a read at a revision >= the compacted one sees never depends on how far physical compaction has come.
 //!
 //! A checkpoint is the chunks that changed since the one before it, and the offsets of dead records in the others
-//! ([`Store::changes`]); the index is not part of it, [`Loading`] builds it again.
+//! (see [`Space`](super::space::Space)); the index is not part of it, [`Loading`] builds it again.
 //!
 //! Not here: validation, limits, sorting and wire messages' evaluation (see `apply`).
 
@@ -37,9 +37,9 @@ pub use hash::{HashCursor, HashKv};
 pub use history::HistoryCursor;
 pub use index::{Counted, Hit, Hits};
 pub use loader::Loader;
-pub use log::{Block, Change, Pos};
+pub use log::Pos;
 pub use span::Span;
-pub use store::{Error, Loading, Mark, Pin, ReadView, Store, Write, Written};
+pub use store::{Error, Loading, Mark, Pin, ReadView, SPACE, Store, Write, Written};
 
 #[cfg(test)]
 mod tests;

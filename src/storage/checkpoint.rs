@@ -1,5 +1,4 @@
-//! A shard's replicated state on disk: chunks of the keyspace's history in segments, and a manifest
-//! that says which segments count.
+//! A shard's replicated state on disk: blocks in segments, and a manifest that says which segments count.
 //!
 //! Owned by one shard on one core. A checkpoint writes what changed into new segments, together with
 //! what is still needed of old ones that hold mostly garbage, and then replaces the manifest. Segments
@@ -13,17 +12,21 @@
 //! - files take at most twice the live bytes and a constant; the number of segments is bounded
 //! - a file is truncated only after the last reference into its mapping is gone
 //!
-//! It does not know what is in a chunk, decides nothing about when to write, and has no index: that is
-//! rebuilt from the chunks.
+//! A finished checkpoint can be [held](CheckpointStore::hold) while newer ones are made, read by another member, and
+//! [put in place](CheckpointStore::install) of all that one had.
+//!
+//! It does not know what is in a block, decides nothing about when to write, and has no index: what a space needs, it
+//! rebuilds from its blocks.
 
 mod catalog;
 pub mod error;
-pub mod facts;
 mod files;
 pub mod format;
 mod load;
+mod summary;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -31,15 +34,17 @@ use bytes::Bytes;
 use prometheus::{Histogram, HistogramOpts};
 
 use self::{
-    catalog::{Catalog, Plan, Planned, Source},
+    catalog::{Catalog, Image, Layout, Source},
     files::{Pace, Writer},
     format::{ArchivedTable, BlockEntry, HEADER_BYTES, Manifest, SegmentRef, TRAILER_BYTES, Table, padded},
 };
 pub use self::{
     error::CheckpointError,
-    facts::{AlarmFact, Block, Change, Checkpoint, Conf, Facts, MemberFact, Restore, Saved},
+    summary::{Checkpoint, Restore, Saved, Summary},
+    transfer::{Export, Held},
 };
 use crate::{
+    block::{BlockChange, BlockId},
     env::{Disk, Env, Instant, Mapping, remove_in_steps},
     limits,
     types::ShardId,
@@ -81,10 +86,10 @@ pub struct Shape {
 impl Default for Shape {
     fn default() -> Self {
         Self {
-            segment_bytes: limits::SNAPSHOT_SEGMENT_BYTES,
-            slack_bytes: limits::SNAPSHOT_SLACK_BYTES,
-            small_segments_max: limits::SNAPSHOT_SMALL_SEGMENTS_MAX,
-            carry_bytes: limits::SNAPSHOT_CARRY_BYTES,
+            segment_bytes: limits::CHECKPOINT_SEGMENT_BYTES,
+            slack_bytes: limits::CHECKPOINT_SLACK_BYTES,
+            small_segments_max: limits::CHECKPOINT_SMALL_SEGMENTS_MAX,
+            carry_bytes: limits::CHECKPOINT_CARRY_BYTES,
         }
     }
 }
@@ -127,6 +132,8 @@ pub struct CheckpointStore<E: Env> {
     segments: BTreeMap<u64, Segment<E>>,
     retired: Vec<Retired<E>>,
     generation: u64,
+    /// Of the newest checkpoint.
+    summary: Option<Summary>,
     manifest_bytes: u64,
     next_sequence: u64,
     /// The segment whose pages were given back last.
@@ -141,13 +148,13 @@ pub struct CheckpointStore<E: Env> {
 
 impl<E: Env> CheckpointStore<E> {
     /// Opens the snapshot, or creates it in an empty directory. `restore` gets the state of the last checkpoint, whose
-    /// facts are returned; there are none before the first one. Every byte is verified. Belongs to start-up: the core
+    /// summary is returned; there are none before the first one. Every byte is verified. Belongs to start-up: the core
     /// does not serve meanwhile. What was verified stays resident until [`CheckpointStore::release`].
     pub async fn open(
         env: E,
         options: CheckpointOptions,
         restore: &mut impl Restore,
-    ) -> Result<(Self, Option<Facts>), CheckpointError> {
+    ) -> Result<(Self, Option<Summary>), CheckpointError> {
         load::open(env, options, restore).await
     }
 
@@ -162,8 +169,9 @@ impl<E: Env> CheckpointStore<E> {
         compact_all: bool,
     ) -> Result<Saved, CheckpointError> {
         self.discard_unfinished().await?;
-        let plan = self.plan(checkpoint.changes, compact_all)?;
-        let written = match self.write_all(&plan, checkpoint.facts).await {
+        let layout = self.lay_out(checkpoint.changes, compact_all)?;
+        let summary = checkpoint.summary.clone();
+        let written = match self.write_all(&layout, checkpoint.summary).await {
             Ok(written) => written,
             Err(error) => {
                 // What is left stays on the list and is removed by the next write.
@@ -174,7 +182,8 @@ impl<E: Env> CheckpointStore<E> {
                 return Err(error);
             }
         };
-        Ok(self.adopt(plan, written))
+        self.summary = Some(summary);
+        Ok(self.adopt(layout, written))
     }
 
     /// Removes files nobody refers to any more, bit by bit. Call it after the references into merged
@@ -217,7 +226,7 @@ impl<E: Env> CheckpointStore<E> {
             return Ok(());
         };
         self.last_released = *sequence;
-        let pause = limits::SNAPSHOT_RELEASE_ROUND / self.segments.len() as u32;
+        let pause = limits::CHECKPOINT_RELEASE_ROUND / self.segments.len() as u32;
         self.release_at = Instant(self.env.now().0 + pause.as_nanos() as u64);
         release(segment).await
     }
@@ -233,56 +242,56 @@ impl<E: Env> CheckpointStore<E> {
         Ok(())
     }
 
-    fn plan(&self, changes: Vec<Change>, compact_all: bool) -> Result<Plan, CheckpointError> {
-        self.catalog
-            .plan(changes, &self.options.shape, compact_all, |sequence| self.table(&self.segments[&sequence]))
+    fn lay_out(&self, changes: Vec<BlockChange>, compact_all: bool) -> Result<Layout, CheckpointError> {
+        self.catalog.lay_out(changes, &self.options.shape, compact_all, |sequence| {
+            self.table(&self.segments[&sequence])
+        })
     }
 
     fn table<'a>(&self, segment: &'a Segment<E>) -> Result<&'a ArchivedTable, CheckpointError> {
-        format::decode_segment(segment.mapping.bytes(), self.options.shard, &segment.reference)
-            .map_err(|fault| load::refuse(&segment.path, fault, self.options.shard))
+        load::table(segment, self.options.shard)
     }
 
     /// Everything up to and with the switch of the manifest.
-    async fn write_all(&mut self, plan: &Plan, facts: Facts) -> Result<Written<E>, CheckpointError> {
+    async fn write_all(&mut self, layout: &Layout, summary: Summary) -> Result<Written<E>, CheckpointError> {
         let mut written = Written { segments: Vec::new(), manifest_bytes: 0, body_bytes: 0 };
-        for group in self.groups(plan) {
+        for group in self.groups(layout) {
             let segment = self.write_segment(group).await?;
             written.segments.push(segment);
         }
         if !written.segments.is_empty() {
             files::sync_dir(&self.env, &self.options.dir).await?;
         }
-        let kept = self.segments.values().filter(|s| !plan.victims.contains(&s.reference.sequence));
+        let kept = self.segments.values().filter(|s| !layout.victims.contains(&s.reference.sequence));
         let segments = kept.chain(&written.segments).map(|segment| segment.reference).collect();
-        let (chunks, body_bytes) = self.catalog.totals_after(plan);
-        let manifest =
-            Manifest { generation: self.generation + 1, facts: Some(facts), segments, chunks, body_bytes };
+        let (blocks, body_bytes) = self.catalog.totals_after(layout);
+        let generation = self.generation + 1;
+        let manifest = Manifest { generation, summary: Some(summary), segments, blocks, body_bytes };
         written.manifest_bytes = self.write_manifest(&manifest).await?;
         written.body_bytes = body_bytes;
         Ok(written)
     }
 
-    /// Cuts a plan into segments.
-    fn groups<'p>(&self, plan: &'p Plan) -> Vec<Group<'p>> {
+    /// Cuts a layout into segments.
+    fn groups<'p>(&self, layout: &'p Layout) -> Vec<Group<'p>> {
         let mut groups = Vec::new();
-        let mut rest = &plan.blocks[..];
+        let mut rest = &layout.images[..];
         while !rest.is_empty() {
             let mut bytes = 0;
-            let fits = rest.iter().take_while(|block| {
-                bytes += block.image_bytes();
+            let fits = rest.iter().take_while(|image| {
+                bytes += image.bytes();
                 bytes <= self.options.shape.segment_bytes
             });
-            let (blocks, after) = rest.split_at(fits.count().max(1));
-            groups.push(Group { blocks, updates: &[], drops: &[] });
+            let (images, after) = rest.split_at(fits.count().max(1));
+            groups.push(Group { images, updates: &[], drops: &[] });
             rest = after;
         }
-        if !plan.updates.is_empty() || !plan.drops.is_empty() {
+        if !layout.updates.is_empty() || !layout.drops.is_empty() {
             if groups.is_empty() {
-                groups.push(Group { blocks: &[], updates: &[], drops: &[] });
+                groups.push(Group { images: &[], updates: &[], drops: &[] });
             }
             let last = groups.last_mut().expect("there is one");
-            (last.updates, last.drops) = (&plan.updates, &plan.drops);
+            (last.updates, last.drops) = (&layout.updates, &layout.drops);
         }
         groups
     }
@@ -291,7 +300,7 @@ impl<E: Env> CheckpointStore<E> {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
         let epoch = self.env.random_u64();
-        let path = files::segment_path(&self.options.dir, sequence);
+        let path = files::segment_path(&self.options.dir, sequence, epoch);
         self.unfinished.push(path.clone());
         let metrics = &self.options.metrics;
         let mut writer = Writer::create(&self.env, path.clone(), &self.pace, &metrics.commit_seconds).await?;
@@ -309,10 +318,10 @@ impl<E: Env> CheckpointStore<E> {
         writer.append(&format::encode_header(self.options.shard, sequence, epoch)).await?;
         let salt = format::salt(sequence, epoch);
         let mut warm = Warm::default();
-        for (planned, entry) in group.blocks.iter().zip(&mut table.blocks) {
-            let body = match &planned.source {
+        for (image, entry) in group.images.iter().zip(&mut table.blocks) {
+            let body = match &image.source {
                 Source::New(body) => body.clone(),
-                Source::Carried { .. } => self.carried(&planned.source, &mut warm).await?,
+                Source::Carried { .. } => self.carried(&image.source, &mut warm).await?,
             };
             let padding =
                 &[0; format::BODY_ALIGN as usize][..(padded(body.len() as u64) - body.len() as u64) as usize];
@@ -344,14 +353,14 @@ impl<E: Env> CheckpointStore<E> {
         let end = offset + u64::from(bytes);
         let until = warm.0.entry(segment.reference.sequence).or_default();
         if *until < end {
-            let step = limits::SNAPSHOT_PREFETCH_BYTES.max(u64::from(bytes));
+            let step = limits::CHECKPOINT_PREFETCH_BYTES.max(u64::from(bytes));
             files::prefetch(&self.env, &segment.path, offset, step).await?;
             *until = offset + step;
         }
         let file = segment.mapping.bytes();
         let salt = format::salt(segment.reference.sequence, segment.reference.epoch);
         if !format::check_body(file, offset, bytes, checksum, salt) {
-            let what = "the checksum of a chunk does not match any more";
+            let what = "the checksum of a block does not match any more";
             return Err(CheckpointError::Corrupt { path: segment.path.clone(), offset, what });
         }
         Ok(segment.mapping.slice(offset as usize..end as usize))
@@ -380,10 +389,10 @@ impl<E: Env> CheckpointStore<E> {
     }
 
     /// The new manifest is durable: memory follows.
-    fn adopt(&mut self, plan: Plan, written: Written<E>) -> Saved {
+    fn adopt(&mut self, layout: Layout, written: Written<E>) -> Saved {
         self.generation += 1;
         self.manifest_bytes = written.manifest_bytes;
-        let mut placed = Vec::with_capacity(plan.blocks.len());
+        let mut placed = Vec::with_capacity(layout.images.len());
         let mut written_bytes = written.manifest_bytes;
         for segment in written.segments {
             let table = self.table(&segment).expect("it was read before the manifest named it");
@@ -391,13 +400,13 @@ impl<E: Env> CheckpointStore<E> {
             placed.extend(table.blocks.iter().map(|block| {
                 let start = block.offset.to_native() as usize;
                 let body = segment.mapping.slice(start..start + block.bytes.to_native() as usize);
-                (block.chunk.to_native(), body)
+                (BlockId::from(&block.id), body)
             }));
             written_bytes += segment.reference.bytes;
             self.unfinished.retain(|path| *path != segment.path);
             self.segments.insert(segment.reference.sequence, segment);
         }
-        for sequence in &plan.victims {
+        for sequence in &layout.victims {
             let segment = self.segments.remove(sequence).expect("a victim is there");
             let table = self.table(&segment).expect("it was read when it was chosen");
             self.catalog.remove(*sequence, table);
@@ -405,12 +414,12 @@ impl<E: Env> CheckpointStore<E> {
             self.retired.push(Retired { path, bytes: reference.bytes, mapping: Some(mapping) });
         }
         assert_eq!(self.catalog.body_bytes(), written.body_bytes, "memory agrees with the manifest");
-        let carried = plan.blocks.iter().filter(|block| matches!(block.source, Source::Carried { .. }));
+        let carried = layout.images.iter().filter(|image| matches!(image.source, Source::Carried { .. }));
         Saved {
             placed,
             bytes_on_disk: self.bytes_on_disk(),
             written_bytes,
-            carried_bytes: carried.map(Planned::body_bytes).sum(),
+            carried_bytes: carried.map(Image::body_bytes).sum(),
         }
     }
 }
@@ -434,25 +443,24 @@ struct Warm(BTreeMap<u64, u64>);
 /// What goes into one segment.
 #[derive(Clone, Copy)]
 struct Group<'p> {
-    blocks: &'p [Planned],
+    images: &'p [Image],
     updates: &'p [format::UpdateEntry],
-    drops: &'p [u64],
+    drops: &'p [BlockId],
 }
 
 impl Group<'_> {
     /// The table without checksums.
     fn table(&self) -> Table {
         let mut offset = HEADER_BYTES as u64;
-        let blocks = self.blocks.iter().map(|block| {
+        let blocks = self.images.iter().map(|image| {
             let entry = BlockEntry {
-                chunk: block.chunk,
-                base: block.base,
+                id: image.id,
                 offset,
-                bytes: u32::try_from(block.body_bytes()).expect("a chunk is far below 4 GiB"),
+                bytes: u32::try_from(image.body_bytes()).expect("a block is far below 4 GiB"),
                 checksum: 0,
-                dead: block.dead.clone(),
+                meta: image.meta.clone(),
             };
-            offset += padded(block.body_bytes());
+            offset += padded(image.body_bytes());
             entry
         });
         Table { blocks: blocks.collect(), updates: self.updates.to_vec(), drops: self.drops.to_vec() }

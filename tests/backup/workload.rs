@@ -1,7 +1,7 @@
 //! Histories: one that a real etcd is asked for, and one made up.
 
 use bench_harness::pb::etcdserverpb::{DeleteRangeRequest, PutRequest, request_op::Request};
-use pinion::backup::Member;
+use pinion::pb::etcdserverpb::Member;
 
 use super::{file::Owned, upstream::Etcd};
 
@@ -86,10 +86,10 @@ pub fn members(count: u64) -> Vec<Member> {
     (1..=count)
         .map(|id| Member {
             id,
-            peer_urls: vec![format!("http://10.0.0.{id}:2380")],
+            peer_ur_ls: vec![format!("http://10.0.0.{id}:2380")],
             is_learner: false,
             name: format!("m{id}"),
-            client_urls: vec![format!("http://10.0.0.{id}:2379")],
+            client_ur_ls: vec![format!("http://10.0.0.{id}:2379")],
         })
         .collect()
 }

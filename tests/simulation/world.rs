@@ -9,7 +9,6 @@ use std::{
 };
 
 use pinion::{
-    consensus::Member,
     env::sim::{Sim, SimEnv, disk::SimDisk},
     metrics::{self, Metrics},
     pb::etcdserverpb as pb,
@@ -57,9 +56,9 @@ impl World {
         World { nodes, sim, checkpoint: NEVER, catchup_entries: 1_000_000 }
     }
 
-    fn founders(&self) -> Vec<Member> {
+    fn founders(&self) -> Vec<pb::Member> {
         let member =
-            |node: &Node| Member { id: node.id.0, name: format!("m{}", node.id), ..Member::default() };
+            |node: &Node| pb::Member { id: node.id.0, name: format!("m{}", node.id), ..Default::default() };
         self.nodes.iter().map(member).collect()
     }
 
@@ -72,8 +71,6 @@ impl World {
             member_id: node.id,
             shard_id: ShardId(0),
             founders: self.founders(),
-            name: format!("m{}", node.id),
-            client_urls: Vec::new(),
             // The directory is known once it is open.
             wal: WalOptions { segment_bytes: 1 << 20, ..WalOptions::new(PathBuf::new(), ShardId(0)) },
             snapshot: CheckpointOptions::new(PathBuf::new(), ShardId(0)),

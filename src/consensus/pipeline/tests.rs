@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    consensus::{ChangeKind, Member, Membership, Payload, first_entry},
+    consensus::{ChangeKind, Payload},
     pb::peer::{self as pb, frame::Body},
 };
 
@@ -22,18 +22,15 @@ fn options(id: u64) -> Options {
 
 /// A member of a group that was founded by `founders`.
 fn member(id: u64, founders: &[u64]) -> Pipeline {
-    let entries: Vec<_> = (1..)
-        .zip(founders)
-        .map(|(index, &id)| first_entry(LogIndex(index), Term(1), &Member { id, ..Member::default() }))
-        .collect();
-    let mut membership = Membership::default();
-    for entry in &entries {
-        let Ok(Payload::Config(change)) = entry.payload() else { panic!("no configuration change") };
-        membership.apply(&change).unwrap();
-    }
+    let founder = |(index, &id): (u64, &u64)| {
+        let change = ConfigChange { kind: ChangeKind::AddVoter, member: MemberId(id), context: Bytes::new() };
+        change.entry(LogIndex(index), Term(1))
+    };
+    let entries: Vec<_> = (1..).zip(founders).map(founder).collect();
+    let config = Config { voters: founders.iter().copied().map(MemberId).collect(), learners: Vec::new() };
     let commit = LogIndex(entries.len() as u64);
     let hard_state = HardState { term: Term(1), commit, ..HardState::default() };
-    let mut window = LogWindow::new(LogPosition::default(), hard_state, membership.config());
+    let mut window = LogWindow::new(LogPosition::default(), hard_state, config);
     window.append(entries);
     Pipeline::new(options(id), window, commit, 3).unwrap()
 }

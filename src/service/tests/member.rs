@@ -3,13 +3,13 @@
 use std::{cell::RefCell, future::Future, path::Path, rc::Rc, time::Duration};
 
 use crate::{
-    consensus,
     env::{
         Env,
         sim::{Sim, SimEnv, disk::SimDisk},
     },
     limits,
     metrics::{self, Metrics},
+    pb::etcdserverpb as pb,
     service::{Api, Caller, Connection, Options},
     shard::{self, Due, Shard, Started},
     state::Principal,
@@ -28,7 +28,7 @@ const STEPS_MAX: u64 = 3_000_000;
 pub(crate) async fn open<E: Env>(
     env: &E,
     dir: &Path,
-    founders: Vec<consensus::Member>,
+    founders: Vec<pb::Member>,
     metrics: Rc<Metrics>,
 ) -> (Started<E>, DataDir<E>) {
     let data_dir = DataDir::open(env, dir, None).await.expect("the directory is free");
@@ -38,8 +38,6 @@ pub(crate) async fn open<E: Env>(
         cluster_id: CLUSTER,
         member_id: MEMBER,
         founders,
-        name: "default".into(),
-        client_urls: vec!["http://localhost:2379".into()],
         wal: WalOptions {
             segment_bytes: limits::WAL_SEGMENT_BYTES_MIN,
             ..WalOptions::new(data_dir.wal(shard), shard)
@@ -57,12 +55,12 @@ pub(crate) async fn open<E: Env>(
 }
 
 /// So many voters, this member the first.
-pub(crate) fn founders(count: u64) -> Vec<consensus::Member> {
-    let founder = |id| consensus::Member {
+pub(crate) fn founders(count: u64) -> Vec<pb::Member> {
+    let founder = |id| pb::Member {
         id,
         name: "default".into(),
-        peer_urls: vec!["http://localhost:2380".into()],
-        client_urls: vec!["http://localhost:2379".into()],
+        peer_ur_ls: vec!["http://localhost:2380".into()],
+        client_ur_ls: vec!["http://localhost:2379".into()],
         is_learner: false,
     };
     (MEMBER.0..MEMBER.0 + count).map(founder).collect()
@@ -104,7 +102,7 @@ impl Member {
         Self::of(founders(3), Options::default())
     }
 
-    fn of(founders: Vec<consensus::Member>, options: Options) -> Self {
+    fn of(founders: Vec<pb::Member>, options: Options) -> Self {
         let sim = Sim::new(1);
         let env = SimEnv::new(&sim, MEMBER, SimDisk::new(&sim));
         let (metrics, opened) = (metrics(), Rc::new(RefCell::new(None)));

@@ -1,10 +1,7 @@
 //! A store made of versions that come from elsewhere, with all that a store would have computed: for a restore.
 
-use super::{
-    Record,
-    log::{Block, Change, Log},
-    store::Mark,
-};
+use super::{Record, log::Log, store::Mark};
+use crate::block::{Block, BlockChange};
 
 /// Takes versions in revision order and packs them into chunks.
 #[derive(Default)]
@@ -27,8 +24,8 @@ impl Loader {
         assert!(self.last.is_none_or(|(main, _)| main <= revision), "no version lies ahead of the revision");
         let mark = Mark { revision, compacted, freed: compacted.max(0), next_chunk: self.log.next_chunk() };
         let block = |change| match change {
-            Change::Write { chunk, base, body, dead } => Block { chunk, base, body, dead },
-            Change::Dead { .. } | Change::Drop { .. } => unreachable!("nothing was saved before"),
+            BlockChange::Write(block) => block,
+            BlockChange::Meta { .. } | BlockChange::Drop { .. } => unreachable!("nothing was saved before"),
         };
         (mark, self.log.changes().into_iter().map(block).collect())
     }

@@ -7,6 +7,7 @@
 //! the mapped ones.
 
 mod loading;
+mod meta;
 mod unsaved;
 
 use std::ops::Range;
@@ -17,7 +18,6 @@ use self::unsaved::{Unsaved, Unsaveds};
 use crate::row::Record;
 
 pub use loading::Loading;
-pub use unsaved::{Block, Change};
 
 /// Bytes of a chunk; one with a single longer record has as many as that needs.
 pub const CHUNK_BYTES: usize = 64 * 1024;

@@ -8,9 +8,16 @@ use super::{
     Record, Span,
     compaction::Sweep,
     index::{Builder, Hits, Index, Versions},
-    log::{self, Block, Change, Log, Pos},
+    log::{self, Log, Pos},
 };
-use crate::types::Revision;
+use crate::{
+    block::{Block, BlockChange, SpaceId},
+    state::space::{Space, Unsaved},
+    types::Revision,
+};
+
+/// The history's own.
+pub const SPACE: SpaceId = SpaceId(1);
 
 /// A revision that cannot be read or compacted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +41,24 @@ pub struct Mark {
     pub freed: i64,
     /// Id the next chunk of versions will have.
     pub next_chunk: u64,
+}
+
+impl Mark {
+    const BYTES: usize = 32;
+
+    /// Its four numbers, little-endian.
+    pub fn encode(&self) -> Vec<u8> {
+        let Self { revision, compacted, freed, next_chunk } = *self;
+        [revision, compacted, freed, next_chunk as i64].into_iter().flat_map(i64::to_le_bytes).collect()
+    }
+
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; Self::BYTES] = bytes.try_into().ok()?;
+        let (numbers, _) = bytes.as_chunks::<8>();
+        let [revision, compacted, freed, next_chunk] =
+            std::array::from_fn(|at| i64::from_le_bytes(numbers[at]));
+        Some(Self { revision, compacted, freed, next_chunk: next_chunk as u64 })
+    }
 }
 
 /// Every version of every key since the last compaction.
@@ -76,8 +101,8 @@ impl Loading {
     }
 
     /// Adds a block, in any order. Reads every record of it once.
-    pub fn take(&mut self, block: &Block) {
-        self.log.take(block, |pos, key| self.index.take(pos, key));
+    pub fn take(&mut self, block: &Block) -> Result<(), &'static str> {
+        self.log.take(block, |pos, key| self.index.take(pos, key))
     }
 
     /// The store the checkpoint was made of.
@@ -97,7 +122,7 @@ impl Loading {
 }
 
 impl Store {
-    /// What a checkpoint of this moment needs besides [`Store::changes`].
+    /// What a checkpoint of this moment needs besides blocks.
     pub fn mark(&self) -> Mark {
         Mark {
             revision: self.revision,
@@ -105,35 +130,6 @@ impl Store {
             freed: self.sweep.done(),
             next_chunk: self.log.next_chunk(),
         }
-    }
-
-    /// Bytes of versions no checkpoint has yet.
-    pub fn unsaved_bytes(&self) -> usize {
-        self.log.unsaved_bytes()
-    }
-
-    /// Upper bound of the number of changes a checkpoint would have now.
-    pub fn unsaved_chunks(&self) -> usize {
-        self.log.unsaved_chunks()
-    }
-
-    /// What changed since the last call: the content of a checkpoint. Its end is told by [`Store::saved`] or
-    /// [`Store::not_saved`] before the next one begins.
-    pub fn changes(&mut self) -> Vec<Change> {
-        self.log.changes()
-    }
-
-    pub fn saved(&mut self) {
-        self.log.saved();
-    }
-
-    pub fn not_saved(&mut self) {
-        self.log.not_saved();
-    }
-
-    /// The checkpoint's image of a chunk, mapped: takes the place of the heap's copy.
-    pub fn place(&mut self, chunk: u64, mapped: Bytes) {
-        self.log.place(chunk, mapped);
     }
 
     pub fn revision(&self) -> Revision {
@@ -237,6 +233,37 @@ impl Store {
     pub(super) fn floor(&self) -> i64 {
         let pinned = self.pins.borrow().keys().next().copied();
         pinned.map_or(self.compacted, |pinned| pinned.min(self.compacted))
+    }
+}
+
+/// Chunks are the blocks; see `unsaved`.
+impl Space for Store {
+    fn id(&self) -> SpaceId {
+        SPACE
+    }
+
+    fn unsaved(&self) -> Unsaved {
+        Unsaved { bytes: self.log.unsaved_bytes(), blocks: self.log.unsaved_chunks() }
+    }
+
+    fn changes(&mut self) -> Vec<BlockChange> {
+        self.log.changes()
+    }
+
+    fn saved(&mut self) {
+        self.log.saved();
+    }
+
+    fn not_saved(&mut self) {
+        self.log.not_saved();
+    }
+
+    fn place(&mut self, number: u64, mapped: Bytes) {
+        self.log.place(number, mapped);
+    }
+
+    fn facts(&self) -> Vec<u8> {
+        self.mark().encode()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which image of a chunk counts, what of each segment is still needed, and what to merge.
+//! Which image of a block counts, what of each segment is still needed, and what to merge.
 //!
 //! Pure. The catalog is only ever changed by segments coming in ascending order and by merged ones
 //! leaving, in the same way at the start and after a checkpoint, so what is in memory is what the
@@ -10,39 +10,34 @@ use bytes::Bytes;
 
 use super::{
     Shape,
-    facts::Change,
     format::{ArchivedBlockEntry, ArchivedTable, ArchivedUpdateEntry, SegmentRef, UpdateEntry, padded},
 };
+use crate::block::{ArchivedBlockId, Block, BlockChange, BlockId};
 
 const BLOCK_ENTRY_BYTES: u64 = size_of::<ArchivedBlockEntry>() as u64;
 const UPDATE_ENTRY_BYTES: u64 = size_of::<ArchivedUpdateEntry>() as u64;
-const DROP_BYTES: u64 = size_of::<u64>() as u64;
+const DROP_BYTES: u64 = size_of::<ArchivedBlockId>() as u64;
 
-/// Where a chunk is stored.
+/// Where a block is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Stored {
     pub segment: u64,
-    pub base: i64,
     pub offset: u64,
     pub bytes: u32,
-    pub dead: Box<[u16]>,
-    /// The segment that has the list of dead records.
-    pub dead_at: u64,
+    pub meta: Box<[u8]>,
+    /// The segment that has the meta.
+    pub meta_at: u64,
 }
 
-impl Place {
+impl Stored {
     fn image_bytes(&self) -> u64 {
         padded(u64::from(self.bytes)) + BLOCK_ENTRY_BYTES
     }
 
-    fn dead_bytes(&self) -> u64 {
-        let entry = if self.dead_at == self.segment { 0 } else { UPDATE_ENTRY_BYTES };
-        entry + dead_list_bytes(&self.dead)
+    fn meta_bytes(&self) -> u64 {
+        let entry = if self.meta_at == self.segment { 0 } else { UPDATE_ENTRY_BYTES };
+        entry + self.meta.len() as u64
     }
-}
-
-fn dead_list_bytes(dead: &[u16]) -> u64 {
-    size_of_val(dead) as u64
 }
 
 /// How much of a segment is needed.
@@ -69,20 +64,20 @@ impl Usage {
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Catalog {
-    chunks: BTreeMap<u64, Place>,
+    blocks: BTreeMap<BlockId, Stored>,
     usage: BTreeMap<u64, Usage>,
-    /// In how many segments each chunk has an image, whether it counts or not.
-    images: BTreeMap<u64, u32>,
+    /// In how many segments each block has an image, whether it counts or not.
+    images: BTreeMap<BlockId, u32>,
     body_bytes: u64,
 }
 
 impl Catalog {
-    pub fn place(&self, chunk: u64) -> Option<&Place> {
-        self.chunks.get(&chunk)
+    pub fn find(&self, id: BlockId) -> Option<&Stored> {
+        self.blocks.get(&id)
     }
 
     pub fn count(&self) -> u64 {
-        self.chunks.len() as u64
+        self.blocks.len() as u64
     }
 
     /// Bytes of the bodies that count.
@@ -90,20 +85,20 @@ impl Catalog {
         self.body_bytes
     }
 
-    /// Chunks, and bytes of their bodies, once a plan is carried out.
-    pub fn totals_after(&self, plan: &Plan) -> (u64, u64) {
-        let (mut chunks, mut body_bytes) = (self.count(), self.body_bytes);
-        let added = plan.blocks.iter().map(|block| (block.chunk, 1, block.body_bytes()));
-        let dropped = plan.gone.iter().map(|chunk| (*chunk, 0, 0));
-        for (chunk, count, bytes) in added.chain(dropped) {
-            if let Some(place) = self.chunks.get(&chunk) {
-                chunks -= 1;
-                body_bytes -= u64::from(place.bytes);
+    /// Blocks, and bytes of their bodies, once a layout is written.
+    pub fn totals_after(&self, layout: &Layout) -> (u64, u64) {
+        let (mut blocks, mut body_bytes) = (self.count(), self.body_bytes);
+        let added = layout.images.iter().map(|image| (image.id, 1, image.body_bytes()));
+        let dropped = layout.gone.iter().map(|id| (*id, 0, 0));
+        for (id, count, bytes) in added.chain(dropped) {
+            if let Some(stored) = self.blocks.get(&id) {
+                blocks -= 1;
+                body_bytes -= u64::from(stored.bytes);
             }
-            chunks += count;
+            blocks += count;
             body_bytes += bytes;
         }
-        (chunks, body_bytes)
+        (blocks, body_bytes)
     }
 
     /// Takes in a segment that is newer than all before.
@@ -119,51 +114,50 @@ impl Catalog {
         };
         self.usage.insert(sequence, usage);
         for block in table.blocks.iter() {
-            let chunk = block.chunk.to_native();
-            self.forget(chunk);
-            *self.images.entry(chunk).or_default() += 1;
-            let place = Place {
+            let id = BlockId::from(&block.id);
+            self.forget(id);
+            *self.images.entry(id).or_default() += 1;
+            let stored = Stored {
                 segment: sequence,
-                base: block.base.to_native(),
                 offset: block.offset.to_native(),
                 bytes: block.bytes.to_native(),
-                dead: block.dead.iter().map(|offset| offset.to_native()).collect(),
-                dead_at: sequence,
+                meta: block.meta.as_slice().into(),
+                meta_at: sequence,
             };
-            self.body_bytes += u64::from(place.bytes);
+            self.body_bytes += u64::from(stored.bytes);
             let usage = self.usage_of(sequence);
             usage.live_images += 1;
-            usage.live_bytes += place.image_bytes() + place.dead_bytes();
-            self.chunks.insert(chunk, place);
+            usage.live_bytes += stored.image_bytes() + stored.meta_bytes();
+            self.blocks.insert(id, stored);
         }
         for update in table.updates.iter() {
-            let chunk = update.chunk.to_native();
+            let id = BlockId::from(&update.id);
             // Its image may have moved to a newer segment, or be gone.
-            let Some(mut place) = self.chunks.remove(&chunk) else { continue };
-            self.forget_dead(&place);
-            place.dead = update.dead.iter().map(|offset| offset.to_native()).collect();
-            place.dead_at = sequence;
+            let Some(mut stored) = self.blocks.remove(&id) else { continue };
+            self.forget_meta(&stored);
+            stored.meta = update.meta.as_slice().into();
+            stored.meta_at = sequence;
             let usage = self.usage_of(sequence);
             usage.live_updates += 1;
-            usage.live_bytes += place.dead_bytes();
-            self.chunks.insert(chunk, place);
+            usage.live_bytes += stored.meta_bytes();
+            self.blocks.insert(id, stored);
         }
-        for chunk in table.drops.iter() {
-            self.forget(chunk.to_native());
+        for id in table.drops.iter() {
+            self.forget(id.into());
         }
     }
 
     /// Lets go of a merged segment. What it had and newer ones do not name is gone.
     pub fn remove(&mut self, sequence: u64, table: &ArchivedTable) {
         for block in table.blocks.iter() {
-            let chunk = block.chunk.to_native();
-            let images = self.images.get_mut(&chunk).expect("every image is counted");
+            let id = BlockId::from(&block.id);
+            let images = self.images.get_mut(&id).expect("every image is counted");
             *images -= 1;
             if *images == 0 {
-                self.images.remove(&chunk);
+                self.images.remove(&id);
             }
-            if self.chunks.get(&chunk).is_some_and(|place| place.segment == sequence) {
-                self.forget(chunk);
+            if self.blocks.get(&id).is_some_and(|stored| stored.segment == sequence) {
+                self.forget(id);
             }
         }
         let usage = self.usage.remove(&sequence).expect("the segment was added");
@@ -174,81 +168,73 @@ impl Catalog {
         );
     }
 
-    fn forget(&mut self, chunk: u64) {
-        let Some(place) = self.chunks.remove(&chunk) else { return };
-        self.forget_dead(&place);
-        self.body_bytes -= u64::from(place.bytes);
-        let usage = self.usage_of(place.segment);
+    fn forget(&mut self, id: BlockId) {
+        let Some(stored) = self.blocks.remove(&id) else { return };
+        self.forget_meta(&stored);
+        self.body_bytes -= u64::from(stored.bytes);
+        let usage = self.usage_of(stored.segment);
         usage.live_images -= 1;
-        usage.live_bytes -= place.image_bytes();
+        usage.live_bytes -= stored.image_bytes();
     }
 
-    fn forget_dead(&mut self, place: &Place) {
-        let usage = self.usage_of(place.dead_at);
-        usage.live_bytes -= place.dead_bytes();
-        if place.dead_at != place.segment {
+    fn forget_meta(&mut self, stored: &Stored) {
+        let usage = self.usage_of(stored.meta_at);
+        usage.live_bytes -= stored.meta_bytes();
+        if stored.meta_at != stored.segment {
             usage.live_updates -= 1;
         }
     }
 
     fn usage_of(&mut self, sequence: u64) -> &mut Usage {
-        self.usage.get_mut(&sequence).expect("a place names a segment that is there")
+        self.usage.get_mut(&sequence).expect("what is stored names a segment that is there")
     }
 }
 
-/// The changes of a checkpoint, one per chunk.
+/// The changes of a checkpoint, one per block.
 #[derive(Debug, Default)]
 struct Delta {
-    writes: BTreeMap<u64, (i64, Bytes, Vec<u16>)>,
-    dead: BTreeMap<u64, Vec<u16>>,
-    drops: BTreeSet<u64>,
+    writes: BTreeMap<BlockId, (Bytes, Vec<u8>)>,
+    metas: BTreeMap<BlockId, Vec<u8>>,
+    drops: BTreeSet<BlockId>,
 }
 
 impl Delta {
-    fn new(changes: Vec<Change>) -> Self {
+    fn new(changes: Vec<BlockChange>) -> Self {
         let mut delta = Self::default();
         for change in changes {
             match change {
-                Change::Write { chunk, base, body, dead } => {
-                    delta.dead.remove(&chunk);
-                    delta.drops.remove(&chunk);
-                    delta.writes.insert(chunk, (base, body, sorted(dead)));
+                BlockChange::Write(Block { id, meta, body }) => {
+                    delta.metas.remove(&id);
+                    delta.drops.remove(&id);
+                    delta.writes.insert(id, (body, meta));
                 }
-                Change::Dead { chunk, dead } => {
-                    assert!(!delta.drops.contains(&chunk), "chunk {chunk} was dropped before");
-                    let dead = sorted(dead);
-                    match delta.writes.get_mut(&chunk) {
-                        Some(write) => write.2 = dead,
-                        None => drop(delta.dead.insert(chunk, dead)),
+                BlockChange::Meta { id, meta } => {
+                    assert!(!delta.drops.contains(&id), "{id:?} was dropped before");
+                    match delta.writes.get_mut(&id) {
+                        Some(write) => write.1 = meta,
+                        None => drop(delta.metas.insert(id, meta)),
                     }
                 }
-                Change::Drop { chunk } => {
-                    delta.writes.remove(&chunk);
-                    delta.dead.remove(&chunk);
-                    delta.drops.insert(chunk);
+                BlockChange::Drop { id } => {
+                    delta.writes.remove(&id);
+                    delta.metas.remove(&id);
+                    delta.drops.insert(id);
                 }
             }
         }
         delta
     }
 
-    fn touches(&self, chunk: u64) -> bool {
-        self.writes.contains_key(&chunk) || self.drops.contains(&chunk)
+    fn touches(&self, id: BlockId) -> bool {
+        self.writes.contains_key(&id) || self.drops.contains(&id)
     }
-}
-
-fn sorted(mut dead: Vec<u16>) -> Vec<u16> {
-    dead.sort_unstable();
-    assert!(dead.is_sorted_by(|a, b| a < b), "a record dies once");
-    dead
 }
 
 /// A body to write.
 #[derive(Clone, Debug)]
-pub struct Planned {
-    pub chunk: u64,
-    pub base: i64,
-    pub dead: Vec<u16>,
+pub struct Image {
+    pub id: BlockId,
+    pub meta: Vec<u8>,
     pub source: Source,
 }
 
@@ -264,7 +250,7 @@ pub enum Source {
     },
 }
 
-impl Planned {
+impl Image {
     pub fn body_bytes(&self) -> u64 {
         match &self.source {
             Source::New(body) => body.len() as u64,
@@ -273,37 +259,37 @@ impl Planned {
     }
 
     /// What it takes in a segment.
-    pub fn image_bytes(&self) -> u64 {
-        padded(self.body_bytes()) + BLOCK_ENTRY_BYTES + dead_list_bytes(&self.dead)
+    pub fn bytes(&self) -> u64 {
+        padded(self.body_bytes()) + BLOCK_ENTRY_BYTES + self.meta.len() as u64
     }
 }
 
 /// What a checkpoint writes.
 #[derive(Debug, Default)]
-pub struct Plan {
-    /// Ascending by chunk, as the other two.
-    pub blocks: Vec<Planned>,
+pub struct Layout {
+    /// Ascending by block, as the other two.
+    pub images: Vec<Image>,
     pub updates: Vec<UpdateEntry>,
-    pub drops: Vec<u64>,
-    /// Every chunk that the changes drop, whether that has to be written or not.
-    pub gone: Vec<u64>,
+    pub drops: Vec<BlockId>,
+    /// Every block that the changes drop, whether that has to be written or not.
+    pub gone: Vec<BlockId>,
     /// Segments that are not needed after it.
     pub victims: Vec<u64>,
 }
 
 impl Catalog {
     /// `table` gives the table of a segment; it is asked for those that are merged.
-    pub fn plan<'t, E>(
+    pub fn lay_out<'t, E>(
         &self,
-        changes: Vec<Change>,
+        changes: Vec<BlockChange>,
         shape: &Shape,
         compact_all: bool,
         table: impl Fn(u64) -> Result<&'t ArchivedTable, E>,
-    ) -> Result<Plan, E> {
+    ) -> Result<Layout, E> {
         let mut delta = Delta::new(changes);
-        delta.dead.retain(|chunk, dead| {
-            let place = self.chunks.get(chunk).unwrap_or_else(|| panic!("chunk {chunk} is not stored"));
-            *place.dead != **dead
+        delta.metas.retain(|id, meta| {
+            let stored = self.blocks.get(id).unwrap_or_else(|| panic!("{id:?} is not stored"));
+            *stored.meta != **meta
         });
         let mut victims = Vec::new();
         for sequence in self.victims(&delta, shape, compact_all) {
@@ -367,83 +353,86 @@ impl Catalog {
     /// Takes what the changes make garbage out of `usage`; gives the bytes they add.
     fn expect_changes(&self, delta: &Delta, usage: &mut BTreeMap<u64, Usage>) -> u64 {
         let mut expect = |sequence: u64, change: &dyn Fn(&mut Usage)| {
-            change(usage.get_mut(&sequence).expect("a place names a segment that is there"));
+            change(usage.get_mut(&sequence).expect("what is stored names a segment that is there"));
         };
         let mut added = 0;
-        let unlist = |place: &Place, usage: &mut Usage| {
-            usage.live_bytes -= place.dead_bytes();
-            usage.live_updates -= u64::from(place.dead_at != place.segment);
+        let unlist = |stored: &Stored, usage: &mut Usage| {
+            usage.live_bytes -= stored.meta_bytes();
+            usage.live_updates -= u64::from(stored.meta_at != stored.segment);
         };
-        for chunk in delta.writes.keys().chain(&delta.drops) {
-            let Some(place) = self.chunks.get(chunk) else { continue };
-            expect(place.dead_at, &|usage| unlist(place, usage));
-            expect(place.segment, &|usage| {
-                usage.live_bytes -= place.image_bytes();
+        for id in delta.writes.keys().chain(&delta.drops) {
+            let Some(stored) = self.blocks.get(id) else { continue };
+            expect(stored.meta_at, &|usage| unlist(stored, usage));
+            expect(stored.segment, &|usage| {
+                usage.live_bytes -= stored.image_bytes();
                 usage.live_images -= 1;
             });
         }
-        for (_, body, dead) in delta.writes.values() {
-            added += padded(body.len() as u64) + BLOCK_ENTRY_BYTES + dead_list_bytes(dead);
+        for (body, meta) in delta.writes.values() {
+            added += padded(body.len() as u64) + BLOCK_ENTRY_BYTES + meta.len() as u64;
         }
-        for (chunk, dead) in &delta.dead {
-            let place = &self.chunks[chunk];
-            expect(place.dead_at, &|usage| unlist(place, usage));
-            added += UPDATE_ENTRY_BYTES + dead_list_bytes(dead);
+        for (id, meta) in &delta.metas {
+            let stored = &self.blocks[id];
+            expect(stored.meta_at, &|usage| unlist(stored, usage));
+            added += UPDATE_ENTRY_BYTES + meta.len() as u64;
         }
         added + delta.drops.len() as u64 * DROP_BYTES
     }
 
     /// Puts together what is new and what of the victims is still needed.
-    fn merge(&self, mut delta: Delta, victims: &[(u64, &ArchivedTable)]) -> Plan {
+    fn merge(&self, mut delta: Delta, victims: &[(u64, &ArchivedTable)]) -> Layout {
         let merged: BTreeSet<u64> = victims.iter().map(|(sequence, _)| *sequence).collect();
-        let mut blocks = BTreeMap::new();
+        let mut images = BTreeMap::new();
         let mut updates = BTreeMap::new();
-        let mut unneeded_images: BTreeMap<u64, u32> = BTreeMap::new();
+        let mut unneeded_images: BTreeMap<BlockId, u32> = BTreeMap::new();
         for (sequence, table) in victims {
             for block in table.blocks.iter() {
-                let chunk = block.chunk.to_native();
-                *unneeded_images.entry(chunk).or_default() += 1;
-                let Some(place) = self.chunks.get(&chunk).filter(|place| place.segment == *sequence) else {
+                let id = BlockId::from(&block.id);
+                *unneeded_images.entry(id).or_default() += 1;
+                let Some(stored) = self.blocks.get(&id).filter(|stored| stored.segment == *sequence) else {
                     continue;
                 };
-                if delta.touches(chunk) {
+                if delta.touches(id) {
                     continue;
                 }
-                let dead = delta.dead.remove(&chunk).unwrap_or_else(|| place.dead.to_vec());
+                let meta = delta.metas.remove(&id).unwrap_or_else(|| stored.meta.to_vec());
                 let source = Source::Carried {
                     segment: *sequence,
-                    offset: place.offset,
-                    bytes: place.bytes,
+                    offset: stored.offset,
+                    bytes: stored.bytes,
                     checksum: block.checksum.to_native(),
                 };
-                blocks.insert(chunk, Planned { chunk, base: place.base, dead, source });
+                images.insert(id, Image { id, meta, source });
             }
             for update in table.updates.iter() {
-                let chunk = update.chunk.to_native();
-                let Some(place) = self.chunks.get(&chunk) else { continue };
-                let current = place.dead_at == *sequence && !merged.contains(&place.segment);
-                if current && !delta.touches(chunk) && !delta.dead.contains_key(&chunk) {
-                    updates.insert(chunk, place.dead.to_vec());
+                let id = BlockId::from(&update.id);
+                let Some(stored) = self.blocks.get(&id) else { continue };
+                let current = stored.meta_at == *sequence && !merged.contains(&stored.segment);
+                if current && !delta.touches(id) && !delta.metas.contains_key(&id) {
+                    updates.insert(id, stored.meta.to_vec());
                 }
             }
         }
-        updates.append(&mut delta.dead);
+        updates.append(&mut delta.metas);
 
-        let older = victims.iter().flat_map(|(_, table)| table.drops.iter().map(|chunk| chunk.to_native()));
-        let mut drops: BTreeSet<u64> = older.filter(|chunk| !self.chunks.contains_key(chunk)).collect();
+        let older = victims.iter().flat_map(|(_, table)| table.drops.iter().map(BlockId::from));
+        let mut drops: BTreeSet<BlockId> = older.filter(|id| !self.blocks.contains_key(id)).collect();
         let gone = delta.drops.iter().copied().collect();
         drops.append(&mut delta.drops);
-        drops.retain(|chunk| {
-            let images = self.images.get(chunk).copied().unwrap_or(0);
-            !delta.writes.contains_key(chunk) && images > unneeded_images.get(chunk).copied().unwrap_or(0)
+        drops.retain(|id| {
+            let images = self.images.get(id).copied().unwrap_or(0);
+            !delta.writes.contains_key(id) && images > unneeded_images.get(id).copied().unwrap_or(0)
         });
 
-        blocks.extend(delta.writes.into_iter().map(|(chunk, (base, body, dead))| {
-            (chunk, Planned { chunk, base, dead, source: Source::New(body) })
-        }));
-        Plan {
-            blocks: blocks.into_values().collect(),
-            updates: updates.into_iter().map(|(chunk, dead)| UpdateEntry { chunk, dead }).collect(),
+        images.extend(
+            delta
+                .writes
+                .into_iter()
+                .map(|(id, (body, meta))| (id, Image { id, meta, source: Source::New(body) })),
+        );
+        Layout {
+            images: images.into_values().collect(),
+            updates: updates.into_iter().map(|(id, meta)| UpdateEntry { id, meta }).collect(),
             drops: drops.into_iter().collect(),
             gone,
             victims: merged.into_iter().collect(),

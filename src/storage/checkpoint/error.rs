@@ -37,6 +37,9 @@ pub enum CheckpointError {
 
     #[error("{path} is no file of the snapshot. Move it elsewhere, then start again")]
     Foreign { path: PathBuf },
+
+    #[error("the member that was sending its snapshot ended that")]
+    CutOff,
 }
 
 impl CheckpointError {

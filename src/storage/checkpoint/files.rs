@@ -21,15 +21,19 @@ const SUFFIX: &str = ".seg";
 
 pub type FileOf<E> = <<E as Env>::Disk as Disk>::File;
 
-pub fn segment_path(dir: &Path, sequence: u64) -> PathBuf {
-    dir.join(format!("{sequence:016x}{SUFFIX}"))
+/// The epoch is random: a segment that was received never takes the place of one made here.
+pub fn segment_path(dir: &Path, sequence: u64, epoch: u64) -> PathBuf {
+    dir.join(format!("{sequence:016x}-{epoch:016x}{SUFFIX}"))
 }
 
-/// The sequence of a segment's file name.
-pub fn segment_sequence(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(SUFFIX).filter(|digits| digits.len() == 16)?;
-    let sequence = u64::from_str_radix(digits, 16).ok()?;
-    (format!("{sequence:016x}") == digits).then_some(sequence)
+/// Sequence and epoch of a segment's file name.
+pub fn segment_name(name: &str) -> Option<(u64, u64)> {
+    let (sequence, epoch) = name.strip_suffix(SUFFIX)?.split_once('-')?;
+    let number = |digits: &str| {
+        let number = u64::from_str_radix(digits, 16).ok()?;
+        (format!("{number:016x}") == digits).then_some(number)
+    };
+    Some((number(sequence)?, number(epoch)?))
 }
 
 /// How fast checkpoints may write: what was written so far says when the next piece may leave.
@@ -122,7 +126,7 @@ impl<'a, E: Env> Writer<'a, E> {
         while !bytes.is_empty() {
             let file = &self.file;
             let piece =
-                self.piece.get_or_insert_with(|| file.buffer(&[], limits::SNAPSHOT_PIECE_BYTES)).as_mut();
+                self.piece.get_or_insert_with(|| file.buffer(&[], limits::CHECKPOINT_PIECE_BYTES)).as_mut();
             let count = bytes.len().min(piece.len() - self.filled);
             piece[self.filled..][..count].copy_from_slice(&bytes[..count]);
             self.filled += count;
@@ -135,9 +139,26 @@ impl<'a, E: Env> Writer<'a, E> {
     }
 
     /// Makes everything durable and closes the file.
-    pub async fn finish(mut self) -> Result<(), CheckpointError> {
+    pub async fn finish(self) -> Result<(), CheckpointError> {
         assert!(self.filled.is_multiple_of(self.unit), "a file ends at a multiple of the unit");
+        self.end(None).await
+    }
+
+    /// The same for a file of any size: `bytes` is that.
+    pub async fn finish_at(mut self, bytes: u64) -> Result<(), CheckpointError> {
+        let rest = self.filled.next_multiple_of(self.unit) - self.filled;
+        self.append(&vec![0; rest]).await?;
+        self.end(Some(bytes)).await
+    }
+
+    async fn end(mut self, bytes: Option<u64>) -> Result<(), CheckpointError> {
         self.flush().await?;
+        if let Some(bytes) = bytes
+            && bytes != self.written
+        {
+            let cut = self.file.truncate(bytes).await;
+            cut.map_err(|e| CheckpointError::from_io("truncate", &self.path, e))?;
+        }
         self.sync().await?;
         self.file.close().await.map_err(|e| CheckpointError::from_io("close", &self.path, e))
     }
@@ -146,7 +167,7 @@ impl<'a, E: Env> Writer<'a, E> {
         let Some(full) = self.piece.take() else { return Ok(()) };
         let bytes = std::mem::take(&mut self.filled);
         let buffer = match bytes {
-            limits::SNAPSHOT_PIECE_BYTES => full,
+            limits::CHECKPOINT_PIECE_BYTES => full,
             _ => self.file.buffer(&full.as_ref()[..bytes], bytes),
         };
         self.pace.wait(self.env, bytes).await;
@@ -154,7 +175,7 @@ impl<'a, E: Env> Writer<'a, E> {
         write_all(self.env, &self.file, &self.path, buffer, self.written).await?;
         self.busy += self.env.now().since(started);
         self.written += bytes as u64;
-        if self.written - self.durable >= limits::SNAPSHOT_SYNC_BYTES {
+        if self.written - self.durable >= limits::CHECKPOINT_SYNC_BYTES {
             self.sync().await?;
         }
         Ok(())
@@ -176,7 +197,7 @@ impl<'a, E: Env> Writer<'a, E> {
 pub async fn prefetch<E: Env>(env: &E, path: &Path, offset: u64, bytes: u64) -> Result<(), CheckpointError> {
     let mut at = offset;
     while at < offset + bytes {
-        let step = limits::SNAPSHOT_PREFETCH_BYTES.min(offset + bytes - at);
+        let step = limits::CHECKPOINT_PREFETCH_BYTES.min(offset + bytes - at);
         env.disk().prefetch(path, at, step).await.map_err(|e| CheckpointError::from_io("read", path, e))?;
         at += step;
     }

@@ -8,11 +8,14 @@
 
 use rkyv::{Archive, Deserialize, Serialize, rancor, util::AlignedVec};
 
-use super::facts::{AlarmFact, Conf, Facts, MemberFact};
-use crate::types::{LogIndex, ShardId, Term};
+use super::summary::Summary;
+use crate::{
+    block::{ArchivedBlockId, BlockId},
+    types::{LogIndex, ShardId, Term},
+};
 
 /// Version of everything in this file, the archived types included; a reader refuses any other.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 /// Bytes before the first body of a segment, and before the archive of a manifest.
 pub const HEADER_BYTES: usize = 64;
 /// Bytes at the end of a segment.
@@ -45,7 +48,7 @@ fn corrupt(offset: usize, what: &'static str) -> Fault {
 /// What identifies a segment, beside the shard.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentRef {
-    /// Also its file name; later images of a chunk override earlier ones.
+    /// Part of its file name, with the epoch; later images of a block override earlier ones.
     pub sequence: u64,
     /// Random per file.
     pub epoch: u64,
@@ -63,33 +66,31 @@ pub fn salt(sequence: u64, epoch: u64) -> u32 {
 /// What a segment holds besides bodies.
 #[derive(Archive, Serialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
-    /// In the order of their bodies, ascending by chunk.
+    /// In the order of their bodies, ascending by block.
     pub blocks: Vec<BlockEntry>,
-    /// Ascending by chunk.
+    /// Ascending by block.
     pub updates: Vec<UpdateEntry>,
-    /// Chunks whose images in older segments no longer count, ascending.
-    pub drops: Vec<u64>,
+    /// Blocks whose images in older segments no longer count, ascending.
+    pub drops: Vec<BlockId>,
 }
 
-/// An image of a chunk.
+/// An image of a block.
 #[derive(Archive, Serialize, Clone, Debug, PartialEq, Eq)]
 pub struct BlockEntry {
-    pub chunk: u64,
-    pub base: i64,
+    pub id: BlockId,
     /// Where the body starts in the file, and its bytes without padding.
     pub offset: u64,
     pub bytes: u32,
     /// Of the body and the zeros up to the next one.
     pub checksum: u32,
-    /// Offsets of dead records, ascending.
-    pub dead: Vec<u16>,
+    pub meta: Vec<u8>,
 }
 
-/// A new list of dead records for a chunk whose image is in an older segment.
+/// New meta for a block whose image is in an older segment.
 #[derive(Archive, Serialize, Clone, Debug, PartialEq, Eq)]
 pub struct UpdateEntry {
-    pub chunk: u64,
-    pub dead: Vec<u16>,
+    pub id: BlockId,
+    pub meta: Vec<u8>,
 }
 
 /// Bytes a body takes in a segment.
@@ -193,20 +194,17 @@ fn check_table(table: &ArchivedTable, table_offset: u64) -> bool {
     let tiled = table.blocks.iter().all(|block| {
         let starts = block.offset.to_native() == end;
         end = end.saturating_add(padded(u64::from(block.bytes.to_native())));
-        let last = block.dead.last().map(|last| u32::from(last.to_native()));
-        starts && last.is_none_or(|last| last < block.bytes.to_native())
+        starts
     });
     tiled
         && end == table_offset
-        && table.blocks.iter().map(|block| block.chunk.to_native()).is_sorted_by(|a, b| a < b)
-        && table.updates.iter().map(|update| update.chunk.to_native()).is_sorted_by(|a, b| a < b)
-        && table.drops.iter().map(|chunk| chunk.to_native()).is_sorted_by(|a, b| a < b)
-        && table.blocks.iter().map(|block| &block.dead).all(ascends)
-        && table.updates.iter().map(|update| &update.dead).all(ascends)
+        && ascend(table.blocks.iter().map(|block| &block.id))
+        && ascend(table.updates.iter().map(|update| &update.id))
+        && ascend(table.drops.iter())
 }
 
-fn ascends(dead: &rkyv::vec::ArchivedVec<rkyv::rend::unaligned::u16_ule>) -> bool {
-    dead.iter().map(|offset| offset.to_native()).is_sorted_by(|a, b| a < b)
+fn ascend<'a>(ids: impl Iterator<Item = &'a ArchivedBlockId>) -> bool {
+    ids.map(BlockId::from).is_sorted_by(|a, b| a < b)
 }
 
 /// Reads every byte of a segment once, bodies that no longer count too: a disk that damages files is not to be trusted.
@@ -215,7 +213,7 @@ pub fn check_segment(file: &[u8], shard: ShardId, reference: &SegmentRef) -> Res
     for block in decode_segment(file, shard, reference)?.blocks.iter() {
         let (offset, bytes) = (block.offset.to_native(), block.bytes.to_native());
         if !check_body(file, offset, bytes, block.checksum.to_native(), salt) {
-            return Err(Fault::Corrupt { offset, what: "the checksum of a chunk does not match" });
+            return Err(Fault::Corrupt { offset, what: "the checksum of a block does not match" });
         }
     }
     Ok(())
@@ -229,61 +227,51 @@ pub fn check_body(file: &[u8], offset: u64, bytes: u32, checksum: u32, salt: u32
         && file[start + bytes as usize..end].iter().all(|byte| *byte == 0)
 }
 
-/// Names the segments that are the state, and holds everything that is not a chunk.
+/// Names the segments that are the state, and holds everything that is not a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
     /// Counts the manifests of the directory.
     pub generation: u64,
     /// None until the first checkpoint.
-    pub facts: Option<Facts>,
+    pub summary: Option<Summary>,
     /// Ascending by sequence.
     pub segments: Vec<SegmentRef>,
-    /// Chunks that the segments together must give, and the bytes of their bodies.
-    pub chunks: u64,
+    /// Blocks that the segments together must give, and the bytes of their bodies.
+    pub blocks: u64,
     pub body_bytes: u64,
 }
 
 #[derive(Archive, Serialize, Deserialize)]
 struct ManifestRecord {
     generation: u64,
-    facts: Option<FactsRecord>,
+    summary: Option<SummaryRecord>,
     segments: Vec<SegmentRef>,
-    chunks: u64,
+    blocks: u64,
     body_bytes: u64,
 }
 
 #[derive(Archive, Serialize, Deserialize)]
-struct FactsRecord {
+struct SummaryRecord {
     applied: u64,
     term: u64,
-    revision: i64,
-    compacted: i64,
-    freed: i64,
-    next_chunk: u64,
-    members: Vec<MemberFact>,
-    conf: Conf,
-    alarms: Vec<AlarmFact>,
+    facts: Vec<u8>,
+    received: bool,
 }
 
 impl Manifest {
     /// The whole file, a multiple of `unit`.
     pub fn encode(&self, shard: ShardId, unit: usize) -> Vec<u8> {
-        let facts = self.facts.clone().map(|facts| FactsRecord {
-            applied: facts.applied.0,
-            term: facts.term.0,
-            revision: facts.revision,
-            compacted: facts.compacted,
-            freed: facts.freed,
-            next_chunk: facts.next_chunk,
-            members: facts.members,
-            conf: facts.conf,
-            alarms: facts.alarms,
+        let summary = self.summary.clone().map(|summary| SummaryRecord {
+            applied: summary.applied.0,
+            term: summary.term.0,
+            facts: summary.facts,
+            received: summary.received,
         });
         let record = ManifestRecord {
             generation: self.generation,
-            facts,
+            summary,
             segments: self.segments.clone(),
-            chunks: self.chunks,
+            blocks: self.blocks,
             body_bytes: self.body_bytes,
         };
         let archive =
@@ -321,22 +309,17 @@ impl Manifest {
         if !record.segments.iter().is_sorted_by(|a, b| a.sequence < b.sequence) {
             return Err(corrupt(HEADER_BYTES, "the manifest makes no sense"));
         }
-        let facts = record.facts.map(|facts| Facts {
-            applied: LogIndex(facts.applied),
-            term: Term(facts.term),
-            revision: facts.revision,
-            compacted: facts.compacted,
-            freed: facts.freed,
-            next_chunk: facts.next_chunk,
-            members: facts.members,
-            conf: facts.conf,
-            alarms: facts.alarms,
+        let summary = record.summary.map(|summary| Summary {
+            applied: LogIndex(summary.applied),
+            term: Term(summary.term),
+            facts: summary.facts,
+            received: summary.received,
         });
         Ok(Self {
             generation: record.generation,
-            facts,
+            summary,
             segments: record.segments,
-            chunks: record.chunks,
+            blocks: record.blocks,
             body_bytes: record.body_bytes,
         })
     }

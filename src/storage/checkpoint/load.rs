@@ -6,12 +6,13 @@
 use std::{collections::BTreeMap, future::Future, io, path::Path};
 
 use super::{
-    Block, CheckpointError, CheckpointOptions, CheckpointStore, Facts, MappingOf, Restore, Segment,
+    CheckpointError, CheckpointOptions, CheckpointStore, MappingOf, Restore, Segment, Summary,
     catalog::Catalog,
     files::{self, Pace},
-    format::{self, FORMAT_VERSION, Fault, Manifest, SegmentRef},
+    format::{self, ArchivedTable, FORMAT_VERSION, Fault, Manifest, SegmentRef},
 };
 use crate::{
+    block::{Block, BlockId},
     env::{Begun, Disk, Env, Mapping},
     types::ShardId,
 };
@@ -20,7 +21,7 @@ pub async fn open<E: Env>(
     env: E,
     options: CheckpointOptions,
     restore: &mut impl Restore,
-) -> Result<(CheckpointStore<E>, Option<Facts>), CheckpointError> {
+) -> Result<(CheckpointStore<E>, Option<Summary>), CheckpointError> {
     let dir = &options.dir;
     let disk = env.disk();
     disk.create_dir(dir).await.map_err(|e| CheckpointError::from_io("create the directory", dir, e))?;
@@ -34,6 +35,7 @@ pub async fn open<E: Env>(
         segments: BTreeMap::new(),
         retired: Vec::new(),
         generation: 0,
+        summary: None,
         manifest_bytes: 0,
         next_sequence: 1,
         last_released: 0,
@@ -45,13 +47,13 @@ pub async fn open<E: Env>(
     let dir = store.options.dir.clone();
     let path = dir.join(files::MANIFEST);
     let Some(mapping) = map(&env, &path).await? else {
-        if let Some(name) = names.iter().find(|name| files::segment_sequence(name).is_some()) {
+        if let Some(name) = names.iter().find(|name| files::segment_name(name).is_some()) {
             log::error!("{} is there, its manifest is not", dir.join(name).display());
             return Err(CheckpointError::Missing { path });
         }
         // Written at once, so that a missing manifest is never taken for a new directory.
         let manifest =
-            Manifest { generation: 0, facts: None, segments: Vec::new(), chunks: 0, body_bytes: 0 };
+            Manifest { generation: 0, summary: None, segments: Vec::new(), blocks: 0, body_bytes: 0 };
         store.manifest_bytes = store.write_manifest(&manifest).await?;
         return Ok((store, None));
     };
@@ -59,24 +61,25 @@ pub async fn open<E: Env>(
     let manifest = Manifest::decode(mapping.bytes(), shard).map_err(|fault| refuse(&path, fault, shard))?;
     store.manifest_bytes = mapping.bytes().len() as u64;
     store.generation = manifest.generation;
+    store.summary.clone_from(&manifest.summary);
     for reference in &manifest.segments {
         let segment = map_segment(&env, &dir, reference).await?;
-        let table = store.table(&segment)?;
+        let table = table(&segment, shard)?;
         store.catalog.add(reference, table);
         store.next_sequence = reference.sequence + 1;
         store.segments.insert(reference.sequence, segment);
     }
-    let whole = store.catalog.count() == manifest.chunks
+    let whole = store.catalog.count() == manifest.blocks
         && store.catalog.body_bytes() == manifest.body_bytes
-        && (manifest.facts.is_some() || manifest.segments.is_empty());
+        && (manifest.summary.is_some() || manifest.segments.is_empty());
     if !whole {
-        let what = "the segments do not give the chunks that the manifest counts";
+        let what = "the segments do not give the blocks that the manifest counts";
         return Err(CheckpointError::Corrupt { path, offset: 0, what });
     }
     restore.expect(manifest.body_bytes);
-    read(&store, restore).await?;
+    read(&store.segments, &store.catalog, shard, restore).await?;
     remove_leftovers(&env, &dir, &names, &manifest).await?;
-    Ok((store, manifest.facts))
+    Ok((store, manifest.summary))
 }
 
 /// Says what a fault of a file means for the operator.
@@ -92,9 +95,7 @@ pub fn refuse(path: &Path, fault: Fault, expected: ShardId) -> CheckpointError {
 /// A file of another name may be a segment that somebody renamed.
 fn check_names(dir: &Path, names: &[String]) -> Result<(), CheckpointError> {
     let known = |name: &str| {
-        name == files::MANIFEST
-            || name == files::MANIFEST_UNFINISHED
-            || files::segment_sequence(name).is_some()
+        name == files::MANIFEST || name == files::MANIFEST_UNFINISHED || files::segment_name(name).is_some()
     };
     match names.iter().find(|name| !known(name)) {
         None => Ok(()),
@@ -110,22 +111,26 @@ async fn map<E: Env>(env: &E, path: &Path) -> Result<Option<MappingOf<E>>, Check
     }
 }
 
-async fn map_segment<E: Env>(
+pub async fn map_segment<E: Env>(
     env: &E,
     dir: &Path,
     reference: &SegmentRef,
 ) -> Result<Segment<E>, CheckpointError> {
-    let path = files::segment_path(dir, reference.sequence);
+    let path = files::segment_path(dir, reference.sequence, reference.epoch);
     match map(env, &path).await? {
         Some(mapping) => Ok(Segment { reference: *reference, path, mapping }),
         None => Err(CheckpointError::Missing { path }),
     }
 }
 
-/// Hands over every chunk that counts, once the segment it lies in is verified.
-async fn read<E: Env>(store: &CheckpointStore<E>, restore: &mut impl Restore) -> Result<(), CheckpointError> {
-    let shard = store.options.shard;
-    let mut segments = store.segments.values();
+/// Hands over every block that counts, once the segment it lies in is verified.
+pub async fn read<E: Env>(
+    segments: &BTreeMap<u64, Segment<E>>,
+    catalog: &Catalog,
+    shard: ShardId,
+    restore: &mut impl Restore,
+) -> Result<(), CheckpointError> {
+    let mut segments = segments.values();
     let mut next = async || match segments.next() {
         Some(segment) => Some((segment, Begun::new(verify(segment, shard)).await)),
         None => None,
@@ -134,22 +139,30 @@ async fn read<E: Env>(store: &CheckpointStore<E>, restore: &mut impl Restore) ->
     while let Some((segment, verified)) = ahead {
         verified.finish().await?;
         ahead = next().await;
-        for block in store.table(segment)?.blocks.iter() {
-            let chunk = block.chunk.to_native();
-            let newest =
-                store.catalog.place(chunk).filter(|place| place.segment == segment.reference.sequence);
-            if let Some(place) = newest {
-                let start = place.offset as usize;
-                let body = segment.mapping.slice(start..start + place.bytes as usize);
-                restore.take(Block { chunk, base: place.base, body, dead: place.dead.to_vec() });
+        for block in table(segment, shard)?.blocks.iter() {
+            let id = BlockId::from(&block.id);
+            let newest = catalog.find(id).filter(|stored| stored.segment == segment.reference.sequence);
+            if let Some(stored) = newest {
+                let start = stored.offset as usize;
+                let body = segment.mapping.slice(start..start + stored.bytes as usize);
+                restore.take(Block { id, meta: stored.meta.to_vec(), body }).map_err(|what| {
+                    let (path, offset) = (segment.path.clone(), stored.offset);
+                    CheckpointError::Corrupt { path, offset, what }
+                })?;
             }
         }
     }
     Ok(())
 }
 
+/// The table of a segment, checked.
+pub fn table<E: Env>(segment: &Segment<E>, shard: ShardId) -> Result<&ArchivedTable, CheckpointError> {
+    format::decode_segment(segment.mapping.bytes(), shard, &segment.reference)
+        .map_err(|fault| refuse(&segment.path, fault, shard))
+}
+
 /// Has every byte of a segment looked at, beside the core.
-fn verify<E: Env>(
+pub fn verify<E: Env>(
     segment: &Segment<E>,
     shard: ShardId,
 ) -> impl Future<Output = Result<(), CheckpointError>> + use<E> {
@@ -170,8 +183,8 @@ async fn remove_leftovers<E: Env>(
 ) -> Result<(), CheckpointError> {
     let mut removed = false;
     for name in names {
-        let named = |sequence| manifest.segments.iter().any(|segment| segment.sequence == sequence);
-        if name != files::MANIFEST && !files::segment_sequence(name).is_some_and(named) {
+        let named = |name| manifest.segments.iter().any(|segment| (segment.sequence, segment.epoch) == name);
+        if name != files::MANIFEST && !files::segment_name(name).is_some_and(named) {
             files::remove(env, &dir.join(name)).await?;
             removed = true;
         }

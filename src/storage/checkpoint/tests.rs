@@ -1,4 +1,4 @@
-//! Snapshots from the bytes up: formats, a model, crashes, faults, a real disk.
+//! Checkpoints from the bytes up: formats, a model, crashes, faults, a real disk.
 
 mod crash;
 mod faults;
@@ -10,6 +10,7 @@ use std::{cell::RefCell, collections::BTreeMap, future::Future, path::PathBuf, r
 
 use super::*;
 use crate::{
+    block::{Block, SpaceId},
     env::sim::{Rng, Sim, SimEnv, disk::SimDisk},
     types::{LogIndex, MemberId, Term},
 };
@@ -17,8 +18,8 @@ use crate::{
 /// The state of the last checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Loaded {
-    facts: Facts,
-    /// Ascending by chunk.
+    summary: Summary,
+    /// Ascending.
     blocks: Vec<Block>,
 }
 
@@ -27,9 +28,9 @@ async fn open<E: Env>(
     options: CheckpointOptions,
 ) -> Result<(CheckpointStore<E>, Option<Loaded>), CheckpointError> {
     let mut blocks: Vec<Block> = Vec::new();
-    let (store, facts) = CheckpointStore::open(env, options, &mut blocks).await?;
-    blocks.sort_by_key(|block| block.chunk);
-    Ok((store, facts.map(|facts| Loaded { facts, blocks })))
+    let (store, summary) = CheckpointStore::open(env, options, &mut blocks).await?;
+    blocks.sort_by_key(|block| block.id);
+    Ok((store, summary.map(|summary| Loaded { summary, blocks })))
 }
 
 const MEMBER: MemberId = MemberId(1);
@@ -70,112 +71,88 @@ fn with_disk<T: 'static>(seed: u64, test: impl AsyncFnOnce(SimEnv, SimDisk) -> T
 /// What the store should hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct State {
-    facts: Facts,
-    chunks: BTreeMap<u64, (i64, Bytes, Vec<u16>)>,
+    summary: Summary,
+    /// Body and meta.
+    blocks: BTreeMap<BlockId, (Bytes, Vec<u8>)>,
+}
+
+/// Blocks of a few spaces.
+fn id(number: u64) -> BlockId {
+    BlockId { space: SpaceId([1, 1, 1, 7][number as usize % 4]), number }
 }
 
 impl State {
     fn of(loaded: Option<Loaded>) -> Option<Self> {
         loaded.map(|loaded| {
-            assert!(loaded.blocks.is_sorted_by(|a, b| a.chunk < b.chunk), "a chunk comes once");
-            let chunks = loaded.blocks.into_iter();
-            State {
-                facts: loaded.facts,
-                chunks: chunks.map(|block| (block.chunk, (block.base, block.body, block.dead))).collect(),
-            }
+            assert!(loaded.blocks.is_sorted_by(|a, b| a.id < b.id), "a block comes once");
+            let blocks = loaded.blocks.into_iter().map(|block| (block.id, (block.body, block.meta)));
+            State { summary: loaded.summary, blocks: blocks.collect() }
         })
     }
 
     fn body_bytes(&self) -> u64 {
-        self.chunks.values().map(|(_, body, _)| body.len() as u64).sum()
+        self.blocks.values().map(|(body, _)| body.len() as u64).sum()
     }
 
     /// Everything in one checkpoint, with nothing known of what is stored but the ids.
     fn whole(&self, stored: &State) -> Checkpoint {
-        let mut changes: Vec<Change> =
-            stored.chunks.keys().map(|chunk| Change::Drop { chunk: *chunk }).collect();
-        changes.extend(self.chunks.iter().map(|(chunk, (base, body, dead))| Change::Write {
-            chunk: *chunk,
-            base: *base,
-            body: body.clone(),
-            dead: dead.clone(),
+        let mut changes: Vec<BlockChange> =
+            stored.blocks.keys().map(|id| BlockChange::Drop { id: *id }).collect();
+        changes.extend(self.blocks.iter().map(|(id, (body, meta))| {
+            BlockChange::Write(Block { id: *id, meta: meta.clone(), body: body.clone() })
         }));
-        Checkpoint { facts: self.facts.clone(), changes }
+        Checkpoint { summary: self.summary.clone(), changes }
     }
 
-    fn write(&mut self, rng: &mut Rng, chunk: u64, bytes_max: u64) -> Change {
+    fn write(&mut self, rng: &mut Rng, id: BlockId, bytes_max: u64) -> BlockChange {
         let bytes = rng.below(bytes_max) as usize;
         let body: Vec<u8> = (0..bytes.div_ceil(8)).flat_map(|_| rng.next_u64().to_le_bytes()).collect();
         let body = Bytes::from(body).slice(..bytes);
-        let (base, dead) = (rng.below(1 << 40) as i64, dead_list(rng, bytes));
-        self.chunks.insert(chunk, (base, body.clone(), dead.clone()));
-        Change::Write { chunk, base, body, dead }
+        let meta = random_meta(rng);
+        self.blocks.insert(id, (body.clone(), meta.clone()));
+        BlockChange::Write(Block { id, meta, body })
     }
 
-    /// Some steps of a keyspace: new chunks, replaced ones, dead records, dropped chunks.
+    /// Some steps of a state: new blocks, replaced ones, other meta, dropped blocks.
     fn step(&mut self, rng: &mut Rng, bytes_max: u64) -> Checkpoint {
         let mut changes = Vec::new();
         for _ in 0..rng.below(8) {
-            let known: Vec<u64> = self.chunks.keys().copied().collect();
+            let known: Vec<BlockId> = self.blocks.keys().copied().collect();
             let pick = |rng: &mut Rng| known[rng.below(known.len() as u64) as usize];
             match rng.below(10) {
                 0..4 => {
-                    let chunk = self.facts.next_chunk;
-                    self.facts.next_chunk += 1;
-                    changes.push(self.write(rng, chunk, bytes_max));
+                    // Numbers are not used again.
+                    let next = self.summary.facts.len() as u64;
+                    self.summary.facts.push(7);
+                    changes.push(self.write(rng, id(next), bytes_max));
                 }
                 _ if known.is_empty() => {}
                 4..6 => {
-                    let chunk = pick(rng);
-                    changes.push(self.write(rng, chunk, bytes_max / 2 + 1));
+                    let id = pick(rng);
+                    changes.push(self.write(rng, id, bytes_max / 2 + 1));
                 }
                 6..8 => {
-                    let chunk = pick(rng);
-                    let stored = self.chunks.get_mut(&chunk).expect("it is known");
-                    stored.2 = dead_list(rng, stored.1.len());
-                    changes.push(Change::Dead { chunk, dead: stored.2.clone() });
+                    let id = pick(rng);
+                    let stored = self.blocks.get_mut(&id).expect("it is known");
+                    stored.1 = random_meta(rng);
+                    changes.push(BlockChange::Meta { id, meta: stored.1.clone() });
                 }
                 _ => {
-                    let chunk = pick(rng);
-                    self.chunks.remove(&chunk);
-                    changes.push(Change::Drop { chunk });
+                    let id = pick(rng);
+                    self.blocks.remove(&id);
+                    changes.push(BlockChange::Drop { id });
                 }
             }
         }
-        self.facts.applied.0 += 1 + rng.below(1000);
-        self.facts.revision += 1;
-        if rng.chance(100) {
-            self.facts.alarms.push(AlarmFact { member: rng.next_u64(), alarm: 1 });
-        }
-        Checkpoint { facts: self.facts.clone(), changes }
+        self.summary.applied.0 += 1 + rng.below(1000);
+        Checkpoint { summary: self.summary.clone(), changes }
     }
 }
 
-fn dead_list(rng: &mut Rng, bytes: usize) -> Vec<u16> {
-    let bytes = bytes.min(1 << 16) as u64;
-    let count = if bytes == 0 { 0 } else { rng.below(bytes.min(20)) };
-    let mut dead: Vec<u16> = (0..count).map(|_| rng.below(bytes) as u16).collect();
-    dead.sort_unstable();
-    dead.dedup();
-    dead
+fn random_meta(rng: &mut Rng) -> Vec<u8> {
+    (0..rng.below(48)).map(|_| rng.next_u64() as u8).collect()
 }
 
-fn facts() -> Facts {
-    Facts {
-        applied: LogIndex(1234),
-        term: Term(5),
-        revision: 99,
-        compacted: 40,
-        freed: 39,
-        next_chunk: 17,
-        members: vec![MemberFact {
-            id: 7,
-            name: "default".into(),
-            peer_urls: vec!["http://localhost:2380".into()],
-            client_urls: vec!["http://localhost:2379".into(), "unix://socket".into()],
-            is_learner: false,
-        }],
-        conf: Conf { voters: vec![7], learners: vec![8, 9], ..Conf::default() },
-        alarms: vec![AlarmFact { member: 7, alarm: 1 }],
-    }
+fn summary() -> Summary {
+    Summary { applied: LogIndex(1234), term: Term(5), facts: b"revision 99".to_vec(), received: false }
 }

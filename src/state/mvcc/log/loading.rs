@@ -1,6 +1,7 @@
 //! A log made of a checkpoint's chunks.
 
-use super::{Block, Body, Chunk, Log, Pos, Record};
+use super::{Body, Chunk, Log, Pos, Record, meta};
+use crate::block::Block;
 
 /// Bytes that are brought near at a time: few enough to stay there until they are looked at.
 const FETCHED_BYTES: usize = 4096;
@@ -20,10 +21,20 @@ pub struct Loading {
 }
 
 impl Loading {
-    /// Adds a chunk, in any order, and hands over its records that are not dead: position and key.
-    pub fn take<'b>(&mut self, block: &'b Block, mut live: impl FnMut(Pos, &'b [u8])) {
-        let Block { chunk: id, base, body, dead } = block;
-        let mut chunk = Chunk::new(*base, Body::Sealed(body.clone()));
+    /// Adds a chunk, in any order, and hands over its records that are not dead: position and key. Says what is wrong
+    /// with a block that is none; of the records, which a checksum protects, nothing is checked.
+    pub fn take<'b>(
+        &mut self,
+        block: &'b Block,
+        mut live: impl FnMut(Pos, &'b [u8]),
+    ) -> Result<(), &'static str> {
+        let Block { id, meta, body } = block;
+        let (id, (base, dead)) =
+            (id.number, meta::decode(meta).ok_or("what it says of a chunk makes no sense")?);
+        if dead.last().is_some_and(|last| usize::from(*last) >= body.len()) {
+            return Err("a chunk has fewer bytes than it says");
+        }
+        let mut chunk = Chunk::new(base, Body::Sealed(body.clone()));
         let mut next_dead = dead.iter().copied().peekable();
         let (mut offset, mut fetched) = (0, 0);
         while offset < body.len() {
@@ -34,18 +45,19 @@ impl Loading {
                 fetch(&body[from..body.len().min(fetched)]);
             }
             let at = offset;
-            let (record, len) = Record::decode(&body[at..], *base);
+            let (record, len) = Record::decode(&body[at..], base);
             offset += len;
             if next_dead.next_if(|dead| usize::from(*dead) == at).is_some() {
                 chunk.dead_bytes += len;
             } else {
-                live(Pos::new(*id, at, record.tombstone), record.key);
+                live(Pos::new(id, at, record.tombstone), record.key);
             }
         }
         assert!(next_dead.next().is_none(), "dead offsets ascend and are those of records");
-        chunk.dead.clone_from(dead);
+        chunk.dead = dead;
         chunk.stored = true;
-        self.chunks.push((*id, chunk));
+        self.chunks.push((id, chunk));
+        Ok(())
     }
 
     /// The log; `next_chunk` is above every chunk there ever was.

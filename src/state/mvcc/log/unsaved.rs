@@ -1,33 +1,16 @@
 //! What of the log the newest checkpoint does not have, and the way there and back.
 //!
-//! A checkpoint is a list of [`Change`]s to the chunks of the one before it, taken in one go; it becomes durable
+//! A checkpoint is a list of [`BlockChange`]s to the chunks of the one before it, taken in one go; it becomes durable
 //! while the log goes on. Then [`Log::saved`] and [`Log::place`] give up the heap's copy of what is on disk, or
 //! [`Log::not_saved`] makes the same changes due again.
 
 use bytes::Bytes;
 
-use super::{Body, Chunk, Log};
-
-/// A difference to the checkpoint before.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// The chunk has this image now. Record revisions count from `base`; `dead` are offsets, ascending, of records
-    /// that are no longer part of the state.
-    Write { chunk: u64, base: i64, body: Bytes, dead: Vec<u16> },
-    /// The chunk's image stays, with this list in place of the one before.
-    Dead { chunk: u64, dead: Vec<u16> },
-    /// The chunk is gone.
-    Drop { chunk: u64 },
-}
-
-/// A chunk as a checkpoint has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Block {
-    pub chunk: u64,
-    pub base: i64,
-    pub body: Bytes,
-    pub dead: Vec<u16>,
-}
+use super::{Body, Chunk, Log, meta};
+use crate::{
+    block::{Block, BlockChange, BlockId},
+    state::mvcc::SPACE,
+};
 
 /// What the newest checkpoint, finished or under way, lacks of one chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,24 +87,21 @@ impl Log {
 
     /// Everything that changed since the last call. One checkpoint is under way until it is
     /// [`saved`](Log::saved) or [`not saved`](Log::not_saved).
-    pub fn changes(&mut self) -> Vec<Change> {
+    pub fn changes(&mut self) -> Vec<BlockChange> {
         assert!(self.unsaved.taken.is_none(), "one checkpoint at a time");
         let mut taken = Taken::default();
         let mut changes = Vec::with_capacity(self.unsaved_chunks());
         for id in std::mem::take(&mut self.unsaved.ids) {
             let Ok(at) = self.ids.binary_search(&id) else { continue };
             let chunk = &mut self.chunks[at];
-            let ascending = |dead: &[u16]| {
-                let mut dead = dead.to_vec();
-                dead.sort_unstable();
-                dead
-            };
+            let block = BlockId { space: SPACE, number: id };
             match chunk.unsaved {
                 Unsaved::Nothing => {}
                 Unsaved::Dead => {
                     chunk.unsaved = Unsaved::Nothing;
                     taken.dead.push(id);
-                    changes.push(Change::Dead { chunk: id, dead: ascending(&chunk.dead) });
+                    changes
+                        .push(BlockChange::Meta { id: block, meta: meta::encode(chunk.base, &chunk.dead) });
                 }
                 Unsaved::Image => {
                     let body = match &chunk.body {
@@ -138,8 +118,8 @@ impl Log {
                     };
                     chunk.stored = true;
                     taken.images.push(id);
-                    let (base, dead) = (chunk.base, ascending(&chunk.dead));
-                    changes.push(Change::Write { chunk: id, base, body, dead });
+                    let meta = meta::encode(chunk.base, &chunk.dead);
+                    changes.push(BlockChange::Write(Block { id: block, meta, body }));
                 }
             }
         }
@@ -150,7 +130,7 @@ impl Log {
             // A chunk that took the place of a dropped one has just been written.
             if self.ids.binary_search(&id).is_err() || self.is_empty(id) {
                 taken.dropped.push(id);
-                changes.push(Change::Drop { chunk: id });
+                changes.push(BlockChange::Drop { id: BlockId { space: SPACE, number: id } });
             }
         }
         self.unsaved.taken = Some(taken);

@@ -6,27 +6,31 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::{Step, listed, step};
-use crate::state::mvcc::{Block, Change, Loading, Mark, Span, Store};
+use crate::{
+    block::{Block, BlockChange, BlockId},
+    state::{
+        mvcc::{Loading, Mark, Span, Store},
+        space::Space,
+    },
+};
 
 /// Chunks as files would have them.
 #[derive(Clone, Default)]
 struct Disk {
-    blocks: BTreeMap<u64, Block>,
+    blocks: BTreeMap<BlockId, Block>,
     mark: Option<Mark>,
 }
 
 impl Disk {
-    fn take(&mut self, mark: Mark, changes: Vec<Change>) {
+    fn take(&mut self, mark: Mark, changes: Vec<BlockChange>) {
         self.mark = Some(mark);
         for change in changes {
             match change {
-                Change::Write { chunk, base, body, dead } => {
-                    self.blocks.insert(chunk, Block { chunk, base, body, dead });
+                BlockChange::Write(block) => drop(self.blocks.insert(block.id, block)),
+                BlockChange::Meta { id, meta } => {
+                    self.blocks.get_mut(&id).expect("only a stored chunk has dead records").meta = meta;
                 }
-                Change::Dead { chunk, dead } => {
-                    self.blocks.get_mut(&chunk).expect("only a stored chunk has dead records").dead = dead;
-                }
-                Change::Drop { chunk } => drop(self.blocks.remove(&chunk)),
+                BlockChange::Drop { id } => drop(self.blocks.remove(&id)),
             }
         }
     }
@@ -35,7 +39,8 @@ impl Disk {
         let Some(mark) = self.mark else { return Store::default() };
         let mut loading = Loading::default();
         // In another order than that of chunks.
-        self.blocks.values().rev().for_each(|block| loading.take(block));
+        self.blocks.values().rev().for_each(|block| loading.take(block).expect("a chunk"));
+        let mark = Mark::decode(&mark.encode()).expect("just encoded");
         loading.finish(mark)
     }
 }
@@ -110,7 +115,9 @@ proptest! {
                     None => under_way = Some((store.mark(), store.changes(), readable(&store))),
                     Some((mark, changes, then)) if *well => {
                         let placed: Vec<_> = changes.iter().filter_map(|change| match change {
-                            Change::Write { chunk, body, .. } => Some((*chunk, Bytes::copy_from_slice(body))),
+                            BlockChange::Write(Block { id, body, .. }) => {
+                                Some((id.number, Bytes::copy_from_slice(body)))
+                            }
                             _ => None,
                         }).collect();
                         disk.take(mark, changes);

@@ -34,7 +34,7 @@ fn it_has_the_same_history_and_goes_on() {
     assert!(HistoryCursor::new(&store).step(&store, usize::MAX, pack).expect("the same store"));
     let (mark, blocks) = loader.finish(store.revision().0, store.compacted().0);
     let mut loading = Loading::default();
-    blocks.iter().for_each(|block| loading.take(block));
+    blocks.iter().for_each(|block| loading.take(block).expect("a chunk"));
     let mut loaded = loading.finish(mark);
     assert_eq!(loaded.live_keys(), store.live_keys());
     assert_eq!((loaded.revision(), loaded.compacted()), (store.revision(), store.compacted()));

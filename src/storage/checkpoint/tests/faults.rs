@@ -62,7 +62,7 @@ fn a_failed_write_leaves_the_last_checkpoint_and_a_usable_store() {
                     false => [failing.changes, more.changes].concat(),
                 };
                 // The fault may not have been met yet.
-                let all = Checkpoint { facts: more.facts, changes };
+                let all = Checkpoint { summary: more.summary, changes };
                 if store.write(all.clone(), false).await.is_err() {
                     store.write(all, false).await.expect("one fault was asked for");
                 }
@@ -81,7 +81,7 @@ fn a_full_disk_is_named_and_survived() {
         let mut state = before.clone();
         disk.set_free_bytes(Some(20_000));
         let mut large = state.step(&mut rng, 9000);
-        large.changes.push(state.write(&mut rng, 1_000_000, 300_000));
+        large.changes.push(state.write(&mut rng, id(1_000_000), 300_000));
         let error = store.write(large.clone(), false).await.expect_err("it does not fit");
         assert!(matches!(error, CheckpointError::Disk(DiskError::Full { .. })), "{error}");
         assert!(error.to_string().contains("to a larger disk; the last checkpoint is whole"), "{error}");
@@ -139,7 +139,7 @@ fn missing_truncated_and_foreign_files_are_refused_by_name() {
             let error = reopened(&env).await.expect_err("a foreign name");
             assert!(matches!(&error, CheckpointError::Foreign { path } if *path == aside), "{error}");
             // Out of the way.
-            let unnamed = files::segment_path(Path::new(DIR), 0xffff);
+            let unnamed = files::segment_path(Path::new(DIR), 0xffff, 7);
             disk.rename(&aside, &unnamed).await.expect("renamed");
             let content = disk.read_small(&unnamed).await.expect("it is there");
             let error = reopened(&env).await.expect_err("something is missing");

@@ -25,8 +25,8 @@ fn op() -> impl Strategy<Value = Op> {
 /// Bounds that hold after every checkpoint, old files swept.
 fn check_bounds(store: &CheckpointStore<SimEnv>, state: &State, compact_all: bool) {
     let shape = small().shape;
-    // What a chunk takes beside its body: padding, its entry, its list.
-    let live = state.body_bytes() + state.chunks.len() as u64 * (15 + 56 + 40);
+    // What a block takes beside its body: padding, its entry, its meta.
+    let live = state.body_bytes() + state.blocks.len() as u64 * (15 + 56 + 48);
     let rounding = 1024 * (store.segments.len() as u64 + 2);
     assert!(
         store.bytes_on_disk() <= 2 * live + shape.slack_bytes + rounding,
@@ -52,22 +52,22 @@ async fn play(env: SimEnv, seed: u64, ops: Vec<Op>) {
     let (mut store, loaded) = open(env.clone(), small()).await.expect("a new one opens");
     assert_eq!(loaded, None);
     // What a reader would hold: the bodies as the checkpoints placed them.
-    let mut held: BTreeMap<u64, Bytes> = BTreeMap::new();
+    let mut held: BTreeMap<BlockId, Bytes> = BTreeMap::new();
     for op in ops {
         match op {
             Op::Checkpoint { .. } | Op::Idle => {
                 let compact_all = matches!(op, Op::Checkpoint { compact_all: true });
                 let checkpoint = match op {
-                    Op::Idle => Checkpoint { facts: state.facts.clone(), changes: Vec::new() },
+                    Op::Idle => Checkpoint { summary: state.summary.clone(), changes: Vec::new() },
                     _ => state.step(&mut rng, 9000),
                 };
                 let wrote = store.write(checkpoint, compact_all).await.expect("the disk works");
-                held.retain(|chunk, _| state.chunks.contains_key(chunk));
-                for (chunk, body) in wrote.placed {
-                    assert_eq!(body, state.chunks[&chunk].1);
-                    held.insert(chunk, body);
+                held.retain(|id, _| state.blocks.contains_key(id));
+                for (id, body) in wrote.placed {
+                    assert_eq!(body, state.blocks[&id].0);
+                    held.insert(id, body);
                 }
-                assert!(held.keys().eq(state.chunks.keys()), "every chunk was placed once");
+                assert!(held.keys().eq(state.blocks.keys()), "every block was placed once");
                 saved = Some(state.clone());
                 // Nobody holds what was replaced, so all of it can go.
                 store.sweep().await.expect("the disk works");
@@ -81,7 +81,7 @@ async fn play(env: SimEnv, seed: u64, ops: Vec<Op>) {
                 let opened = open(env.clone(), small()).await.expect("it opens");
                 let loaded;
                 (store, loaded) = opened;
-                held = loaded.iter().flat_map(|l| &l.blocks).map(|b| (b.chunk, b.body.clone())).collect();
+                held = loaded.iter().flat_map(|l| &l.blocks).map(|b| (b.id, b.body.clone())).collect();
                 assert_eq!(State::of(loaded), saved);
                 state = saved.clone().unwrap_or_default();
             }
@@ -117,14 +117,14 @@ fn a_checkpoint_costs_what_changed() {
         let mut rng = Rng::new(1);
         let mut state = State::default();
         let (mut store, _) = open(env, small()).await.expect("a new one opens");
-        let writes = (0..200).map(|chunk| state.write(&mut rng, chunk, 5000)).collect();
-        let first = Checkpoint { facts: facts(), changes: writes };
+        let writes = (0..200).map(|number| state.write(&mut rng, id(number), 5000)).collect();
+        let first = Checkpoint { summary: summary(), changes: writes };
         let saved = store.write(first, false).await.expect("the disk works");
         assert!(saved.written_bytes > state.body_bytes());
         let mut written = 0;
         for at in 0..100 {
-            let change = state.write(&mut rng, 200 + at, 1000);
-            let one = Checkpoint { facts: facts(), changes: vec![change] };
+            let change = state.write(&mut rng, id(200 + at), 1000);
+            let one = Checkpoint { summary: summary(), changes: vec![change] };
             written += store.write(one, false).await.expect("the disk works").written_bytes;
         }
         // Two files a checkpoint, and each body moves a few times until it is in a large segment.
@@ -138,14 +138,17 @@ fn a_held_body_keeps_its_file() {
         let mut rng = Rng::new(2);
         let mut state = State::default();
         let (mut store, _) = open(env, small()).await.expect("a new one opens");
-        let writes: Vec<Change> = (0..4).map(|chunk| state.write(&mut rng, chunk, 5000)).collect();
+        let writes: Vec<BlockChange> = (0..4).map(|number| state.write(&mut rng, id(number), 5000)).collect();
         let saved =
-            store.write(Checkpoint { facts: facts(), changes: writes }, false).await.expect("written");
+            store.write(Checkpoint { summary: summary(), changes: writes }, false).await.expect("written");
         let (_, held) = saved.placed.into_iter().find(|(_, body)| !body.is_empty()).expect("a body");
-        let drops = (0..4).map(|chunk| Change::Drop { chunk }).collect();
-        store.write(Checkpoint { facts: facts(), changes: drops }, false).await.expect("written");
-        let first = files::segment_path(std::path::Path::new(DIR), 1);
-        let there = |disk: &SimDisk| disk.files().iter().any(|(path, _)| *path == first);
+        let drops = (0..4).map(|number| BlockChange::Drop { id: id(number) }).collect();
+        store.write(Checkpoint { summary: summary(), changes: drops }, false).await.expect("written");
+        let first = |path: &std::path::Path| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            name.and_then(files::segment_name).is_some_and(|(sequence, _)| sequence == 1)
+        };
+        let there = |disk: &SimDisk| disk.files().iter().any(|(path, _)| first(path));
         store.sweep().await.expect("the disk works");
         assert!(there(&disk), "somebody reads it");
         drop(held);

@@ -29,8 +29,8 @@ fn checkpoints_survive_restarts_on_a_real_disk() {
                 let bytes_max = if round == 0 && at == 2 { 1_500_000 } else { 20_000 };
                 let checkpoint = state.step(&mut rng, bytes_max);
                 let saved = store.write(checkpoint, at == 4).await.expect("the disk works");
-                for (chunk, body) in &saved.placed {
-                    assert_eq!(*body, state.chunks[chunk].1);
+                for (id, body) in &saved.placed {
+                    assert_eq!(*body, state.blocks[id].0);
                 }
                 drop(saved);
                 store.sweep().await.expect("the disk works");

@@ -31,10 +31,11 @@ impl Command for pb::AlarmRequest {
         outcome: &mut Outcome,
     ) -> Result<Self::Answer, Error> {
         let header = Some(header(state.revision().0));
-        let alarms = state.alarms_mut();
-        let before = alarms.0.len();
-        let concerned = alarms.apply(self);
-        if alarms.0.len() != before {
+        let cluster = state.cluster_mut();
+        let before = cluster.alarms.0.len();
+        let concerned = cluster.alarms.apply(self);
+        if cluster.alarms.0.len() != before {
+            cluster.unsaved = true;
             outcome.changes.push(Change::Alarms);
         }
         Ok(pb::AlarmResponse { header, alarms: concerned })

@@ -1,0 +1,54 @@
+//! Who belongs to the shard's group: Raft's configuration and the state's members say the same, because a change of one
+//! carries the command for the other.
+
+use crate::{
+    consensus::{ChangeKind, Config, ConfigChange, Entry},
+    pb::etcdserverpb as pb,
+    state::{
+        Builder,
+        cluster::{AddMember, Cluster},
+    },
+    types::{LogIndex, MemberId, Term},
+};
+
+/// Raft's configuration, as the state knows it.
+pub fn config(cluster: &Cluster) -> Config {
+    let ids = |learner| {
+        cluster.members().filter(move |member| member.is_learner == learner).map(|m| MemberId(m.id)).collect()
+    };
+    Config { voters: ids(false), learners: ids(true) }
+}
+
+/// The first entry of a new cluster's log: its founding members, one change each, as in etcd.
+pub fn founding_entry(index: LogIndex, term: Term, member: &pb::Member) -> Entry {
+    let context = Builder::single(&AddMember { member: Some(member.clone()) });
+    ConfigChange { kind: ChangeKind::AddVoter, member: MemberId(member.id), context }.entry(index, term)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        consensus::Payload,
+        state::{Batch, Outcome, StateMachine},
+    };
+
+    #[test]
+    fn a_founder_survives_the_log() {
+        let member = pb::Member {
+            id: 7,
+            name: "default".into(),
+            peer_ur_ls: vec!["http://localhost:2380".into()],
+            ..Default::default()
+        };
+        let entry = founding_entry(LogIndex(1), Term(1), &member);
+        let Ok(Payload::Config(change)) = entry.payload() else { panic!("a configuration change") };
+        let mut state = StateMachine::new();
+        for envelope in Batch::decode(change.context).unwrap() {
+            envelope.unwrap().apply(&mut state, &mut Outcome::default()).unwrap();
+        }
+        assert_eq!(state.cluster().members().collect::<Vec<_>>(), [&member]);
+        assert_eq!(config(state.cluster()).voters, [MemberId(7)]);
+        assert_eq!((change.kind, change.member), (ChangeKind::AddVoter, MemberId(7)));
+    }
+}

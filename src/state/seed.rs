@@ -1,0 +1,35 @@
+//! A state that was made elsewhere, as the first checkpoint of a member that begins with it: for a restore.
+
+use prost::Message;
+
+use super::{
+    cluster::Cluster,
+    mvcc::{self, Mark},
+    space::{Facts, Space},
+};
+use crate::{
+    block::{Block, BlockChange},
+    pb::etcdserverpb as pb,
+};
+
+#[derive(Debug)]
+pub struct Seed {
+    pub mark: Mark,
+    /// Of the history.
+    pub blocks: Vec<Block>,
+    pub members: Vec<pb::Member>,
+    pub alarms: Vec<pb::AlarmMember>,
+}
+
+impl Seed {
+    /// What [`StateMachine::changes`](super::StateMachine::changes) of such a state would give.
+    pub fn into_checkpoint(self) -> (Vec<BlockChange>, Vec<u8>) {
+        let mut cluster = Cluster::new(self.members, &self.alarms);
+        let mut facts = Facts::default();
+        facts.add(mvcc::SPACE, self.mark.encode());
+        facts.add(cluster.id(), cluster.facts());
+        let mut changes: Vec<_> = self.blocks.into_iter().map(BlockChange::Write).collect();
+        changes.append(&mut cluster.changes());
+        (changes, facts.encode_to_vec())
+    }
+}
