@@ -201,7 +201,7 @@ fn what_a_killed_restore_left_is_refused() {
     let (dir, port) = (temp_dir(), free_port());
     let restoring = dir.path().join("data/restoring");
     fs::create_dir_all(restoring.join("member")).expect("a directory");
-    fs::write(restoring.join("member/version"), "pinion data 1\n").expect("writable");
+    fs::write(restoring.join("member/version"), "pinion data 2\n").expect("writable");
     let advice = format!("remove {}", restoring.display());
 
     let (refused, message) = output(&mut serving(dir.path(), port));

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Format of the directory as a whole; each file has a version of its own.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const VERSION_PREFIX: &str = "pinion data ";
 
 /// Where a restore makes `member`, in the data directory.
@@ -42,8 +42,8 @@ pub enum DataDirError {
     Locked { path: PathBuf },
 
     #[error(
-        "{path} has format version {version}, this server reads version {supported}. Start the server that \
-         wrote it, or a newer one"
+        "{path} has format version {version}, this server reads version {supported}. Start the release that wrote it; \
+         to move to this one, save a snapshot there (etcdctl snapshot save) and restore it here (etcdutl snapshot restore)"
     )]
     Version { path: PathBuf, version: String, supported: u32 },
 

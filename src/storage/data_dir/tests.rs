@@ -43,7 +43,7 @@ fn what_is_not_ours_or_not_of_this_version_is_refused_with_what_to_do() {
         version.and_then(|mut file| file.write_all(b"0")).expect("writable");
         let newer = refused(&env, &path).await;
         assert!(matches!(newer, DataDirError::Version { .. }), "{newer:?}");
-        assert!(newer.to_string().contains("Start the server that wrote it"), "{newer}");
+        assert!(newer.to_string().contains("Start the release that wrote it"), "{newer}");
 
         std::fs::remove_file(member.join("version")).expect("removable");
         std::fs::create_dir(member.join("snap")).expect("writable");

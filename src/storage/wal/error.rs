@@ -18,8 +18,8 @@ pub enum WalError {
     Corrupt { path: PathBuf, offset: u64, what: &'static str },
 
     #[error(
-        "{path} has format version {version}, this server reads version {supported}. Start the server that \
-         wrote it, or a newer one"
+        "{path} has format version {version}, this server reads version {supported}. Start the release that wrote it; \
+         to move to this one, save a snapshot there (etcdctl snapshot save) and restore it here (etcdutl snapshot restore)"
     )]
     Version { path: PathBuf, version: String, supported: u32 },
 

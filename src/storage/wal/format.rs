@@ -7,7 +7,7 @@
 use crate::types::{LogIndex, MemberId, ShardId, Term};
 
 /// Version of everything in this file; a reader refuses any other.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 /// Meaningful bytes at the start of a segment; the rest of its first unit is zero.
 pub const SEGMENT_HEADER_BYTES: usize = 64;
 /// Bytes before the records of a batch.
