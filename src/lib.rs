@@ -32,11 +32,14 @@
 //! | state/space        | the parts of the state, as a checkpoint sees them              | block |
 //! | state/mvcc         | versions of keys, their index, compaction; pure                | block, row, state/space, types |
 //! | consensus          | raft-rs behind own types: log window, proposals, read index    | limits, pb, types |
-//! | shard              | the loop: admission, pending replies, one turn after another   | backup, block, consensus, env, limits, metrics, pb, row, state, state/mvcc, storage/checkpoint, storage/wal, types |
-//! | service            | etcd's services as plain handlers, table of methods, errors    | backup, env, limits, metrics, pb, shard, state, types |
-//! | protocol           | gRPC and plain HTTP: codecs over the table of methods          | env, limits, metrics, service, shard, state |
+//! | shard              | the loop, which hands values between the three parts below     | consensus, env, limits, metrics, pb, shard/replica, shard/serve, shard/upkeep, state, state/mvcc, storage/checkpoint, storage/wal, types |
+//! | shard/replica      | Raft and the log's turns, replay, the start of a log           | consensus, env, limits, pb, state, storage/checkpoint, storage/wal, types |
+//! | shard/serve        | admission, batches, reads, replies, what connections hold      | backup, env, limits, metrics, pb, row, shard, state, state/mvcc, types |
+//! | shard/upkeep       | checkpoints, compaction, checks                                | block, env, limits, metrics, pb, shard, shard/serve, state, state/mvcc, storage/checkpoint, types |
+//! | service            | etcd's services as plain handlers, table of methods, errors    | backup, env, limits, metrics, pb, shard, shard/serve, state, types |
+//! | protocol           | gRPC and plain HTTP: codecs over the table of methods          | env, limits, metrics, service, shard, shard/serve, state |
 //! | net                | listeners, connections, HTTP/1 and HTTP/2                      | env, limits, protocol, service |
-//! | server             | a member from all parts: start, readiness, stop                | block, config, env, limits, logging, metrics, net, pb, protocol, service, shard, state, state/mvcc, storage/checkpoint, storage/data_dir, storage/wal, types |
+//! | server             | a member from all parts: start, readiness, stop                | block, config, env, limits, logging, metrics, net, pb, protocol, service, shard, shard/serve, shard/upkeep, state, state/mvcc, storage/checkpoint, storage/data_dir, storage/wal, types |
 //!
 //! A row such as `storage/wal` is a part of its folder with rules of its own. Whoever names something that another module
 //! hands on by `pub use` uses both.

@@ -1,42 +1,24 @@
 //! The shard: one Raft group, one log, one keyspace, owned by one core.
 //!
 //! [`Shard`] is the boundary that connections talk to; [`start`] opens the log and gives the handle
-//! and the [`Loop`] that drives it. Stages never call each other: the loop hands `Ready`s, durable
-//! acknowledgements and responses on.
+//! and the [`Loop`] that drives it. The loop hands values between three stages, which never call each other:
+//! `replica` (Raft and the log), `serve` (callers and replies) and `upkeep` (checkpoints and compaction).
 //!
 //! Invariants: a reply leaves only after its entry is durable here and committed; requests of one
 //! core are proposed in the order they were admitted; a failed log write ends the loop before
 //! anything depends on it.
 
-mod autocompact;
-mod backlog;
-mod backup;
-mod checkpoint;
-mod corruption;
-mod group;
-mod handle;
-mod held;
-mod inbox;
-mod pending;
-mod proposal;
-mod quota;
-mod reads;
-mod replay;
+mod replica;
 mod reply;
 mod run;
+mod serve;
 mod start;
-mod sweeping;
-mod turnstile;
-mod view;
+mod upkeep;
 
-pub use autocompact::AutoCompaction;
-pub use backup::{Backup, BackupError};
-pub use checkpoint::Due;
-pub use corruption::CorruptionChecks;
-pub use handle::{Chunks, List, Shard, Status};
-pub use quota::Quota;
 pub use run::{Fatal, Loop};
+pub use serve::{Backup, BackupError, Chunks, List, Quota, Shard, Status};
 pub use start::{Options, Started, start};
+pub use upkeep::{AutoCompaction, CorruptionChecks, Due};
 
 use crate::state;
 

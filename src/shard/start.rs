@@ -5,18 +5,14 @@ use std::{cell::RefCell, rc::Rc, time::Duration};
 use tracing::info;
 
 use super::{
-    Fatal, Shard,
-    backlog::{entry_record, hard_state_record},
-    checkpoint::{Checkpoints, Due, Restoring},
-    group,
-    inbox::{Inbox, Taker},
-    replay::Replay,
-    run::{Loop, Pace, Turns},
-    turnstile::Turnstile,
-    view::View,
+    Fatal,
+    replica::{Parts, Replay, Replica, config, entry_bytes_max, found},
+    run::Loop,
+    serve::{Inbox, Serving, Shard, Standing, Turnstile},
+    upkeep::{Checkpoints, Due, Restoring, Upkeep},
 };
 use crate::{
-    consensus::{self, Entry, HardState, Pipeline},
+    consensus::{self, Pipeline},
     env::Env,
     limits,
     metrics::Metrics,
@@ -24,7 +20,7 @@ use crate::{
     state::Origin,
     storage::checkpoint::{CheckpointOptions, CheckpointStore},
     storage::wal::{Wal, WalError, WalOptions},
-    types::{ClusterId, LogIndex, MemberId, ShardId, Term},
+    types::{ClusterId, LogIndex, MemberId, ShardId},
 };
 
 /// What a shard needs to know at its start.
@@ -94,13 +90,7 @@ pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<Metrics>) -> Re
     }
     let member_id = options.member_id;
     let mut window = replay.window;
-    window.set_config(group::config(replay.state.cluster()));
-    let pace = Pace {
-        tick: options.heartbeat,
-        // etcd's request timeout: five seconds and two elections.
-        patience: Duration::from_secs(5) + 2 * options.election,
-        slow_apply: options.slow_apply,
-    };
+    window.set_config(config(replay.state.cluster()));
     let origin = Origin { member: member_id, run: env.random_u64() };
     let raft = consensus::Options {
         id: member_id,
@@ -117,8 +107,8 @@ pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<Metrics>) -> Re
     let pipeline = Pipeline::new(raft, window, LogIndex(replay.applied), env.random_u64())?;
     let inbox = Rc::new(Inbox::new(origin, entry_bytes_max(&wal)));
     let state = Rc::new(RefCell::new(replay.state));
-    let view = Rc::new(View::default());
-    view.set_members(state.borrow().cluster().members());
+    let standing = Rc::new(Standing::default());
+    standing.set_members(state.borrow().cluster().members());
     let clock = {
         let env = env.clone();
         Rc::new(move || env.now())
@@ -130,52 +120,25 @@ pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<Metrics>) -> Re
     let shard = Shard {
         inbox: inbox.clone(),
         state: state.clone(),
-        view: view.clone(),
+        standing: standing.clone(),
         clock,
         turnstile,
         cluster_id: options.cluster_id,
         member_id,
     };
-    let (inbox, turns) = (Taker(inbox), Turns::new(applied_term));
+    // etcd's request timeout: five seconds and two elections.
+    let patience = Duration::from_secs(5) + 2 * options.election;
+    let parts = Parts { pipeline, wal, applied_term };
     let checkpoints = Checkpoints::new(snapshots, options.checkpoint, checkpoint);
     let run = Loop {
-        env,
-        shard_id: options.shard_id,
-        pace,
-        inbox,
+        replica: Replica::new(env.clone(), options.shard_id, parts),
+        serving: Serving::new(inbox, standing, metrics.clone(), patience, options.slow_apply),
+        upkeep: Upkeep::new(env.clone(), metrics, checkpoints),
         state,
-        view,
-        metrics,
-        pipeline,
-        wal,
-        checkpoints,
-        turns,
+        heartbeat: options.heartbeat,
+        tick: None,
+        ticked: false,
+        env,
     };
     Ok(Started { shard, is_new, run })
-}
-
-/// Payload of the largest entry: it shares a log write with a hard state.
-fn entry_bytes_max<E: Env>(wal: &Wal<E>) -> usize {
-    let none = entry_record(&Entry::default()).encoded_bytes();
-    let room = wal.room_max() - none - hard_state_record(&HardState::default()).encoded_bytes();
-    room.min(limits::ENTRY_BYTES_LARGEST)
-}
-
-/// Writes the first entries of a new cluster: its founders, already committed.
-async fn found<E: Env>(wal: &mut Wal<E>, replay: &mut Replay, founders: &[pb::Member]) -> Result<(), Fatal> {
-    let entries: Vec<_> = (1..)
-        .zip(founders)
-        .map(|(index, member)| group::founding_entry(LogIndex(index), Term(1), member))
-        .collect();
-    let commit = entries.len() as u64;
-    let hard_state = HardState { term: Term(1), commit: LogIndex(commit), ..HardState::default() };
-    let records = || entries.iter().map(entry_record).chain([hard_state_record(&hard_state)]);
-    records().for_each(|record| wal.append(record));
-    let write = wal.submit().expect("records are pending");
-    let written = write.await?;
-    wal.written(written);
-    for record in records() {
-        replay.take(record).map_err(|error| WalError::Replay(error.to_string()))?;
-    }
-    Ok(())
 }

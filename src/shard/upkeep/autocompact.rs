@@ -7,10 +7,10 @@ use std::{collections::VecDeque, time::Duration};
 
 use tracing::{info, warn};
 
-use super::{Error, Shard};
 use crate::{
     env::{Env, Instant},
     pb::etcdserverpb as pb,
+    shard::{Error, Shard},
     state::{self, Principal},
 };
 

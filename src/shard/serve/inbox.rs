@@ -9,10 +9,12 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Error, proposal::Proposal, reply::Reply};
+use super::proposal::Proposal;
 use crate::{
     env::Instant,
-    limits, state,
+    limits,
+    shard::{Error, reply::Reply},
+    state,
     state::{Builder, Command, Origin, Principal},
 };
 
@@ -276,7 +278,7 @@ mod tests {
     use super::*;
     use crate::{
         pb::etcdserverpb as pb,
-        shard::{proposal::proposal, reply::channel},
+        shard::{reply::channel, serve::proposal::proposal},
     };
 
     const ORIGIN: Origin = Origin { member: crate::types::MemberId(1), run: 1 };

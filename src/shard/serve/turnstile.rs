@@ -31,7 +31,7 @@ const WRITE_PAUSE: Duration = Duration::from_micros(50);
 
 type Task = Pin<Box<dyn Future<Output = ()>>>;
 
-pub(super) struct Turnstile {
+pub(in crate::shard) struct Turnstile {
     pause: Box<dyn Fn(Duration) -> Task>,
     spawn: Box<dyn Fn(Task)>,
     log_is_busy: Box<dyn Fn() -> bool>,
@@ -41,7 +41,7 @@ pub(super) struct Turnstile {
 }
 
 impl Turnstile {
-    pub(super) fn new<E: Env>(env: E, log_is_busy: impl Fn() -> bool + 'static) -> Rc<Self> {
+    pub(in crate::shard) fn new<E: Env>(env: E, log_is_busy: impl Fn() -> bool + 'static) -> Rc<Self> {
         let timer = env.clone();
         let pause = Box::new(move |time| Box::pin(timer.sleep(time)) as Task);
         let spawn = Box::new(move |task| env.spawn(task));
@@ -50,12 +50,12 @@ impl Turnstile {
     }
 
     /// Begins something that nobody waits for.
-    pub(super) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+    pub(in crate::shard) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         (self.spawn)(Box::pin(task));
     }
 
     /// Waits for a slice, which lasts until what it returns is dropped.
-    pub(super) async fn pass(&self) -> Slice<'_> {
+    pub(in crate::shard) async fn pass(&self) -> Slice<'_> {
         let id = self.next.get();
         self.next.set(id + 1);
         self.queue.borrow_mut().push_back((id, None));
@@ -73,7 +73,7 @@ impl Turnstile {
 }
 
 /// A place in the queue, and at its head the right to a slice.
-pub(super) struct Slice<'a> {
+pub(in crate::shard) struct Slice<'a> {
     turnstile: &'a Turnstile,
     id: u64,
 }

@@ -7,11 +7,12 @@ use std::{cell::RefCell, rc::Rc};
 
 use bytes::Bytes;
 
-use super::{Error, held::Held, inbox::Inbox, proposal::proposal, reply, turnstile::Turnstile, view::View};
+use super::{held::Held, inbox::Inbox, proposal::proposal, standing::Standing, turnstile::Turnstile};
 use crate::{
     env::Instant,
     limits,
     pb::etcdserverpb as pb,
+    shard::{Error, reply},
     state::{
         self, Command, Principal, StateMachine,
         cluster::Alarms,
@@ -24,13 +25,13 @@ use crate::{
 /// A shard as its owner core's connections see it.
 #[derive(Clone)]
 pub struct Shard {
-    pub(super) inbox: Rc<Inbox>,
-    pub(super) state: Rc<RefCell<StateMachine>>,
-    pub(super) view: Rc<View>,
-    pub(super) clock: Rc<dyn Fn() -> Instant>,
-    pub(super) turnstile: Rc<Turnstile>,
-    pub(super) cluster_id: ClusterId,
-    pub(super) member_id: MemberId,
+    pub(in crate::shard) inbox: Rc<Inbox>,
+    pub(in crate::shard) state: Rc<RefCell<StateMachine>>,
+    pub(in crate::shard) standing: Rc<Standing>,
+    pub(in crate::shard) clock: Rc<dyn Fn() -> Instant>,
+    pub(in crate::shard) turnstile: Rc<Turnstile>,
+    pub(in crate::shard) cluster_id: ClusterId,
+    pub(in crate::shard) member_id: MemberId,
 }
 
 /// The shard's condition at one moment.
@@ -156,7 +157,7 @@ impl Shard {
     }
 
     pub fn term(&self) -> Term {
-        self.view.term.get()
+        self.standing.term.get()
     }
 
     pub fn revision(&self) -> Revision {
@@ -165,12 +166,12 @@ impl Shard {
 
     /// 0 while no leader is known.
     pub fn leader(&self) -> MemberId {
-        self.view.leader.get()
+        self.standing.leader.get()
     }
 
     /// Whether this member only follows, without a vote.
     pub fn is_learner(&self) -> bool {
-        self.view.is_learner(self.member_id)
+        self.standing.is_learner(self.member_id)
     }
 
     /// Frees everything that may be freed; returns when that is done.
@@ -198,12 +199,12 @@ impl Shard {
 
     /// Whether this member leads its group.
     pub fn is_leader(&self) -> bool {
-        self.view.is_leader.get()
+        self.standing.is_leader.get()
     }
 
     /// Bytes the keyspace occupies, all history included: what the quota is compared with.
     pub fn size_bytes(&self) -> u64 {
-        self.view.bytes_on_disk.get() + self.state.borrow().unsaved().bytes as u64
+        self.standing.bytes_on_disk.get() + self.state.borrow().unsaved().bytes as u64
     }
 
     pub fn alarms(&self) -> Alarms {
@@ -227,17 +228,17 @@ impl Shard {
 
     /// Whether a linearizable read would be served now.
     pub fn can_read(&self) -> bool {
-        self.view.can_read.get()
+        self.standing.can_read.get()
     }
 
     pub fn status(&self) -> Status {
-        let (state, view) = (self.state.borrow(), &self.view);
+        let (state, standing) = (self.state.borrow(), &self.standing);
         Status {
             member_id: self.member_id,
-            leader: view.leader.get(),
-            is_leader: view.is_leader.get(),
-            term: view.term.get(),
-            committed: view.committed.get(),
+            leader: standing.leader.get(),
+            is_leader: standing.is_leader.get(),
+            term: standing.term.get(),
+            committed: standing.committed.get(),
             applied: state.applied(),
             revision: state.revision(),
             compact_revision: state.compact_revision(),
@@ -245,7 +246,7 @@ impl Shard {
             size_bytes: self.size_bytes(),
             size_in_use_bytes: state.size_in_use_bytes(),
             pending: self.inbox.pending(),
-            members: view.members(),
+            members: standing.members(),
         }
     }
 }

@@ -112,7 +112,7 @@ impl<E: Env> Checkpoints<E> {
 
     /// Whether physical compaction should wait: the disk has to catch up with what it rewrote.
     pub fn is_behind(&self, state: &StateMachine) -> bool {
-        self.task.is_some() && state.unsaved().bytes > 2 * self.due.bytes
+        self.task.is_some() && state.unsaved().bytes / 2 > self.due.bytes
     }
 
     /// Drives the task under way. True when it has ended.
@@ -227,7 +227,7 @@ impl<E: Env> Checkpoints<E> {
 }
 
 /// A checkpoint of the state: everything that changed since the last one.
-pub(super) fn take(state: &mut StateMachine, term: Term) -> Checkpoint {
+pub fn take(state: &mut StateMachine, term: Term) -> Checkpoint {
     let applied = state.applied();
     let (changes, facts) = state.changes();
     Checkpoint { summary: Summary { applied, term, facts, received: false }, changes }
@@ -235,7 +235,7 @@ pub(super) fn take(state: &mut StateMachine, term: Term) -> Checkpoint {
 
 /// The blocks of a checkpoint on their way back into a state.
 #[derive(Default)]
-pub(super) struct Restoring(Loading);
+pub struct Restoring(Loading);
 
 impl Restore for Restoring {
     fn expect(&mut self, body_bytes: u64) {

@@ -8,8 +8,10 @@ use std::{
     task::{Context as Waiting, Poll},
 };
 
-use super::{Error, reply::Slot};
-use crate::state::{BatchError, Command, Completion, Context, Outcome, StateMachine, batch::Envelope};
+use crate::{
+    shard::{Error, reply::Slot},
+    state::{BatchError, Command, Completion, Context, Outcome, StateMachine, batch::Envelope},
+};
 
 /// The loop's end. Dropped without a word, it tells the caller so.
 pub struct Proposal(Rc<dyn Asked>);

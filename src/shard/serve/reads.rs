@@ -5,10 +5,9 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::reply::Reply;
-use crate::{env::Instant, types::LogIndex};
+use crate::{env::Instant, shard::reply::Reply, types::LogIndex};
 
-type Readers = Vec<(Instant, Reply<()>)>;
+pub type Readers = Vec<(Instant, Reply<()>)>;
 
 #[derive(Default)]
 pub struct Reads {
@@ -25,12 +24,19 @@ impl Reads {
         self.next_context
     }
 
-    /// Raft's answer to a round, and with it to all earlier ones.
-    pub fn confirmed(&mut self, context: u64, index: LogIndex) {
+    /// Raft's answer to a round, and with it to all earlier ones. False if nobody waits for it any more.
+    pub fn confirmed(&mut self, context: u64, index: LogIndex) -> bool {
+        let before = self.rounds.len();
         while self.rounds.front().is_some_and(|(asked, _)| *asked <= context) {
             let (_, readers) = self.rounds.pop_front().expect("just seen");
             self.gate.push_back((index, readers));
         }
+        self.rounds.len() < before
+    }
+
+    /// Raft answers no round that was begun under a leader that is gone: their readers, oldest first, round by round.
+    pub fn lost(&mut self) -> impl Iterator<Item = Readers> {
+        self.rounds.drain(..).map(|(_, readers)| readers)
     }
 
     /// Lets go everybody whose index is applied.
@@ -69,13 +75,14 @@ mod tests {
         let first = reads.begin(vec![(Instant(0), reply)]);
         let (reply, mut later) = channel();
         let second = reads.begin(vec![(Instant(0), reply)]);
-        reads.confirmed(first, LogIndex(5));
+        assert!(reads.confirmed(first, LogIndex(5)));
         reads.release(LogIndex(4));
         assert_eq!(block_on(poll_once(&mut answer)), None);
         reads.release(LogIndex(5));
         assert_eq!(block_on(poll_once(&mut answer)), Some(Some(())));
         assert_eq!(block_on(poll_once(&mut later)), None);
-        reads.confirmed(second, LogIndex(5));
+        assert!(reads.confirmed(second, LogIndex(5)));
+        assert!(!reads.confirmed(second, LogIndex(5)), "nobody waits for it");
         reads.release(LogIndex(5));
         assert_eq!(block_on(later), Some(()));
         assert!(reads.is_empty());

@@ -1,4 +1,4 @@
-//! What connections may know of the shard without asking the loop: set by the loop each turn.
+//! Where the shard stands, as connections may know without asking the loop: set by the loop each turn.
 
 use std::cell::{Cell, RefCell};
 
@@ -8,7 +8,7 @@ use crate::{
 };
 
 #[derive(Default)]
-pub struct View {
+pub struct Standing {
     pub leader: Cell<MemberId>,
     pub is_leader: Cell<bool>,
     /// A linearizable read would be served: this member leads and has committed in its term.
@@ -22,7 +22,7 @@ pub struct View {
     members: RefCell<Vec<pb::Member>>,
 }
 
-impl View {
+impl Standing {
     pub fn set_members<'a>(&self, members: impl Iterator<Item = &'a pb::Member>) {
         *self.members.borrow_mut() = members.cloned().collect();
     }

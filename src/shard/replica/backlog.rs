@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use crate::{
     consensus::{Entry, HardState},
     env::Env,
+    limits,
     storage::wal::{Record, Wal},
 };
 
@@ -74,4 +75,11 @@ pub fn hard_state_record(&HardState { term, vote, commit }: &HardState) -> Recor
 
 pub fn entry_record(entry: &Entry) -> Record<'_> {
     Record::Entry { term: entry.term, index: entry.index, kind: entry.kind.byte(), data: &entry.data }
+}
+
+/// Payload of the largest entry: it shares a log write with a hard state.
+pub fn entry_bytes_max<E: Env>(wal: &Wal<E>) -> usize {
+    let none = entry_record(&Entry::default()).encoded_bytes();
+    let room = wal.room_max() - none - hard_state_record(&HardState::default()).encoded_bytes();
+    room.min(limits::ENTRY_BYTES_LARGEST)
 }

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::Shard;
+use super::handle::Shard;
 use crate::{
     backup::{Auth, Compaction, Facts, Planner, Record, WriteError, Writer},
     limits,
@@ -64,8 +64,8 @@ impl Shard {
             // What a compaction would free is left out.
             compaction: Compaction { scheduled: compacted, finished: compacted },
             index: state.applied().0,
-            term: self.view.applied_term.get().0,
-            members: self.view.members(),
+            term: self.standing.applied_term.get().0,
+            members: self.standing.members(),
             alarms,
             // As after the first start of an etcd.
             auth: Auth { revision: 1, ..Auth::default() },

@@ -2,14 +2,14 @@
 //!
 //! The loop asks for one slice per turn. Owned by the loop.
 
-use std::{cell::RefCell, time::Duration};
+use std::time::Duration;
 
 use tracing::info;
 
-use super::{inbox::Inbox, reply::Reply};
 use crate::{
     env::{Env, Instant},
     metrics::Metrics,
+    shard::reply::Reply,
     state::{StateMachine, mvcc::Freed},
     types::Size,
 };
@@ -49,23 +49,27 @@ impl Sweeping {
         metrics.defrag_inflight.set(i64::from(self.is_awaited()));
     }
 
+    /// Takes in callers of defragmentations.
+    pub fn defragment(
+        &mut self,
+        asked: Vec<Reply<()>>,
+        state: &mut StateMachine,
+        now: Instant,
+        metrics: &Metrics,
+    ) {
+        state.defragment();
+        metrics.defrag_inflight.set(1);
+        self.defragments.extend(asked.into_iter().map(|reply| (now, reply)));
+    }
+
     /// One slice of about `budget` records, if there is something to do.
     pub fn step(
         &mut self,
         env: &impl Env,
-        inbox: &Inbox,
-        state: &RefCell<StateMachine>,
+        state: &mut StateMachine,
         metrics: &Metrics,
         (budget, may_rewrite): (usize, bool),
     ) -> Freed {
-        let mut state = state.borrow_mut();
-        let asked = inbox.take_defragments();
-        if !asked.is_empty() {
-            state.defragment();
-            metrics.defrag_inflight.set(1);
-            let now = env.now();
-            self.defragments.extend(asked.into_iter().map(|reply| (now, reply)));
-        }
         if !state.compaction_is_due() {
             return Freed::All;
         }

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::{Error, Shard};
 use crate::{
     env::Env,
     pb::etcdserverpb::{self as pb, AlarmType, alarm_request::AlarmAction},
+    shard::{Error, Shard},
     state::{Principal, mvcc::HashKv},
 };
 

@@ -5,8 +5,7 @@
 
 use bytes::Bytes;
 
-use super::group::config;
-
+use super::config;
 use crate::{
     consensus::{Config, ConfigError, Entry, EntryKind, HardState, LogPosition, LogWindow, Payload},
     limits,
@@ -29,7 +28,7 @@ pub enum EntryError {
 
 /// A whole record that makes no sense where it stands.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ReplayError {
+pub enum ReplayError {
     #[error("entry {index} replaces one that was committed (up to {commit})")]
     BelowCommit { index: u64, commit: u64 },
     #[error("commit index {commit} is beyond the last entry, {last}")]
@@ -50,7 +49,7 @@ pub(super) enum ReplayError {
 }
 
 /// Takes the log's records one by one.
-pub(super) struct Replay {
+pub struct Replay {
     pub state: StateMachine,
     /// The newest entries, those not known to be committed among them, and the last hard state.
     pub window: LogWindow,

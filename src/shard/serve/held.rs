@@ -8,26 +8,26 @@ use std::{
     rc::Rc,
 };
 
-use super::{Shard, turnstile::Turnstile};
+use super::{handle::Shard, turnstile::Turnstile};
 use crate::{
     limits,
     state::kv::{Leave, Pairs},
 };
 
 /// A read as long as somebody waits for it.
-pub(super) struct Held<T: Leave> {
+pub(in crate::shard) struct Held<T: Leave> {
     /// None once it has come to its end.
     read: Option<T>,
     shard: Shard,
 }
 
 impl<T: Leave> Held<T> {
-    pub(super) fn new(read: T, shard: &Shard) -> Self {
+    pub(in crate::shard) fn new(read: T, shard: &Shard) -> Self {
         Self { read: Some(read), shard: shard.clone() }
     }
 
     /// Takes out a read that has come to its end.
-    pub(super) fn end(mut self) -> T {
+    pub(in crate::shard) fn end(mut self) -> T {
         self.read.take().expect("it ends once")
     }
 }
@@ -80,7 +80,7 @@ mod tests {
             sim::{Sim, SimEnv, disk::SimDisk},
         },
         pb::mvccpb::KeyValue,
-        shard::{inbox::Inbox, view::View},
+        shard::serve::{inbox::Inbox, standing::Standing},
         state::StateMachine,
         types::{ClusterId, MemberId},
     };
@@ -109,7 +109,7 @@ mod tests {
         Shard {
             inbox: Rc::new(Inbox::new(Default::default(), 1 << 20)),
             state: Rc::new(RefCell::new(StateMachine::new())),
-            view: Rc::new(View::default()),
+            standing: Rc::new(Standing::default()),
             clock: Rc::new(|| Instant(0)),
             turnstile: Turnstile::new(env, || false),
             cluster_id: ClusterId(1),

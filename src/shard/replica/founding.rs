@@ -1,0 +1,36 @@
+//! The beginning of a new cluster's log: its founders, already committed.
+
+use crate::{
+    consensus::HardState,
+    env::Env,
+    pb::etcdserverpb as pb,
+    storage::wal::{Wal, WalError},
+    types::{LogIndex, Term},
+};
+
+use super::{
+    Replay,
+    backlog::{entry_record, hard_state_record},
+    group::founding_entry,
+};
+
+/// Writes the founders' entries and replays them.
+pub async fn found<E: Env>(
+    wal: &mut Wal<E>,
+    replay: &mut Replay,
+    founders: &[pb::Member],
+) -> Result<(), WalError> {
+    let entries: Vec<_> =
+        (1..).zip(founders).map(|(index, member)| founding_entry(LogIndex(index), Term(1), member)).collect();
+    let commit = LogIndex(entries.len() as u64);
+    let hard_state = HardState { term: Term(1), commit, ..HardState::default() };
+    let records = || entries.iter().map(entry_record).chain([hard_state_record(&hard_state)]);
+    records().for_each(|record| wal.append(record));
+    let write = wal.submit().expect("records are pending");
+    let written = write.await?;
+    wal.written(written);
+    for record in records() {
+        replay.take(record).map_err(|error| WalError::Replay(error.to_string()))?;
+    }
+    Ok(())
+}
