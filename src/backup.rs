@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! store --Record in revision order--> [Planner, Writer] --pieces--> file, then the SHA-256 of it
-//! file --> [Backup] --Facts, then Record in revision order--> store
+//! file --> [Backup] --Metadata, then Record in revision order--> store
 //! ```
 //!
 //! | bucket | rows |
@@ -19,8 +19,8 @@
 //! writing has nothing left to refuse.
 
 pub mod bbolt;
-mod facts;
 mod keep;
+mod metadata;
 mod reader;
 mod restore;
 mod schema;
@@ -30,9 +30,9 @@ mod tests;
 mod writer;
 
 pub use crate::row::Record;
-pub use facts::{Auth, Compaction, Facts, Lease};
 pub use keep::Keep;
+pub use metadata::{Auth, Compaction, Lease, Metadata};
 pub use reader::{Backup, Digest, Error, HashedKeys, Versions};
 pub use restore::{Bump, Failure, Outcome, RestoreTarget, restore};
-pub use status::Status;
+pub use status::FileStatus;
 pub use writer::{Error as WriteError, Plan, Planner, Writer};

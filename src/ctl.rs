@@ -20,7 +20,7 @@ use memmap2::Mmap;
 
 use crate::{
     backup::bbolt,
-    backup::{self, Backup, Digest, Status},
+    backup::{self, Backup, Digest, FileStatus},
     types,
 };
 use args::{Command, Snapshot};
@@ -98,7 +98,7 @@ fn status(files: &[OsString], format: &str) -> Result<String, Exit> {
     exists(file)?;
     let format = Format::named(format)?;
     let bytes = map(file)?;
-    let status = Status::of(&bytes).map_err(|error| match error {
+    let status = FileStatus::of(&bytes).map_err(|error| match error {
         backup::Error::File(error @ (bbolt::Error::Page { .. } | bbolt::Error::Truncated { .. })) => {
             Exit::failed(format!("snapshot file integrity check failed. 1 errors found.\n{error}"))
         }

@@ -21,7 +21,7 @@
 //! | logging            | JSON and console log lines in etcd's shape                     | config |
 //! | config             | flags, environment and YAML to one immutable `Config`          | limits, types |
 //! | row                | versions as etcd files them, and `HashKV` over them            |  |
-//! | backup             | etcd's backup files over it: facts, versions, restore          | pb, row, types |
+//! | backup             | etcd's backup files over it: metadata, versions, restore       | pb, row, types |
 //! | ctl                | `pinion` as `etcdutl`                                          | backup, config, row, server, state/mvcc, storage/data_dir, types |
 //! | metrics            | etcd's metric names and our stage histograms                   | types |
 //! | storage            | what is on disk                                                |  |

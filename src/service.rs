@@ -31,7 +31,7 @@ use crate::{
     limits,
     metrics::Metrics,
     pb::etcdserverpb as pb,
-    shard::{Quota, Shard, Status},
+    shard::{Quota, Shard, ShardStatus},
     types::Keyspace,
 };
 
@@ -97,7 +97,7 @@ impl Api {
     }
 
     /// Bytes occupied and bytes in use, as reported to clients.
-    fn sizes(status: &Status) -> (u64, u64) {
+    fn sizes(status: &ShardStatus) -> (u64, u64) {
         (status.size_bytes.max(EMPTY_BYTES), status.size_in_use_bytes.max(EMPTY_BYTES))
     }
 

@@ -16,7 +16,7 @@ mod start;
 mod upkeep;
 
 pub use run::{Fatal, Loop};
-pub use serve::{Backup, BackupError, Chunks, List, Quota, Shard, Status};
+pub use serve::{Backup, BackupError, Chunks, ListReader, Quota, Shard, ShardStatus};
 pub use start::{Options, Started, start};
 pub use upkeep::{AutoCompaction, CorruptionChecks, Due};
 

@@ -18,7 +18,7 @@ use backup::{
     upstream::{Etcd, etcdutl, oracle, restore},
     workload,
 };
-use pinion::backup::{Backup, Compaction, Digest, Facts, Status};
+use pinion::backup::{Backup, Compaction, Digest, FileStatus, Metadata};
 
 /// Beside the build, so on a real disk.
 fn directory() -> tempfile::TempDir {
@@ -50,10 +50,10 @@ fn round_trip(program: &str, storage_version: Option<&str>) {
 
     let bytes = fs::read(at("saved.db")).expect("a file");
     let backup = Backup::open(&bytes, Digest::Demanded).unwrap_or_else(|error| panic!("{program}: {error}"));
-    let facts = backup.facts();
-    assert_eq!((facts.revision, facts.compaction.revision()), (end.revision, Some(end.compacted)));
-    assert_eq!(facts.storage_version.as_deref(), storage_version);
-    assert_eq!((facts.members.len(), facts.auth.revision, facts.term), (1, 1, 2));
+    let metadata = backup.metadata();
+    assert_eq!((metadata.revision, metadata.compaction.revision()), (end.revision, Some(end.compacted)));
+    assert_eq!(metadata.storage_version.as_deref(), storage_version);
+    assert_eq!((metadata.members.len(), metadata.auth.revision, metadata.term), (1, 1, 2));
     let versions = file::versions(&backup);
     for revision in end.compacted..=end.revision {
         let served = etcd.range_at(revision);
@@ -69,7 +69,7 @@ fn round_trip(program: &str, storage_version: Option<&str>) {
     agree_on_status(&at("saved.db"), &bytes);
     drop(etcd);
 
-    let copy = file::write(facts, &versions);
+    let copy = file::write(metadata, &versions);
     assert_eq!(file::hash(&copy), hash, "{program}: every row is back");
     fs::write(at("copy.db"), &copy).expect("a file");
     agree_on_status(&at("copy.db"), &copy);
@@ -89,7 +89,7 @@ fn a_large_backup_is_served_by_etcd() {
     let at = |name: &str| directory.path().join(name);
     let versions = workload::generated(30_000);
     let last = versions.last().expect("versions").main;
-    let facts = Facts {
+    let metadata = Metadata {
         revision: last + 1_000,
         compaction: Compaction { scheduled: Some(500), finished: None },
         index: 123,
@@ -98,9 +98,9 @@ fn a_large_backup_is_served_by_etcd() {
         cluster_version: Some("3.7.0".into()),
         members: workload::members(3),
         removed: vec![77],
-        ..Facts::default()
+        ..Metadata::default()
     };
-    let bytes = file::write(&facts, &versions);
+    let bytes = file::write(&metadata, &versions);
     fs::write(at("ours.db"), &bytes).expect("a file");
     agree_on_status(&at("ours.db"), &bytes);
     let backup = Backup::open(&bytes, Digest::Demanded).expect("sound");
@@ -108,8 +108,8 @@ fn a_large_backup_is_served_by_etcd() {
 
     restore(&at("ours.db"), &at("restored"), &[]);
     let etcd = Etcd::start(oracle("etcd"), &at("restored"));
-    assert_eq!(etcd.revision(), facts.revision);
-    for revision in [501, 5_000, last, facts.revision] {
+    assert_eq!(etcd.revision(), metadata.revision);
+    for revision in [501, 5_000, last, metadata.revision] {
         assert!(file::keys_at(&versions, revision) == etcd.range_at(revision), "revision {revision}");
     }
     assert!(etcd.refuses_revision(499), "compacted");
@@ -122,12 +122,12 @@ fn a_large_backup_is_served_by_etcd() {
     // The mark that upstream leaves behind when it bumps the revision is read back.
     restore(&at("ours.db"), &at("bumped"), &["--bump-revision=5000", "--mark-compacted"]);
     let etcd = Etcd::start(oracle("etcd"), &at("bumped"));
-    assert_eq!(etcd.revision(), facts.revision + 5_000);
+    assert_eq!(etcd.revision(), metadata.revision + 5_000);
     etcd.save(&at("bumped.db"));
     let bytes = fs::read(at("bumped.db")).expect("a file");
     let bumped = Backup::open(&bytes, Digest::Demanded).expect("sound");
-    assert_eq!(bumped.facts().revision, facts.revision + 5_000);
-    assert_eq!(bumped.facts().compaction.revision(), Some(facts.revision + 5_000));
+    assert_eq!(bumped.metadata().revision, metadata.revision + 5_000);
+    assert_eq!(bumped.metadata().compaction.revision(), Some(metadata.revision + 5_000));
     assert_eq!(bumped.live_keys(), backup.live_keys());
     agree_on_status(&at("bumped.db"), &bytes);
 }
@@ -139,9 +139,12 @@ fn a_backup_of_etcd_3_4_is_read() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/backup/etcd-3.4.db");
     let bytes = fs::read(&path).expect("a file of the repository");
     let backup = Backup::open(&bytes, Digest::Demanded).expect("sound");
-    let facts = backup.facts();
-    assert_eq!((facts.revision, facts.compaction.revision(), facts.term), (65, Some(40), 0));
-    assert_eq!((facts.cluster_version.as_deref(), facts.storage_version.as_deref()), (Some("3.4.0"), None));
+    let metadata = backup.metadata();
+    assert_eq!((metadata.revision, metadata.compaction.revision(), metadata.term), (65, Some(40), 0));
+    assert_eq!(
+        (metadata.cluster_version.as_deref(), metadata.storage_version.as_deref()),
+        (Some("3.4.0"), None)
+    );
     assert_eq!((backup.live_keys(), backup.hash_kv(0).expect("readable").hash), (25, 3_823_426_115));
     let versions = file::versions(&backup);
     let last: Vec<(i64, String, bool)> = versions
@@ -155,7 +158,7 @@ fn a_backup_of_etcd_3_4_is_read() {
     let directory = directory();
     agree_on_status(&path, &bytes);
     let copy = directory.path().join("copy.db");
-    fs::write(&copy, file::write(facts, &versions)).expect("a file");
+    fs::write(&copy, file::write(metadata, &versions)).expect("a file");
     restore(&copy, &directory.path().join("restored"), &[]);
     let etcd = Etcd::start(oracle("etcd"), &directory.path().join("restored"));
     assert!(file::keys_at(&versions, 65) == etcd.range_at(65));
@@ -214,7 +217,7 @@ fn etcdutl_says_what_upstream_says() {
 }
 
 fn agree_on_status(path: &Path, bytes: &[u8]) {
-    let status = Status::of(bytes).expect("sound");
+    let status = FileStatus::of(bytes).expect("sound");
     let ours = serde_json::json!({
         "hash": status.hash,
         "revision": status.revision,

@@ -6,7 +6,7 @@
 //! | `options`  | what to compare, and how often                                         |
 //! | `subject`  | the servers                                                            |
 //! | `scenario` | a file per kind of scenario: its options, columns, charts and jobs     |
-//! | `place`    | one server on a fresh directory: fill it, let it rest, look at it      |
+//! | `testbed`  | one server on a fresh directory: fill it, let it rest, look at it      |
 //! | `probe`    | puts at a fixed rate while something else happens                      |
 //! | `report`   | medians and ratios; `table` prints them, `plot` draws them             |
 //! | `machine`  | what it ran on                                                         |
@@ -15,13 +15,13 @@
 
 mod machine;
 mod options;
-mod place;
 mod plot;
 mod probe;
 mod report;
 mod scenario;
 mod subject;
 mod table;
+mod testbed;
 
 pub use machine::Machine;
 pub use options::Options;
@@ -33,8 +33,8 @@ pub use subject::Peer;
 use std::path::Path;
 use std::rc::Rc;
 
-use place::Place;
 use scenario::job::Job;
+use testbed::Testbed;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -90,11 +90,11 @@ pub fn run(options: &Options, progress: &mut dyn FnMut(f64, &str)) -> Result<Rep
     let mut done = 0.0;
     for (round, job, subject) in plan {
         let own = job.expected().as_secs_f64();
-        let place = Place { rest: options.scenario.stored.rest, subject, scratch: scratch.path() };
+        let testbed = Testbed { rest: options.scenario.stored.rest, subject, scratch: scratch.path() };
         let title = format!("{}, {}, round {}", job.title(), subject.name, round + 1);
         progress(done / expected, &title);
         let mut part = 0.0_f64;
-        let samples = job.run(&place, &mut |inner, step| {
+        let samples = job.run(&testbed, &mut |inner, step| {
             part = part.max(inner.clamp(0.0, 1.0));
             progress(((done + own * part) / expected).min(1.0), &format!("{title}: {step}"));
         })?;

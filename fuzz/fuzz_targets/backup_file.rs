@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use pinion::{
-    backup::{Backup, Digest, Facts, Planner, Record, Status},
     backup::bbolt::File,
+    backup::{Backup, Digest, FileStatus, Metadata, Planner, Record},
 };
 
 static SOUND: LazyLock<Vec<u8>> = LazyLock::new(|| {
@@ -22,8 +22,8 @@ static SOUND: LazyLock<Vec<u8>> = LazyLock::new(|| {
             ..Record::default()
         })
     };
-    let facts = Facts { revision: 601, storage_version: Some("3.7.0".into()), ..Facts::default() };
-    let mut planner = Planner::new(&facts).expect("facts");
+    let metadata = Metadata { revision: 601, storage_version: Some("3.7.0".into()), ..Metadata::default() };
+    let mut planner = Planner::new(&metadata).expect("metadata");
     versions().for_each(|version| planner.version(&version).expect("a version"));
     let mut writer = planner.finish().expect("a plan").write();
     versions().for_each(|version| writer.version(&version).expect("a version"));
@@ -44,7 +44,7 @@ fn read(bytes: &[u8]) {
         let count: usize = buckets.map(|bucket| bucket.rows().count()).sum();
         assert!(count <= bytes.len());
     }
-    drop(Status::of(bytes));
+    drop(FileStatus::of(bytes));
     if let Ok(backup) = Backup::open(bytes, Digest::Skipped) {
         assert!(backup.versions().all(|version| version.is_ok()), "surveyed");
         backup.hash_kv(0).expect("surveyed");

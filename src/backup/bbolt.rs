@@ -13,7 +13,7 @@
 //!
 //! A tree is written from left to right, a branch page right after the last of its children, so that only one open page
 //! per level is in memory. The meta pages at the front name pages at the end: a first pass over the lengths alone
-//! ([`Planner`]) computes them, and with them the size of the file.
+//! ([`Placer`]) computes them, and with them the size of the file.
 //!
 //! The reader takes no byte on trust: [`File::check`] holds for a file what bbolt's own `Check` holds, and rows are
 //! checked again as they are read.
@@ -28,4 +28,4 @@ mod writer;
 
 pub use format::PAGE_BYTES;
 pub use reader::{Bucket, Error, File, Row, Rows};
-pub use writer::{Error as WriteError, PIECE_BYTES, Plan, Planner, Small, Writer};
+pub use writer::{Error as WriteError, PIECE_BYTES, Placement, Placer, Small, Writer};

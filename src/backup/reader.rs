@@ -1,11 +1,11 @@
-//! Reading a backup: the digest, the pages, every row, then the facts and the versions.
+//! Reading a backup: the digest, the pages, every row, then the metadata and the versions.
 
 use std::collections::HashSet;
 
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Facts, Keep, Record,
+    Keep, Metadata, Record,
     schema::{BUCKETS, KEY, META},
 };
 use crate::{
@@ -67,7 +67,7 @@ pub struct HashedKeys {
 #[derive(Clone, Debug)]
 pub struct Backup<'a> {
     keys: bbolt::Bucket<'a>,
-    facts: Facts,
+    metadata: Metadata,
     live_keys: u64,
     leased_keys: u64,
 }
@@ -76,7 +76,7 @@ impl<'a> Backup<'a> {
     pub fn open(bytes: &'a [u8], digest: Digest) -> Result<Self, Error> {
         let file = File::open(unsealed(bytes, digest)?)?;
         file.check()?;
-        let mut facts = Facts::default();
+        let mut metadata = Metadata::default();
         let mut keys = None;
         let mut has_meta = false;
         for row in file.root().rows() {
@@ -92,7 +92,7 @@ impl<'a> Backup<'a> {
                     let row = row?;
                     let taken = match row.bucket {
                         Some(_) => Err("it is a bucket"),
-                        None => facts.take(name, row.key, row.value),
+                        None => metadata.take(name, row.key, row.value),
                     };
                     taken.map_err(|what| bad(name, row.key, what))
                 })?,
@@ -100,8 +100,8 @@ impl<'a> Backup<'a> {
         }
         let keys = keys.ok_or(Error::NoBucket("key"))?;
         has_meta.then_some(()).ok_or(Error::NoBucket("meta"))?;
-        refuse_newer(&facts)?;
-        Self { keys, facts, live_keys: 0, leased_keys: 0 }.survey()
+        refuse_newer(&metadata)?;
+        Self { keys, metadata, live_keys: 0, leased_keys: 0 }.survey()
     }
 
     /// Reads every version once, so that nothing is left to refuse.
@@ -124,12 +124,13 @@ impl<'a> Backup<'a> {
         self.live_keys = live.len() as u64;
         self.leased_keys = leased.len() as u64;
         // As etcd starts on it (`store.restore` in `server/storage/mvcc/kvstore.go`).
-        self.facts.revision = self.facts.compaction.revision().map_or(last, |compacted| compacted.max(last));
+        self.metadata.revision =
+            self.metadata.compaction.revision().map_or(last, |compacted| compacted.max(last));
         Ok(self)
     }
 
-    pub fn facts(&self) -> &Facts {
-        &self.facts
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
     }
 
     /// Number of keys that exist.
@@ -149,14 +150,14 @@ impl<'a> Backup<'a> {
 
     /// The hash of the versions up to a revision, 0 for all.
     pub fn hash_kv(&self, revision: i64) -> Result<HashedKeys, Error> {
-        let compacted = self.facts.compaction.revision().unwrap_or(-1);
+        let compacted = self.metadata.compaction.revision().unwrap_or(-1);
         if revision > 0 && revision < compacted {
             return Err(Error::Compacted);
         }
-        if revision > self.facts.revision {
+        if revision > self.metadata.revision {
             return Err(Error::FutureRevision);
         }
-        let revision = if revision == 0 { self.facts.revision } else { revision };
+        let revision = if revision == 0 { self.metadata.revision } else { revision };
         let mut keep = Keep::new(revision);
         self.versions().try_for_each(|version| version.map(|version| keep.version(&version)))?;
         let keep = keep.kept_by_hash();
@@ -217,13 +218,13 @@ fn unsealed(bytes: &[u8], digest: Digest) -> Result<&[u8], Error> {
     Ok(database)
 }
 
-fn refuse_newer(facts: &Facts) -> Result<(), Error> {
+fn refuse_newer(metadata: &Metadata) -> Result<(), Error> {
     let minor = |version: &str| -> Option<(u64, u64)> {
         let mut parts = version.split('.');
         Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
     };
     let own = minor(types::ETCD_VERSION).expect("a version of three numbers");
-    match &facts.storage_version {
+    match &metadata.storage_version {
         Some(version) if minor(version).is_none_or(|theirs| theirs > own) => {
             Err(Error::TooNew(version.clone()))
         }

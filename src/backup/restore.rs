@@ -1,14 +1,14 @@
 //! From a backup to a new store: what is refused, what changes on the way, in which order it arrives.
 
-use super::{Backup, Error, Facts, Keep, Record, facts::Compaction};
+use super::{Backup, Error, Keep, Metadata, Record, metadata::Compaction};
 
-/// Takes a restored state: the facts, then every version in revision order, then the end. Nothing counts before
+/// Takes a restored state: the metadata, then every version in revision order, then the end. Nothing counts before
 /// [`RestoreTarget::finish`] has returned; what was begun and not finished is removed by whoever began it.
 pub trait RestoreTarget {
     type Error;
 
-    /// `facts` is as the new store shall be: compaction is finished, and members are those of the old cluster.
-    fn begin(&mut self, facts: &Facts) -> Result<(), Self::Error>;
+    /// `metadata` is as the new store shall be: compaction is finished, and members are those of the old cluster.
+    fn begin(&mut self, metadata: &Metadata) -> Result<(), Self::Error>;
     fn version(&mut self, version: &Record<'_>) -> Result<(), Self::Error>;
     fn finish(&mut self) -> Result<(), Self::Error>;
 }
@@ -52,15 +52,15 @@ pub fn restore<T: RestoreTarget>(
     bump: Option<Bump>,
     target: &mut T,
 ) -> Result<Outcome, Failure<T::Error>> {
-    let old = backup.facts();
+    let old = backup.metadata();
     if !old.leases.is_empty() || backup.leased_keys() > 0 {
         return Err(Failure::Leases { leases: old.leases.len(), keys: backup.leased_keys() });
     }
     if old.auth.is_used() {
         return Err(Failure::Auth);
     }
-    let facts = bumped(old, bump)?;
-    let compacted = facts.compaction.revision();
+    let metadata = bumped(old, bump)?;
+    let compacted = metadata.compaction.revision();
     let keep = match old.compaction.finished == compacted {
         true => None,
         false => compacted.map(|compacted| {
@@ -71,7 +71,7 @@ pub fn restore<T: RestoreTarget>(
     };
     let keep = keep.transpose()?;
 
-    target.begin(&facts).map_err(Failure::Target)?;
+    target.begin(&metadata).map_err(Failure::Target)?;
     let mut versions = 0;
     for version in backup.versions() {
         let version = version?;
@@ -84,17 +84,17 @@ pub fn restore<T: RestoreTarget>(
         }
     }
     target.finish().map_err(Failure::Target)?;
-    Ok(Outcome { revision: facts.revision, versions, live_keys: backup.live_keys() })
+    Ok(Outcome { revision: metadata.revision, versions, live_keys: backup.live_keys() })
 }
 
-fn bumped<E>(old: &Facts, bump: Option<Bump>) -> Result<Facts, Failure<E>> {
-    let mut facts = old.clone();
+fn bumped<E>(old: &Metadata, bump: Option<Bump>) -> Result<Metadata, Failure<E>> {
+    let mut metadata = old.clone();
     let mut compacted = old.compaction.revision();
     if let Some(Bump(by)) = bump {
         let refusal = Failure::Bump { revision: old.revision, by };
-        facts.revision = old.revision.checked_add_unsigned(by).ok_or(refusal)?;
-        compacted = Some(facts.revision);
+        metadata.revision = old.revision.checked_add_unsigned(by).ok_or(refusal)?;
+        compacted = Some(metadata.revision);
     }
-    facts.compaction = Compaction { scheduled: compacted, finished: compacted };
-    Ok(facts)
+    metadata.compaction = Compaction { scheduled: compacted, finished: compacted };
+    Ok(metadata)
 }

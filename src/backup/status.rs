@@ -9,7 +9,7 @@ use super::{
 use crate::backup::bbolt::File;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
+pub struct FileStatus {
     /// CRC-32C over every bucket's name and rows.
     pub hash: u32,
     /// Of the last version.
@@ -21,7 +21,7 @@ pub struct Status {
     pub storage_version: Option<String>,
 }
 
-impl Status {
+impl FileStatus {
     pub fn of(bytes: &[u8]) -> Result<Self, Error> {
         let file = File::open(bytes)?;
         file.check()?;

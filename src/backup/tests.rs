@@ -64,8 +64,8 @@ fn history(txns: &[Txn]) -> (i64, Vec<Owned>) {
     (revision, versions)
 }
 
-fn write(facts: &Facts, versions: &[Owned]) -> Vec<u8> {
-    let mut planner = Planner::new(facts).expect("facts");
+fn write(metadata: &Metadata, versions: &[Owned]) -> Vec<u8> {
+    let mut planner = Planner::new(metadata).expect("metadata");
     versions.iter().for_each(|version| planner.version(&version.borrowed()).expect("a version"));
     let plan = planner.finish().expect("a plan");
     let bytes = plan.bytes();
@@ -88,7 +88,7 @@ fn versions(backup: &Backup<'_>) -> Vec<Owned> {
     backup.versions().map(|version| Owned::of(&version.expect("checked"))).collect()
 }
 
-fn full_facts(revision: i64) -> Facts {
+fn full_metadata(revision: i64) -> Metadata {
     let member = |id| Member {
         id,
         peer_ur_ls: vec!["http://a:2380".into()],
@@ -96,7 +96,7 @@ fn full_facts(revision: i64) -> Facts {
         name: format!("m{id}"),
         client_ur_ls: Vec::new(),
     };
-    Facts {
+    Metadata {
         revision,
         compaction: Compaction { scheduled: Some(1), finished: Some(1) },
         index: 77,
@@ -116,8 +116,8 @@ fn full_facts(revision: i64) -> Facts {
     }
 }
 
-fn plain_facts(revision: i64) -> Facts {
-    Facts { revision, ..Facts::default() }
+fn plain_metadata(revision: i64) -> Metadata {
+    Metadata { revision, ..Metadata::default() }
 }
 
 fn put(main: i64, key: &str, value: &str) -> Owned {
@@ -127,7 +127,7 @@ fn put(main: i64, key: &str, value: &str) -> Owned {
 /// Keeps what it is given.
 #[derive(Debug, Default, PartialEq)]
 struct Memory {
-    facts: Option<Facts>,
+    metadata: Option<Metadata>,
     versions: Vec<Owned>,
     finished: bool,
     fails_at: Option<usize>,
@@ -136,13 +136,13 @@ struct Memory {
 impl RestoreTarget for Memory {
     type Error = &'static str;
 
-    fn begin(&mut self, facts: &Facts) -> Result<(), Self::Error> {
-        assert_eq!(self.facts.replace(facts.clone()), None, "begun once");
+    fn begin(&mut self, metadata: &Metadata) -> Result<(), Self::Error> {
+        assert_eq!(self.metadata.replace(metadata.clone()), None, "begun once");
         Ok(())
     }
 
     fn version(&mut self, version: &Record<'_>) -> Result<(), Self::Error> {
-        assert!(self.facts.is_some() && !self.finished);
+        assert!(self.metadata.is_some() && !self.finished);
         if self.fails_at == Some(self.versions.len()) {
             return Err("no room");
         }
@@ -157,11 +157,11 @@ impl RestoreTarget for Memory {
 }
 
 #[test]
-fn facts_are_read_back() {
-    for facts in [full_facts(6), plain_facts(6), plain_facts(1)] {
-        let file = write(&facts, &[]);
+fn metadata_is_read_back() {
+    for metadata in [full_metadata(6), plain_metadata(6), plain_metadata(1)] {
+        let file = write(&metadata, &[]);
         let backup = Backup::open(&file, Digest::Demanded).expect("sound");
-        assert_eq!(backup.facts(), &facts);
+        assert_eq!(backup.metadata(), &metadata);
         assert!(versions(&backup).iter().all(|version| version.key.is_empty()), "marks only");
         assert_eq!(backup.live_keys(), 0);
     }
@@ -169,7 +169,7 @@ fn facts_are_read_back() {
 
 #[test]
 fn the_configuration_is_in_etcds_json() {
-    let rows = full_facts(1).buckets();
+    let rows = full_metadata(1).buckets();
     let row = |bucket: &[u8], key: &[u8]| {
         let bucket = rows.iter().find(|small| small.name == bucket).expect("a bucket");
         let (_, value) = bucket.rows.iter().find(|row| row.0 == key).expect("a row");
@@ -183,20 +183,20 @@ fn the_configuration_is_in_etcds_json() {
 
 #[test]
 fn a_revision_beyond_the_last_version_is_marked() {
-    let file = write(&plain_facts(9), &[put(2, "a", "b")]);
+    let file = write(&plain_metadata(9), &[put(2, "a", "b")]);
     let backup = Backup::open(&file, Digest::Demanded).expect("sound");
-    assert_eq!(backup.facts().revision, 9);
+    assert_eq!(backup.metadata().revision, 9);
     let mark = Owned { main: 9, ..Owned::default() };
     assert_eq!(versions(&backup), [put(2, "a", "b"), mark]);
     assert_eq!(backup.live_keys(), 1);
-    let mut planner = Planner::new(&plain_facts(2)).expect("facts");
+    let mut planner = Planner::new(&plain_metadata(2)).expect("metadata");
     let beyond = WriteError::Revision { main: 3, revision: 2 };
     assert_eq!(planner.version(&Record { main: 3, ..Record::default() }), Err(beyond));
 }
 
 #[test]
 fn every_truncation_and_every_flipped_byte_is_refused() {
-    let file = write(&full_facts(3), &[put(2, "a", "b"), put(3, "c", "d")]);
+    let file = write(&full_metadata(3), &[put(2, "a", "b"), put(3, "c", "d")]);
     assert!(Backup::open(&file, Digest::Demanded).is_ok());
     for len in 0..file.len() {
         assert!(Backup::open(&file[..len], Digest::Demanded).is_err(), "{len} bytes");
@@ -225,7 +225,7 @@ fn raw(buckets: &[(&str, Rows)]) -> Vec<u8> {
         rows: rows.clone(),
     };
     let planner =
-        crate::backup::bbolt::Planner::new(b"zzz", buckets.iter().map(small).collect()).expect("buckets");
+        crate::backup::bbolt::Placer::new(b"zzz", buckets.iter().map(small).collect()).expect("buckets");
     let pieces = planner.finish().write().finish().expect("as planned");
     pieces.concat()
 }
@@ -241,7 +241,7 @@ fn a_database_of_something_else_is_refused() {
     assert_eq!(row("meta", b"more", b""), "bucket \"meta\", row more: etcd 3.4 to 3.7 have no such row");
     assert_eq!(row("members", b"1", b"{}"), "bucket \"members\", row 1: it is not a member in JSON");
     assert_eq!(row("lease", b"1", b""), "bucket \"lease\", row 1: it is filed under another lease's id");
-    let newer = Facts { storage_version: Some("3.8.0".into()), ..plain_facts(1) };
+    let newer = Metadata { storage_version: Some("3.8.0".into()), ..plain_metadata(1) };
     let newer = open(&write(&newer, &[]));
     assert_eq!(newer, Error::TooNew("3.8.0".into()));
     assert!(newer.to_string().contains("etcd 3.8.0"), "{newer}");
@@ -284,8 +284,8 @@ fn rows_that_contradict_themselves_are_refused() {
 
 #[test]
 fn what_cannot_be_held_is_refused_before_anything_is_written() {
-    let refuse = |facts: &Facts, versions: &[Owned], bump| {
-        let file = write(facts, versions);
+    let refuse = |metadata: &Metadata, versions: &[Owned], bump| {
+        let file = write(metadata, versions);
         let mut target = Memory::default();
         let backup = Backup::open(&file, Digest::Demanded).expect("sound");
         let refusal = restore(&backup, bump, &mut target).expect_err("refused");
@@ -293,18 +293,18 @@ fn what_cannot_be_held_is_refused_before_anything_is_written() {
         refusal
     };
     let leased = Owned { lease: 7, ..put(2, "a", "b") };
-    assert_eq!(refuse(&plain_facts(2), &[leased], None), Failure::Leases { leases: 0, keys: 1 });
-    let leases = Facts { leases: full_facts(1).leases, ..plain_facts(2) };
+    assert_eq!(refuse(&plain_metadata(2), &[leased], None), Failure::Leases { leases: 0, keys: 1 });
+    let leases = Metadata { leases: full_metadata(1).leases, ..plain_metadata(2) };
     assert_eq!(refuse(&leases, &[], None), Failure::Leases { leases: 1, keys: 0 });
     for auth in [
         Auth { enabled: true, ..Auth::default() },
-        Auth { users: full_facts(1).auth.users, ..Auth::default() },
-        Auth { roles: full_facts(1).auth.roles, ..Auth::default() },
+        Auth { users: full_metadata(1).auth.users, ..Auth::default() },
+        Auth { roles: full_metadata(1).auth.roles, ..Auth::default() },
     ] {
-        assert_eq!(refuse(&Facts { auth, ..plain_facts(2) }, &[], None), Failure::Auth);
+        assert_eq!(refuse(&Metadata { auth, ..plain_metadata(2) }, &[], None), Failure::Auth);
     }
     let by = i64::MAX as u64;
-    assert_eq!(refuse(&plain_facts(2), &[], Some(Bump(by))), Failure::Bump { revision: 2, by });
+    assert_eq!(refuse(&plain_metadata(2), &[], Some(Bump(by))), Failure::Bump { revision: 2, by });
 }
 
 #[test]
@@ -313,21 +313,21 @@ fn a_version_whose_lease_is_history_is_restored() {
         Owned { lease: 7, ..put(2, "a", "b") },
         Owned { main: 3, tombstone: true, key: b"a".to_vec(), ..Owned::default() },
     ];
-    let facts = Facts { auth: Auth { revision: 1, ..Auth::default() }, ..plain_facts(3) };
-    let file = write(&facts, &versions);
+    let metadata = Metadata { auth: Auth { revision: 1, ..Auth::default() }, ..plain_metadata(3) };
+    let file = write(&metadata, &versions);
     let mut target = Memory::default();
     let backup = Backup::open(&file, Digest::Demanded).expect("sound");
     let outcome = restore(&backup, None, &mut target).expect("restored");
     assert_eq!(outcome, Outcome { revision: 3, versions: 2, live_keys: 0 });
     assert_eq!(
         target,
-        Memory { facts: Some(facts), versions: versions.to_vec(), finished: true, fails_at: None }
+        Memory { metadata: Some(metadata), versions: versions.to_vec(), finished: true, fails_at: None }
     );
 }
 
 #[test]
 fn a_target_that_fails_is_not_finished() {
-    let file = write(&plain_facts(3), &[put(2, "a", "b"), put(3, "c", "d")]);
+    let file = write(&plain_metadata(3), &[put(2, "a", "b"), put(3, "c", "d")]);
     let mut target = Memory { fails_at: Some(1), ..Memory::default() };
     let backup = Backup::open(&file, Digest::Demanded).expect("sound");
     let failure = restore(&backup, None, &mut target);
@@ -342,15 +342,15 @@ fn a_restore_finishes_the_compaction() {
     let kept = Owned { create: 2, version: 2, ..put(5, "a", "2") };
     let all = [put(2, "a", "1"), put(3, "gone", "x"), tombstone(4), kept.clone()];
     let run = |compaction, bump| {
-        let facts = Facts { compaction, ..plain_facts(5) };
-        let file = write(&facts, &all);
+        let metadata = Metadata { compaction, ..plain_metadata(5) };
+        let file = write(&metadata, &all);
         let mut target = Memory::default();
         let backup = Backup::open(&file, Digest::Demanded).expect("sound");
         let outcome = restore(&backup, bump, &mut target).expect("restored");
         assert_eq!(outcome.versions, target.versions.len() as u64);
-        let facts = target.facts.expect("begun");
-        assert_eq!(facts.compaction.scheduled, facts.compaction.finished);
-        (outcome.revision, facts.compaction.finished, target.versions)
+        let metadata = target.metadata.expect("begun");
+        assert_eq!(metadata.compaction.scheduled, metadata.compaction.finished);
+        (outcome.revision, metadata.compaction.finished, target.versions)
     };
     let none = Compaction::default();
     assert_eq!(run(none, None), (5, None, all.to_vec()));
@@ -368,8 +368,9 @@ fn a_restore_finishes_the_compaction() {
 
 #[test]
 fn hashes_need_a_revision_that_can_be_read() {
-    let facts = Facts { compaction: Compaction { scheduled: Some(3), finished: Some(3) }, ..plain_facts(5) };
-    let file = write(&facts, &[put(3, "a", "b"), put(5, "c", "d")]);
+    let metadata =
+        Metadata { compaction: Compaction { scheduled: Some(3), finished: Some(3) }, ..plain_metadata(5) };
+    let file = write(&metadata, &[put(3, "a", "b"), put(5, "c", "d")]);
     let backup = Backup::open(&file, Digest::Demanded).expect("sound");
     assert_eq!(backup.hash_kv(2), Err(Error::Compacted));
     assert_eq!(backup.hash_kv(6), Err(Error::FutureRevision));
@@ -390,11 +391,11 @@ proptest! {
         if let Some(version) = all.iter_mut().find(|version| !version.tombstone) {
             version.value = large;
         }
-        let file = write(&plain_facts(revision), &all);
+        let file = write(&plain_metadata(revision), &all);
         let backup = Backup::open(&file, Digest::Demanded).unwrap();
-        prop_assert_eq!(backup.facts().revision, revision);
+        prop_assert_eq!(backup.metadata().revision, revision);
         prop_assert_eq!(versions(&backup), all);
-        prop_assert_eq!(Status::of(&file).unwrap().total_keys, backup.live_keys());
+        prop_assert_eq!(FileStatus::of(&file).unwrap().total_keys, backup.live_keys());
     }
 
     /// Whether superseded versions are still there or not, the hash is the same.
@@ -411,9 +412,9 @@ proptest! {
             .filter(|version| version.main > compacted || keep.contains(&(version.main, version.sub)))
             .cloned()
             .collect();
-        let facts = Facts { compaction: Compaction { scheduled: Some(compacted), finished: None }, ..plain_facts(revision) };
+        let metadata = Metadata { compaction: Compaction { scheduled: Some(compacted), finished: None }, ..plain_metadata(revision) };
         let hash = |versions: &[Owned]| {
-            let file = write(&facts, versions);
+            let file = write(&metadata, versions);
             Backup::open(&file, Digest::Demanded).unwrap().hash_kv(at).unwrap()
         };
         // Upstream hashes all that is there if nothing is kept.
@@ -427,7 +428,7 @@ proptest! {
     #[test]
     fn mutated_bytes_are_harmless(changes in vec((any::<prop::sample::Index>(), any::<u8>()), 1..12)) {
         let (revision, all) = history(&[Txn::from([(1, Some(vec![1; 300])), (2, None), (3, Some(Vec::new()))]), Txn::from([(1, None)])]);
-        let mut file = write(&full_facts(revision), &all);
+        let mut file = write(&full_metadata(revision), &all);
         for (place, byte) in changes {
             let at = place.index(file.len());
             file[at] = byte;
@@ -438,6 +439,6 @@ proptest! {
             }
             backup.hash_kv(0).expect("readable");
         }
-        drop(Status::of(&file));
+        drop(FileStatus::of(&file));
     }
 }

@@ -1,7 +1,7 @@
 //! Writing a backup: the same versions twice, first for their lengths, then for their bytes.
 //!
 //! ```text
-//! Planner::new(facts) -> version ... -> finish -> Plan -> write -> version ... -> finish -> last pieces, digest
+//! Planner::new(metadata) -> version ... -> finish -> Plan -> write -> version ... -> finish -> last pieces, digest
 //!                                         bytes()                  piece() in between
 //! ```
 //! Between two calls anything may happen, as long as both passes see the same versions.
@@ -9,7 +9,7 @@
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::{Facts, Record, schema::KEY};
+use super::{Metadata, Record, schema::KEY};
 use crate::backup::bbolt;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,14 +23,14 @@ pub enum Error {
 /// The first pass.
 #[derive(Debug)]
 pub struct Planner {
-    file: bbolt::Planner,
+    file: bbolt::Placer,
     revision: i64,
     last: i64,
 }
 
 impl Planner {
-    pub fn new(facts: &Facts) -> Result<Self, Error> {
-        Ok(Self { file: bbolt::Planner::new(KEY, facts.buckets())?, revision: facts.revision, last: 1 })
+    pub fn new(metadata: &Metadata) -> Result<Self, Error> {
+        Ok(Self { file: bbolt::Placer::new(KEY, metadata.buckets())?, revision: metadata.revision, last: 1 })
     }
 
     /// The next version in revision order.
@@ -56,7 +56,7 @@ impl Planner {
 
 #[derive(Debug)]
 pub struct Plan {
-    file: bbolt::Plan,
+    file: bbolt::Placement,
     mark: Option<Record<'static>>,
 }
 

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{BAD_FEATURE, Exit};
 use crate::{
-    backup::{HashedKeys, Status},
+    backup::{FileStatus, HashedKeys},
     types::Size,
 };
 
@@ -29,7 +29,7 @@ impl Format {
         })
     }
 
-    pub fn status(self, status: &Status) -> Result<String, Exit> {
+    pub fn status(self, status: &FileStatus) -> Result<String, Exit> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
         struct Json<'a> {
@@ -39,7 +39,7 @@ impl Format {
             total_size: u64,
             version: &'a str,
         }
-        let Status { hash, revision, total_keys, total_bytes, ref storage_version } = *status;
+        let FileStatus { hash, revision, total_keys, total_bytes, ref storage_version } = *status;
         let version = storage_version.as_deref().unwrap_or("");
         self.print(
             &Json { hash, revision, total_key: total_keys, total_size: total_bytes, version },

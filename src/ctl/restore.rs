@@ -10,7 +10,7 @@ use clap::Args;
 
 use super::{Exit, map, numbers};
 use crate::{
-    backup::{Backup, Bump, Digest, Facts, Outcome, Record, RestoreTarget, restore},
+    backup::{Backup, Bump, Digest, Metadata, Outcome, Record, RestoreTarget, restore},
     config::{self, Config, url::Url},
     server::{self, Restored},
     state::mvcc::Loader,
@@ -76,15 +76,15 @@ pub(super) fn run(options: &Options) -> Result<String, Exit> {
 /// Packs everything in memory, so that nothing is written before the file was read to its end.
 #[derive(Default)]
 struct State {
-    facts: Facts,
+    metadata: Metadata,
     loader: Loader,
 }
 
 impl RestoreTarget for State {
     type Error = Infallible;
 
-    fn begin(&mut self, facts: &Facts) -> Result<(), Infallible> {
-        self.facts = facts.clone();
+    fn begin(&mut self, metadata: &Metadata) -> Result<(), Infallible> {
+        self.metadata = metadata.clone();
         Ok(())
     }
 
@@ -100,7 +100,7 @@ impl RestoreTarget for State {
 
 impl State {
     fn finished(self) -> Restored {
-        let Facts { revision, compaction, alarms, .. } = self.facts;
+        let Metadata { revision, compaction, alarms, .. } = self.metadata;
         let (mark, blocks) = self.loader.finish(revision, compaction.revision().unwrap_or(-1));
         Restored { mark, blocks, alarms }
     }

@@ -4,7 +4,7 @@ use std::{future::poll_fn, rc::Rc, task::Poll};
 
 use super::{
     NetConfig,
-    connections::{Phase, Place},
+    connections::{Permit, Phase},
     http1, http2,
     socket::{Socket, Version},
 };
@@ -47,10 +47,10 @@ impl<E: Env> Server<E> {
     }
 
     /// Serves one connection to its end.
-    pub(super) async fn serve(self: Rc<Self>, stream: impl env::Socket, offer: Offer, place: Place) {
+    pub(super) async fn serve(self: Rc<Self>, stream: impl env::Socket, offer: Offer, permit: Permit) {
         let (peer, stopping) = (stream.peer(), self.stopping.clone());
         let connection = Rc::new(Connection { peer, certificate: None, stopping });
-        if let Err(error) = self.converse(Socket::new(stream), offer, connection, &place).await {
+        if let Err(error) = self.converse(Socket::new(stream), offer, connection, &permit).await {
             tracing::debug!(error = %error, "connection ended");
         }
     }
@@ -60,9 +60,9 @@ impl<E: Env> Server<E> {
         mut socket: Socket<impl env::Socket>,
         offer: Offer,
         connection: Rc<Connection>,
-        place: &Place,
+        permit: &Permit,
     ) -> Result<(), Error> {
-        let version = poll_fn(|context| match place.poll_phase(context) {
+        let version = poll_fn(|context| match permit.poll_phase(context) {
             Phase::Serving => socket.poll_version(context),
             Phase::Draining | Phase::Closing => Poll::Ready(Ok(None)),
         });
@@ -71,11 +71,11 @@ impl<E: Env> Server<E> {
             Some(Version::Http1) => {
                 // Boxed, as the other: most of a connection's life is one of the two.
                 let api = self.routes.api().clone();
-                Box::pin(http1::serve(&self.env, api, offer.http, socket, place)).await?;
+                Box::pin(http1::serve(&self.env, api, offer.http, socket, permit)).await?;
             }
             Some(Version::Http2) => {
                 let route = |head, body, reply| self.routes.call(offer, &connection, head, body, reply);
-                Box::pin(http2::serve(&self.env, &self.settings, socket, place, route)).await?;
+                Box::pin(http2::serve(&self.env, &self.settings, socket, permit, route)).await?;
             }
         }
         Ok(())

@@ -25,7 +25,7 @@ pub(super) struct Connections {
     next: Cell<u64>,
     /// The task of each open connection, once it has run.
     open: RefCell<HashMap<u64, Option<Waker>>>,
-    /// Listeners that wait for a place, and whoever waits for the end.
+    /// Listeners that wait for a permit, and whoever waits for the end.
     waiting: RefCell<Vec<Waker>>,
 }
 
@@ -49,16 +49,16 @@ impl Connections {
         self.phase.get()
     }
 
-    /// Takes a place. To be called after [`Connections::vacant`] only.
-    pub(super) fn enter(self: &Rc<Self>) -> Place {
+    /// Takes a permit. To be called after [`Connections::vacant`] only.
+    pub(super) fn enter(self: &Rc<Self>) -> Permit {
         assert!(self.open() < self.max, "more connections than the bound");
         let id = self.next.get();
         self.next.set(id + 1);
         self.open.borrow_mut().insert(id, None);
-        Place { connections: self.clone(), id, registered: Cell::new(false) }
+        Permit { connections: self.clone(), id, registered: Cell::new(false) }
     }
 
-    /// Waits for a place; false if the member is stopping.
+    /// Waits for a permit; false if the member is stopping.
     pub(super) async fn vacant(&self) -> bool {
         self.wait(|| self.open() < self.max || self.phase() != Phase::Serving).await;
         self.phase() == Phase::Serving
@@ -110,14 +110,14 @@ impl Connections {
     }
 }
 
-/// An open connection's place among the others; given up when dropped.
-pub(super) struct Place {
+/// What lets a connection be open; given back when dropped.
+pub(super) struct Permit {
     connections: Rc<Connections>,
     id: u64,
     registered: Cell<bool>,
 }
 
-impl Place {
+impl Permit {
     /// The phase; the task that polls is woken when it changes.
     pub(super) fn poll_phase(&self, context: &Context<'_>) -> Phase {
         // A task's waker stays the same, so once is enough.
@@ -128,7 +128,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.connections.open.borrow_mut().remove(&self.id);
         self.connections.wake_waiting();

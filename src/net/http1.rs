@@ -21,7 +21,7 @@ use hyper::{
 use send_wrapper::SendWrapper;
 
 use super::{
-    connections::{Phase, Place},
+    connections::{Permit, Phase},
     socket::Socket,
 };
 use crate::{
@@ -39,14 +39,14 @@ pub(super) async fn serve<E: Env>(
     api: Api,
     surface: Option<Surface>,
     socket: Socket<impl env::Socket>,
-    place: &Place,
+    permit: &Permit,
 ) -> Result<(), hyper::Error> {
     let mut settings = http1::Builder::new();
     settings.timer(Timers::new(env)).header_read_timeout(HEAD_TIMEOUT);
     let mut connection = pin!(settings.serve_connection(Stream(socket), Front { api, surface }));
     let mut draining = false;
     poll_fn(|context| {
-        match place.poll_phase(context) {
+        match permit.poll_phase(context) {
             Phase::Serving => {}
             Phase::Draining if draining => {}
             Phase::Draining => {

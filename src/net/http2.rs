@@ -31,7 +31,7 @@ use http::{Request, request::Parts};
 
 use super::{
     NetConfig,
-    connections::{Phase, Place},
+    connections::{Permit, Phase},
     socket::Socket,
 };
 use crate::{
@@ -84,13 +84,13 @@ pub(super) async fn serve<E: Env, S: env::Socket>(
     env: &E,
     settings: &Settings,
     socket: Socket<S>,
-    place: &Place,
+    permit: &Permit,
     route: impl Fn(Parts, Body, Reply) -> Call,
 ) -> Result<(), Error> {
     let wire = Wire::new(env, socket);
     let mut handshake = pin!(settings.protocol.handshake(wire.clone()));
     let connection = poll_fn(|context| {
-        if place.poll_phase(context) != Phase::Serving {
+        if permit.poll_phase(context) != Phase::Serving {
             return Poll::Ready(Ok(None));
         }
         wire.begin_turn();
@@ -105,7 +105,7 @@ pub(super) async fn serve<E: Env, S: env::Socket>(
     let mut driver = None;
     let mut start = Some((connection, route));
     poll_fn(|context| {
-        let phase = place.poll_phase(context);
+        let phase = permit.poll_phase(context);
         let driver = driver.get_or_insert_with(|| {
             let (connection, route) = start.take().expect("made once");
             Driver::new(connection, settings, route, wire.clone(), context.waker())

@@ -33,8 +33,8 @@ impl<L: Listener> Listening<L> {
             match or(stopping, async { Some(self.listener.accept().await) }).await {
                 None => return,
                 Some(Ok(socket)) => {
-                    let place = connections.enter();
-                    server.env().spawn(server.clone().serve(socket, self.offer, place));
+                    let permit = connections.enter();
+                    server.env().spawn(server.clone().serve(socket, self.offer, permit));
                 }
                 Some(Err(error)) => {
                     tracing::warn!(error = %error, "failed to accept a connection");

@@ -403,7 +403,7 @@ fn garbage_ends_its_connection_only() {
 }
 
 #[test]
-fn connections_over_the_bound_wait_for_a_place() {
+fn connections_over_the_bound_wait_for_a_permit() {
     let config = NetConfig { connections_max: 1, ..NetConfig::default() };
     let served = Served::start_with(config);
     let mut first = TcpStream::connect(served.client).expect("the server listens");
@@ -413,7 +413,7 @@ fn connections_over_the_bound_wait_for_a_place() {
     let mut second = TcpStream::connect(served.client).expect("the backlog takes it");
     second.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").expect("sent");
     second.set_read_timeout(Some(Duration::from_millis(100))).expect("a socket");
-    second.read_exact(&mut head).expect_err("the only place is taken");
+    second.read_exact(&mut head).expect_err("the only permit is taken");
     drop(first);
     second.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
     second.read_exact(&mut head).expect("answered");

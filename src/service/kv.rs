@@ -6,14 +6,18 @@ use prost::{Message, encoding::encoded_len_varint};
 use super::{Api, Caller, Error};
 use crate::{
     pb::etcdserverpb::{self as pb, AlarmType, alarm_request::AlarmAction},
-    shard::{Chunks, List},
+    shard::{Chunks, ListReader},
     state::{
         self, Principal,
         kv::{RangeAnswer, cost, validate},
     },
 };
 
-pub async fn range(api: &Api, _: &Caller, request: pb::RangeRequest) -> Result<RangeAnswer<List>, Error> {
+pub async fn range(
+    api: &Api,
+    _: &Caller,
+    request: pb::RangeRequest,
+) -> Result<RangeAnswer<ListReader>, Error> {
     if !request.serializable && api.shard().is_learner() {
         return Err(Error::NotForLearners);
     }

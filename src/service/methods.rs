@@ -7,7 +7,7 @@ use futures_util::Stream;
 use prost::Message;
 
 use super::{Api, Caller, Error, Requests, cluster, kv, maintenance};
-use crate::{shard::List, state::kv::RangeAnswer};
+use crate::{shard::ListReader, state::kv::RangeAnswer};
 
 /// What there is to know of a method beside its messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +71,7 @@ pub trait Codec {
     fn list<Q, H>(&self, method: Method, handler: H) -> Self::Row
     where
         Q: Message + Default + 'static,
-        H: AsyncFn(&Api, &Caller, Q) -> Result<RangeAnswer<List>, Error> + Copy + 'static;
+        H: AsyncFn(&Api, &Caller, Q) -> Result<RangeAnswer<ListReader>, Error> + Copy + 'static;
 
     /// Many messages for a message.
     fn server_stream<Q, R, S, H>(&self, method: Method, handler: H) -> Self::Row

@@ -30,8 +30,11 @@ fn refused<T>(result: Result<T, Error>) -> state::Error {
 }
 
 /// Runs a test on a member that serves.
-fn serving<T: 'static>(options: Options, test: impl AsyncFnOnce(&Api, Caller) -> T + 'static) -> (Member, T) {
-    let member = Member::serving(options);
+fn serving<T: 'static>(
+    options: Options,
+    test: impl AsyncFnOnce(&Api, Caller) -> T + 'static,
+) -> (TestMember, T) {
+    let member = TestMember::serving(options);
     let api = member.api.clone();
     let output = member.run(async move { test(&api, caller()).await });
     (member, output)
@@ -154,7 +157,7 @@ fn status_tells_of_a_lost_leader() {
         assert!(answer.errors.is_empty() && !answer.is_learner);
         assert_eq!(answer.downgrade_info, Some(pb::DowngradeInfo::default()));
     });
-    let member = Member::alone();
+    let member = TestMember::alone();
     let api = member.api.clone();
     let answer = member.run(async move { status(&api, &caller(), pb::StatusRequest {}).await });
     let answer = answer.expect("status");
@@ -163,7 +166,7 @@ fn status_tells_of_a_lost_leader() {
 
 #[test]
 fn only_a_linearizable_member_list_waits_for_the_others() {
-    let member = Member::alone();
+    let member = TestMember::alone();
     let api = member.api.clone();
     member.run(async move {
         let local = pb::MemberListRequest { linearizable: false };
@@ -177,7 +180,7 @@ fn only_a_linearizable_member_list_waits_for_the_others() {
 
 #[test]
 fn a_write_beyond_the_quota_raises_the_alarm_once() {
-    let member = Member::serving(Options::default());
+    let member = TestMember::serving(Options::default());
     let (shard, before) = (member.shard.clone(), member.applied());
     // A put costs 256 bytes and its key and value; what it leaves no room for is refused.
     let quota = Quota::new(shard.size_bytes() as i64 + 256 + 3);
@@ -261,7 +264,7 @@ fn a_snapshot_ends_with_its_digest() {
 
 #[test]
 fn what_is_asked_for_beside_the_request_is_looked_at_first() {
-    let member = Member::alone();
+    let member = TestMember::alone();
     let (put, insists) = (Method::write("a.B", "C"), Caller { needs_leader: true, ..caller() });
     assert_eq!(member.api.admit(&put, false, &caller(), Some(b"3.7")), Ok(()));
     assert_eq!(member.api.admit(&put, false, &insists, None), Err(Error::NoLeader));

@@ -37,7 +37,7 @@ use proposal::Proposal;
 use reads::Reads;
 
 pub use backup::{Backup, BackupError};
-pub use handle::{Chunks, List, Shard, Status};
+pub use handle::{Chunks, ListReader, Shard, ShardStatus};
 pub use inbox::{Inbox, Taker, Waiting};
 pub use quota::Quota;
 pub use standing::Standing;

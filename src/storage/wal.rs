@@ -41,7 +41,7 @@ use self::{
     },
     preparation::Preparation,
     retirement::Retirement,
-    segment::{FileOf, Plan, Segment},
+    segment::{FileOf, Segment, SegmentSpec},
 };
 use crate::{
     env::{Disk, Env, File, write_all},
@@ -79,8 +79,8 @@ impl WalOptions {
         }
     }
 
-    fn plan(&self, sequence: u64, epoch: u64) -> Plan {
-        Plan {
+    fn spec(&self, sequence: u64, epoch: u64) -> SegmentSpec {
+        SegmentSpec {
             dir: self.dir.clone(),
             shard: self.shard,
             sequence,
@@ -203,8 +203,8 @@ impl<E: Env> Wal<E> {
         let current = resumed.current;
         let retirement = Retirement::new(&env, dir, options.segment_bytes);
         let next = resumed.prepared.unwrap_or_else(|| {
-            let plan = options.plan(current.header.sequence + 1, env.random_u64());
-            Preparation::start(&env, plan, &retirement)
+            let spec = options.spec(current.header.sequence + 1, env.random_u64());
+            Preparation::start(&env, spec, &retirement)
         });
         let smallest = options.segment_bytes.min(current.header.segment_bytes);
         let unit =
@@ -303,12 +303,12 @@ impl<E: Env> Wal<E> {
                 self.current.header.sequence + 1,
                 "segments follow each other"
             );
-            let plan = self.options.plan(segment.header.sequence + 1, self.env.random_u64());
+            let spec = self.options.spec(segment.header.sequence + 1, self.env.random_u64());
             let SegmentHeader { sequence, segment_bytes: bytes, .. } = self.current.header;
             self.older.push_back(Kept { sequence, bytes, span: self.span });
             self.span = std::mem::take(&mut self.next_span);
             self.current = segment;
-            self.next = Preparation::start(&self.env, plan, &self.retirement);
+            self.next = Preparation::start(&self.env, spec, &self.retirement);
             self.position = u64::from(self.current.header.unit);
         }
         assert!(written.end > self.position && written.end <= self.current.header.segment_bytes);

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use pinion::backup::Facts;
+use pinion::backup::Metadata;
 
 use super::{
     file,
@@ -82,19 +82,19 @@ const SAME_END: &[&str] = &[
 ];
 
 pub fn compare(directory: &Path) {
-    let facts = |versions: &[file::Owned]| Facts {
+    let metadata = |versions: &[file::Owned]| Metadata {
         revision: versions.last().map_or(1, |version| version.main),
         storage_version: Some("3.7.0".into()),
-        ..Facts::default()
+        ..Metadata::default()
     };
     let (small, large) = (workload::generated(20), workload::generated(2_000));
-    let mut bytes = file::write(&facts(&small), &small);
+    let mut bytes = file::write(&metadata(&small), &small);
     let write = |name: &str, bytes: &[u8]| fs::write(directory.join(name), bytes).expect("a file");
     write("small.db", &bytes);
     write("plain.db", &bytes[..bytes.len() - 32]);
     bytes[5_000] ^= 1;
     write("damaged.db", &bytes);
-    write("large.db", &file::write(&facts(&large), &large));
+    write("large.db", &file::write(&metadata(&large), &large));
     write("text", b"root:x:0:0");
 
     let ours = Path::new(env!("CARGO_BIN_EXE_pinion"));

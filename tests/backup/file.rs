@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bench_harness::pb::mvccpb::KeyValue;
 use pinion::{
     backup::bbolt::File,
-    backup::{Backup, Facts, Planner, Record},
+    backup::{Backup, Metadata, Planner, Record},
 };
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,8 +73,8 @@ pub fn hash(file: &[u8]) -> u32 {
     crc
 }
 
-pub fn write(facts: &Facts, versions: &[Owned]) -> Vec<u8> {
-    let mut planner = Planner::new(facts).expect("facts");
+pub fn write(metadata: &Metadata, versions: &[Owned]) -> Vec<u8> {
+    let mut planner = Planner::new(metadata).expect("metadata");
     versions.iter().for_each(|version| planner.version(&version.borrowed()).expect("a version"));
     let mut writer = planner.finish().expect("a plan").write();
     let mut file = Vec::new();

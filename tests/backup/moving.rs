@@ -50,9 +50,9 @@ pub fn out(directory: &Path) {
     }
     let bytes = fs::read(at("saved.db")).expect("a file");
     let backup = Backup::open(&bytes, Digest::Demanded).expect("sound");
-    let facts = backup.facts();
-    assert_eq!((facts.members.len(), facts.members[0].name.as_str()), (1, "default"));
-    assert_eq!((facts.term, facts.index > end.revision as u64), (2, true));
+    let metadata = backup.metadata();
+    assert_eq!((metadata.members.len(), metadata.members[0].name.as_str()), (1, "default"));
+    assert_eq!((metadata.term, metadata.index > end.revision as u64), (2, true));
     super::super::agree_on_status(&at("saved.db"), &bytes);
 
     restore(&at("saved.db"), &at("restored"), &[]);
@@ -74,8 +74,8 @@ pub fn served(path: &Path, directory: &Path, name: &str) -> Etcd {
     let bytes = fs::read(path).expect("a file");
     let backup = Backup::open(&bytes, Digest::Demanded).expect("sound");
     let versions = file::versions(&backup);
-    let revision = backup.facts().revision;
-    let compacted = backup.facts().compaction.revision().expect("compacted");
+    let revision = backup.metadata().revision;
+    let compacted = backup.metadata().compaction.revision().expect("compacted");
     restore_ours(path, &directory.join(name), &[]);
     let mut pinion = Etcd::pinion(&directory.join(name));
     let same = |pinion: &Etcd| {
@@ -239,14 +239,14 @@ fn is_whole(file: &Path, before: i64, after: i64) {
         assert_eq!(version.key, format!("n/{n:09}").into_bytes(), "no gap");
     }
     assert_eq!(versions.iter().filter(|version| version.key.starts_with(b"large/")).count(), 12_000);
-    assert_eq!(versions.last().expect("versions").main, backup.facts().revision);
+    assert_eq!(versions.last().expect("versions").main, backup.metadata().revision);
 }
 
 pub fn refused(directory: &Path) {
     let at = |name: &str| directory.join(name);
     let versions = workload::generated(3_000);
-    let facts = pinion::backup::Facts { revision: 3_001, ..Default::default() };
-    let good = file::write(&facts, &versions);
+    let metadata = pinion::backup::Metadata { revision: 3_001, ..Default::default() };
+    let good = file::write(&metadata, &versions);
     let ours = Path::new(env!("CARGO_BIN_EXE_pinion"));
     let refuse = |bytes: &[u8], more: &[&str]| {
         fs::write(at("file.db"), bytes).expect("a file");

@@ -4,7 +4,7 @@
 use std::{cell::Cell, cell::RefCell, collections::BTreeMap, rc::Rc};
 
 use pinion::{
-    backup::{Backup, Digest, Facts},
+    backup::{Backup, Digest, Metadata},
     shard::{Due, Shard},
 };
 
@@ -34,7 +34,7 @@ async fn back_up(world: Rc<World>, known: Rc<RefCell<Known>>, shard: Shard, take
     loop {
         world.sim.sleep(std::time::Duration::from_micros(world.sim.below(3_000))).await;
         let (before, status) = (known.borrow().clone(), shard.status());
-        let Ok(mut backup) = shard.backup(Facts::default()).await else { return };
+        let Ok(mut backup) = shard.backup(Metadata::default()).await else { return };
         let (mut file, bytes) = (Vec::new(), backup.bytes());
         while let Some(piece) = backup.next().await {
             file.extend_from_slice(&piece.expect("nothing it quotes goes away"));
@@ -45,10 +45,10 @@ async fn back_up(world: Rc<World>, known: Rc<RefCell<Known>>, shard: Shard, take
         }
         assert_eq!(file.len() as u64, bytes + 32, "the size was announced");
         let backup = Backup::open(&file, Digest::Demanded).expect("a sound backup");
-        let compacted = backup.facts().compaction.revision().unwrap_or(-1);
-        assert_eq!(backup.facts().revision, status.revision.0, "of the moment it was asked for");
+        let compacted = backup.metadata().compaction.revision().unwrap_or(-1);
+        assert_eq!(backup.metadata().revision, status.revision.0, "of the moment it was asked for");
         assert_eq!(compacted, status.compact_revision.0);
-        assert!(backup.facts().revision >= before.revision, "nothing acknowledged is missing");
+        assert!(backup.metadata().revision >= before.revision, "nothing acknowledged is missing");
         let history = history(&backup);
         for (revision, keys) in before.history.range(compacted.max(before.compacted)..) {
             // Nothing has a version by then: there are no keys.

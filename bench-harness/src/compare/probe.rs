@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use super::Error;
-use super::place::{Fill, Running, millis};
 use super::report::Sample;
+use super::testbed::{Fill, Running, millis};
 use crate::load::{self, Operation, Phase, Traced, cores, options_seconds as seconds};
 use crate::process::Usage;
 use crate::prom::{self, Scrape};

@@ -15,8 +15,8 @@ use load::{LoadOptions, Pattern};
 use maintenance::MaintenanceOptions;
 use overwrite::OverwriteOptions;
 
-use super::place::{Fill, StoredOptions};
 use super::probe::ProbeOptions;
+use super::testbed::{Fill, StoredOptions};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -7,35 +7,35 @@ use super::message::{self, Malformed, Told};
 const FIRST: &[u8] = &[0];
 
 #[derive(Debug, Default)]
-struct Place {
+struct Cursor {
     /// Where the next page starts.
     from: Vec<u8>,
     /// Of the first page; 0 before it.
     revision: u64,
 }
 
-/// One place per call in flight.
+/// One cursor per call in flight.
 #[derive(Debug)]
 pub struct Lists {
     page: u64,
-    places: Vec<Place>,
+    cursors: Vec<Cursor>,
     idle: Vec<usize>,
 }
 
 impl Lists {
     /// `page` keys at a time, or all with 0.
     pub fn new(page: u64) -> Self {
-        Self { page, places: Vec::new(), idle: Vec::new() }
+        Self { page, cursors: Vec::new(), idle: Vec::new() }
     }
 
     /// Appends the next request to `out`; the number comes back with the reply.
     pub fn next(&mut self, out: &mut Vec<u8>) -> u64 {
         let index = self.idle.pop().unwrap_or_else(|| {
-            self.places.push(Place { from: FIRST.to_vec(), revision: 0 });
-            self.places.len() - 1
+            self.cursors.push(Cursor { from: FIRST.to_vec(), revision: 0 });
+            self.cursors.len() - 1
         });
-        let place = &self.places[index];
-        message::range_from(out, &place.from, self.page, place.revision);
+        let cursor = &self.cursors[index];
+        message::range_from(out, &cursor.from, self.page, cursor.revision);
         index as u64
     }
 
@@ -45,13 +45,13 @@ impl Lists {
             self.failed(index);
             return outcome.map(|reply| told(reply.keys, message, true));
         };
-        let index = place_of(index);
-        let place = &mut self.places[index];
-        place.from.clear();
-        place.from.extend_from_slice(last_key);
-        place.from.push(0);
-        if place.revision == 0 {
-            place.revision = revision;
+        let index = index_of(index);
+        let cursor = &mut self.cursors[index];
+        cursor.from.clear();
+        cursor.from.extend_from_slice(last_key);
+        cursor.from.push(0);
+        if cursor.revision == 0 {
+            cursor.revision = revision;
         }
         self.idle.push(index);
         Ok(told(keys, message, false))
@@ -59,13 +59,13 @@ impl Lists {
 
     /// Starts over.
     pub fn failed(&mut self, index: u64) {
-        let index = place_of(index);
-        self.places[index] = Place { from: FIRST.to_vec(), revision: 0 };
+        let index = index_of(index);
+        self.cursors[index] = Cursor { from: FIRST.to_vec(), revision: 0 };
         self.idle.push(index);
     }
 }
 
-fn place_of(index: u64) -> usize {
+fn index_of(index: u64) -> usize {
     usize::try_from(index).expect("given out by next")
 }
 

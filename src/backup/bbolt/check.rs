@@ -2,7 +2,7 @@
 
 use super::{
     format::{FREELIST, HEADER_BYTES, u64_at},
-    reader::{Error, File, Place},
+    reader::{BucketRoot, Error, File},
 };
 
 /// Buckets within buckets; etcd has one level of them.
@@ -20,7 +20,7 @@ impl File<'_> {
         }
         let mut free = Pages::none_of(self.pages());
         self.free_pages(&mut used, &mut free)?;
-        self.check_bucket(self.root().place, 0, &mut used)?;
+        self.check_bucket(self.root().root, 0, &mut used)?;
 
         let stored = self.freelist().is_some();
         for page in 0..self.pages() {
@@ -54,23 +54,23 @@ impl File<'_> {
         ids.take(count as usize).try_for_each(|id| free.add(id, 1))
     }
 
-    fn check_bucket(&self, place: Place<'_>, depth: usize, used: &mut Pages) -> Result<(), Error> {
-        let root = match place {
-            Place::Paged(root) => root,
-            Place::Inline { of, .. } => of,
+    fn check_bucket(&self, root: BucketRoot<'_>, depth: usize, used: &mut Pages) -> Result<(), Error> {
+        let page = match root {
+            BucketRoot::Paged(page) => page,
+            BucketRoot::Inline { of, .. } => of,
         };
         if depth > NESTING_MAX {
-            return Err(Error::Page { page: root, what: "is the root of a bucket too deep inside others" });
+            return Err(Error::Page { page, what: "is the root of a bucket too deep inside others" });
         }
-        if let Place::Paged(root) = place {
-            self.count_pages(root, used)?;
+        if matches!(root, BucketRoot::Paged(_)) {
+            self.count_pages(page, used)?;
         }
-        for row in (super::Bucket { file: *self, place }).rows() {
+        for row in (super::Bucket { file: *self, root }).rows() {
             let Some(bucket) = row?.bucket else { continue };
-            if matches!(place, Place::Inline { .. }) {
-                return Err(Error::Page { page: root, what: "a bucket inside a row holds a bucket" });
+            if matches!(root, BucketRoot::Inline { .. }) {
+                return Err(Error::Page { page, what: "a bucket inside a row holds a bucket" });
             }
-            self.check_bucket(bucket.place, depth + 1, used)?;
+            self.check_bucket(bucket.root, depth + 1, used)?;
         }
         Ok(())
     }

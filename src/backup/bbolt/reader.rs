@@ -55,7 +55,7 @@ impl<'a> File<'a> {
 
     /// The bucket that holds the buckets.
     pub fn root(&self) -> Bucket<'a> {
-        Bucket { file: *self, place: Place::Paged(self.meta.root) }
+        Bucket { file: *self, root: BucketRoot::Paged(self.meta.root) }
     }
 
     pub(super) fn pages(&self) -> u64 {
@@ -141,11 +141,11 @@ pub struct Row<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Bucket<'a> {
     pub(super) file: File<'a>,
-    pub(super) place: Place<'a>,
+    pub(super) root: BucketRoot<'a>,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Place<'a> {
+pub(super) enum BucketRoot<'a> {
     /// A tree from this page down.
     Paged(u64),
     /// One leaf page inside the parent's row, on page `of`.
@@ -155,7 +155,7 @@ pub(super) enum Place<'a> {
 impl<'a> Bucket<'a> {
     /// The rows in key order. Nothing follows an error.
     pub fn rows(&self) -> Rows<'a> {
-        Rows { file: self.file, start: Some(self.place), stack: Vec::new() }
+        Rows { file: self.file, start: Some(self.root), stack: Vec::new() }
     }
 }
 
@@ -163,7 +163,7 @@ impl<'a> Bucket<'a> {
 #[derive(Debug)]
 pub struct Rows<'a> {
     file: File<'a>,
-    start: Option<Place<'a>>,
+    start: Option<BucketRoot<'a>>,
     stack: Vec<Frame<'a>>,
 }
 
@@ -192,8 +192,8 @@ impl<'a> Iterator for Rows<'a> {
 impl<'a> Rows<'a> {
     fn step(&mut self) -> Result<Option<Row<'a>>, Error> {
         match self.start.take() {
-            Some(Place::Paged(root)) => self.push(self.file.page(root)?, None),
-            Some(Place::Inline { of, leaf }) => self.push(Page::inline(of, leaf)?, None),
+            Some(BucketRoot::Paged(root)) => self.push(self.file.page(root)?, None),
+            Some(BucketRoot::Inline { of, leaf }) => self.push(Page::inline(of, leaf)?, None),
             None => {}
         }
         while let Some(frame) = self.stack.last_mut() {
@@ -335,10 +335,10 @@ impl<'a> Page<'a> {
             return Ok(Row { key, value, bucket: None });
         }
         let root = u64_at(value, 0).filter(|_| value.len() >= BUCKET_BYTES);
-        let place = match root.ok_or(self.bad("a bucket in it is cut short"))? {
-            0 => Place::Inline { of: self.id, leaf: &value[BUCKET_BYTES..] },
-            root => Place::Paged(root),
+        let root = match root.ok_or(self.bad("a bucket in it is cut short"))? {
+            0 => BucketRoot::Inline { of: self.id, leaf: &value[BUCKET_BYTES..] },
+            root => BucketRoot::Paged(root),
         };
-        Ok(Row { key, value: &[], bucket: Some(Bucket { file, place }) })
+        Ok(Row { key, value: &[], bucket: Some(Bucket { file, root }) })
     }
 }

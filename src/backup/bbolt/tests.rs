@@ -7,11 +7,11 @@ use super::*;
 type KeyValue = (Vec<u8>, Vec<u8>);
 
 fn write(small: &[Small], large: &str, rows: &[KeyValue]) -> Vec<u8> {
-    let mut planner = Planner::new(large.as_bytes(), small.to_vec()).expect("buckets");
-    rows.iter().for_each(|(key, value)| planner.row(key, value.len()).expect("a row"));
-    let plan = planner.finish();
-    let planned = plan.bytes();
-    let mut writer = plan.write();
+    let mut placer = Placer::new(large.as_bytes(), small.to_vec()).expect("buckets");
+    rows.iter().for_each(|(key, value)| placer.row(key, value.len()).expect("a row"));
+    let placement = placer.finish();
+    let planned = placement.bytes();
+    let mut writer = placement.write();
     let mut file = Vec::new();
     for (key, value) in rows {
         writer.row(key, value).expect("a row");
@@ -93,31 +93,31 @@ fn every_depth_and_size_is_read_back() {
 
 #[test]
 fn what_cannot_be_read_back_is_not_written() {
-    let planner = || Planner::new(b"key", Vec::new()).expect("buckets");
-    assert_eq!(planner().row(b"", 0), Err(WriteError::KeyBytes(0)));
-    assert_eq!(planner().row(&[0; 40_000], 0), Err(WriteError::KeyBytes(40_000)));
-    assert_eq!(planner().row(b"k", 1 << 31), Err(WriteError::ValueBytes(1 << 31)));
-    let mut unordered = planner();
+    let placer = || Placer::new(b"key", Vec::new()).expect("buckets");
+    assert_eq!(placer().row(b"", 0), Err(WriteError::KeyBytes(0)));
+    assert_eq!(placer().row(&[0; 40_000], 0), Err(WriteError::KeyBytes(40_000)));
+    assert_eq!(placer().row(b"k", 1 << 31), Err(WriteError::ValueBytes(1 << 31)));
+    let mut unordered = placer();
     unordered.row(b"b", 0).expect("a row");
     assert_eq!(unordered.row(b"b", 0), Err(WriteError::Order));
     let twice = vec![Small { name: b"key".to_vec(), rows: Vec::new() }];
-    assert_eq!(Planner::new(b"key", twice).err(), Some(WriteError::Order));
+    assert_eq!(Placer::new(b"key", twice).err(), Some(WriteError::Order));
     let unordered = vec![Small { name: b"a".to_vec(), rows: vec![Default::default()] }];
-    assert_eq!(Planner::new(b"key", unordered).err(), Some(WriteError::KeyBytes(0)));
+    assert_eq!(Placer::new(b"key", unordered).err(), Some(WriteError::KeyBytes(0)));
 }
 
 #[test]
 fn writing_other_rows_than_planned_fails() {
-    let plan = || {
-        let mut planner = Planner::new(b"key", Vec::new()).expect("buckets");
-        planner.row(b"a", 10).expect("a row");
-        planner.finish()
+    let placement = || {
+        let mut placer = Placer::new(b"key", Vec::new()).expect("buckets");
+        placer.row(b"a", 10).expect("a row");
+        placer.finish()
     };
-    assert_eq!(plan().write().finish().err(), Some(WriteError::Unplanned));
-    let mut more = plan().write();
+    assert_eq!(placement().write().finish().err(), Some(WriteError::Unplanned));
+    let mut more = placement().write();
     more.row(b"a", &[0; 10]).expect("a row");
     assert_eq!(more.row(b"b", b""), Err(WriteError::Unplanned));
-    let mut longer = plan().write();
+    let mut longer = placement().write();
     longer.row(b"a", &[0; 5000]).expect("a row");
     assert_eq!(longer.finish().err(), Some(WriteError::Unplanned));
 }

@@ -1,7 +1,7 @@
-//! Writing: plan with the lengths, then write with the values, piece by piece.
+//! Writing: place with the lengths, then write with the values, piece by piece.
 //!
 //! ```text
-//! Planner::new -> row(key, value length) ... -> finish -> Plan -> write -> row(key, value) ... -> finish
+//! Placer::new -> row(key, value length) ... -> finish -> Placement -> write -> row(key, value) ... -> finish
 //!                                                 bytes()              piece() in between
 //! ```
 
@@ -93,7 +93,7 @@ impl Order {
 
 /// The first pass.
 #[derive(Debug)]
-pub struct Planner {
+pub struct Placer {
     small: Vec<Small>,
     /// Root pages of `small`, 0 for the inline ones.
     roots: Vec<u64>,
@@ -103,7 +103,7 @@ pub struct Planner {
     rows: u64,
 }
 
-impl Planner {
+impl Placer {
     /// `large` is the name of the bucket whose rows are given one by one. Names are those of buckets: all different.
     pub fn new(large: &[u8], small: Vec<Small>) -> Result<Self, Error> {
         let mut names: Vec<&[u8]> = small.iter().map(|bucket| &bucket.name[..]).chain([large]).collect();
@@ -143,7 +143,7 @@ impl Planner {
         Ok(())
     }
 
-    pub fn finish(self) -> Plan {
+    pub fn finish(self) -> Placement {
         let large = self.tree.finish(&mut Nowhere);
         let mut buckets: Vec<(Vec<u8>, Vec<u8>)> = self
             .small
@@ -156,13 +156,13 @@ impl Planner {
         let mut root = Tree::from_page(large.next_page);
         buckets.iter().for_each(|(name, value)| root.admit(name, value.len(), &mut Nowhere));
         let root = root.finish(&mut Nowhere);
-        Plan { small: self.small, buckets, rows: self.rows, large, root }
+        Placement { small: self.small, buckets, rows: self.rows, large, root }
     }
 }
 
 /// Where everything goes.
 #[derive(Debug)]
-pub struct Plan {
+pub struct Placement {
     small: Vec<Small>,
     /// Rows of the root bucket.
     buckets: Vec<(Vec<u8>, Vec<u8>)>,
@@ -171,7 +171,7 @@ pub struct Plan {
     root: Finished,
 }
 
-impl Plan {
+impl Placement {
     /// Size of the file.
     pub fn bytes(&self) -> u64 {
         self.root.next_page * PAGE_BYTES as u64
@@ -198,7 +198,7 @@ impl Plan {
         for bucket in self.small.iter().filter(|bucket| !bucket.is_inline()) {
             next_page = write_tree(next_page, 0, &bucket.rows, &mut out).next_page;
         }
-        Writer { tree: Tree::from_page(next_page), plan: self, order: Order::default(), rows: 0, out }
+        Writer { tree: Tree::from_page(next_page), placement: self, order: Order::default(), rows: 0, out }
     }
 }
 
@@ -214,7 +214,7 @@ fn write_tree(from_page: u64, flags: u32, rows: &[(Vec<u8>, Vec<u8>)], out: &mut
 /// The second pass.
 #[derive(Debug)]
 pub struct Writer {
-    plan: Plan,
+    placement: Placement,
     tree: Tree,
     order: Order,
     rows: u64,
@@ -228,7 +228,7 @@ impl Writer {
         self.tree.admit(key, value.len(), &mut self.out);
         self.out.leaf.row(0, key, value);
         self.rows += 1;
-        if self.rows > self.plan.rows {
+        if self.rows > self.placement.rows {
             return Err(Error::Unplanned);
         }
         Ok(())
@@ -241,11 +241,12 @@ impl Writer {
 
     /// Ends the file and returns what no [`Writer::piece`] has returned, in pieces.
     pub fn finish(mut self) -> Result<Vec<Bytes>, Error> {
-        if self.tree.finish(&mut self.out) != self.plan.large || self.rows != self.plan.rows {
+        if self.tree.finish(&mut self.out) != self.placement.large || self.rows != self.placement.rows {
             return Err(Error::Unplanned);
         }
-        let root = write_tree(self.plan.large.next_page, IS_BUCKET, &self.plan.buckets, &mut self.out);
-        assert_eq!(root, self.plan.root, "the root holds what was planned");
+        let root =
+            write_tree(self.placement.large.next_page, IS_BUCKET, &self.placement.buckets, &mut self.out);
+        assert_eq!(root, self.placement.root, "the root holds what was planned");
         let mut pieces = Vec::new();
         while !self.out.bytes.is_empty() {
             let len = self.out.bytes.len().min(PIECE_BYTES);

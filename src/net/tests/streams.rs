@@ -27,7 +27,7 @@ use crate::{
     net::{Listening, NetConfig, serve},
     pb::etcdserverpb::PutRequest,
     protocol::{Offer, Routes},
-    service::{Api, Caller, Codec, Error, Method, Options, Requests, Stopping, tests::member::Member},
+    service::{Api, Caller, Codec, Error, Method, Options, Requests, Stopping, tests::member::TestMember},
     types::MemberId,
 };
 
@@ -86,14 +86,14 @@ fn flood(
 
 /// A member that serves these methods, and its clients' world.
 struct Served {
-    member: Member,
+    member: TestMember,
     stop: Stopping,
     stopped: Rc<Cell<bool>>,
 }
 
 impl Served {
     fn start() -> Self {
-        let member = Member::serving(Options::default());
+        let member = TestMember::serving(Options::default());
         let (stop, stopped) = (Stopping::default(), Rc::new(Cell::new(false)));
         let listening = vec![Listening { listener: member.env.listen(PORT), offer: Offer::CLIENT }];
         let routes = Routes::to(&member.env, member.api.clone(), |codec| {

@@ -9,7 +9,7 @@ use crate::{
     limits,
     protocol::exchange::{Gone, Reply, Sending},
     service::Error,
-    shard::List,
+    shard::ListReader,
 };
 
 /// Why there is no (further) outcome of a call.
@@ -43,7 +43,7 @@ pub(super) fn whole(reply: Reply, message: Bytes, gzip: bool) {
 }
 
 /// Sends an answer piece by piece, each made once the client has room for some of it.
-pub(super) async fn pieces(reply: Reply, prefix: Bytes, mut list: List) {
+pub(super) async fn pieces(reply: Reply, prefix: Bytes, mut list: ListReader) {
     let send = async move {
         let mut sending = reply.begin(status::head(false))?;
         sending.queue(prefix, false)?;
@@ -65,7 +65,11 @@ pub(super) async fn pieces(reply: Reply, prefix: Bytes, mut list: List) {
 }
 
 /// More of a long answer.
-pub(super) async fn next(list: &mut List, bytes: usize, pieces: &mut Vec<Bytes>) -> Result<bool, Status> {
+pub(super) async fn next(
+    list: &mut ListReader,
+    bytes: usize,
+    pieces: &mut Vec<Bytes>,
+) -> Result<bool, Status> {
     list.next(bytes, pieces).await.map_err(|error| Status::from(&Error::from(error)))
 }
 

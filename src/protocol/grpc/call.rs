@@ -25,7 +25,7 @@ use crate::{
     limits, metrics,
     protocol::exchange::{Gone, Reply},
     service::{Api, Caller, Code, Error, Method, Requests},
-    shard::List,
+    shard::ListReader,
     state::kv::RangeAnswer,
 };
 
@@ -77,7 +77,7 @@ impl<E: Env> Calls<E> {
     pub(super) async fn list<Q>(
         self: Rc<Self>,
         incoming: Incoming,
-        handler: impl AsyncFn(&Api, &Caller, Q) -> Result<RangeAnswer<List>, Error>,
+        handler: impl AsyncFn(&Api, &Caller, Q) -> Result<RangeAnswer<ListReader>, Error>,
     ) where
         Q: Message + Default,
     {
@@ -282,7 +282,7 @@ impl<E: Env> Calls<E> {
     }
 
     /// A long answer, compressed: its length is known only then.
-    async fn gathered(&self, mut list: List) -> Result<Bytes, Status> {
+    async fn gathered(&self, mut list: ListReader) -> Result<Bytes, Status> {
         let len = list.encoded_len();
         let (mut zipping, mut pieces) = (Zipping::new(), Vec::new());
         let mut more = true;
@@ -313,7 +313,7 @@ struct Handled<'a, E: Env, R> {
 enum Prepared {
     Whole(Bytes),
     /// With the prefix of its message.
-    Long(Bytes, List),
+    Long(Bytes, ListReader),
 }
 
 fn is_over(timer: &mut Option<impl Future<Output = ()> + Unpin>, context: &mut Context<'_>) -> bool {

@@ -10,7 +10,7 @@ use crate::{
     env::Env,
     protocol::exchange::Call,
     service::{self, Api, Caller, Error, Method, Requests},
-    shard::List,
+    shard::ListReader,
     state::kv::RangeAnswer,
 };
 
@@ -66,7 +66,7 @@ impl<E: Env> service::Codec for Codec<E> {
     fn list<Q, H>(&self, method: Method, handler: H) -> Row
     where
         Q: Message + Default + 'static,
-        H: AsyncFn(&Api, &Caller, Q) -> Result<RangeAnswer<List>, Error> + Copy + 'static,
+        H: AsyncFn(&Api, &Caller, Q) -> Result<RangeAnswer<ListReader>, Error> + Copy + 'static,
     {
         let calls = self.calls(method, "unary");
         Row::new(method, move |incoming| Box::pin(calls.clone().list(incoming, handler)))

@@ -4,18 +4,18 @@ use crate::{
     service::{Options, maintenance::alarm, tests::member::*},
 };
 
-fn healthy() -> Member {
-    Member::serving(Options::default())
+fn healthy() -> TestMember {
+    TestMember::serving(Options::default())
 }
 
-fn ask(member: &Member, surface: Surface, method: &str, target: &str) -> Response<Bytes> {
+fn ask(member: &TestMember, surface: Surface, method: &str, target: &str) -> Response<Bytes> {
     let request = http::Request::builder().method(method).uri(target).body(()).expect("a request");
     let ((head, ()), api) = (request.into_parts(), member.api.clone());
     member.run(async move { answer(&api, Some(surface), &head).await })
 }
 
 /// Code, content type and body of a GET on a client listener.
-fn get(member: &Member, target: &str) -> (u16, Option<HeaderValue>, String) {
+fn get(member: &TestMember, target: &str) -> (u16, Option<HeaderValue>, String) {
     let response = ask(member, Surface::Client, "GET", target);
     let body = String::from_utf8(response.body().to_vec()).expect("text");
     (response.status().as_u16(), response.headers().get(CONTENT_TYPE).cloned(), body)
@@ -26,7 +26,7 @@ fn header<'a>(response: &'a Response<Bytes>, name: &str) -> Option<&'a str> {
 }
 
 /// Turns alarms of member 7 on or off.
-fn turn(member: &Member, on: bool, kinds: &[i32]) {
+fn turn(member: &TestMember, on: bool, kinds: &[i32]) {
     for &kind in kinds {
         let action = if on { 1 } else { 2 };
         let (api, request) = (member.api.clone(), pb::AlarmRequest { action, member_id: 7, alarm: kind });
@@ -69,7 +69,7 @@ fn unknown_paths() {
 
 #[test]
 fn without_a_leader_only_local_checks_pass() {
-    let member = Member::alone();
+    let member = TestMember::alone();
     let body = "{\"health\":\"false\",\"reason\":\"RAFT NO LEADER\"}\n".to_owned();
     assert_eq!(get(&member, "/health"), (503, Some(PLAIN), body));
     assert_eq!(get(&member, "/health?serializable=true").0, 200);

@@ -8,7 +8,7 @@ use prometheus::HistogramTimer;
 use tracing::info;
 
 use crate::{
-    backup::Facts,
+    backup::Metadata,
     pb::etcdserverpb as pb,
     service::{Api, Caller, Error, version},
     shard::{Backup, BackupError},
@@ -64,12 +64,12 @@ impl Progress {
 impl Sending {
     async fn begin(api: &Api) -> Result<Self, Error> {
         let took = api.metrics().snapshot_seconds.start_timer();
-        let facts = Facts {
+        let metadata = Metadata {
             storage_version: Some(version::STORAGE.into()),
             cluster_version: Some(version::CLUSTER.into()),
-            ..Facts::default()
+            ..Metadata::default()
         };
-        let backup = api.shard().backup(facts).await?;
+        let backup = api.shard().backup(metadata).await?;
         let total = backup.bytes();
         info!(
             "total-bytes" = total,

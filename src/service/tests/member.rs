@@ -82,14 +82,14 @@ pub(crate) fn caller() -> Caller {
 }
 
 /// A member whose loop runs on a simulated machine.
-pub(crate) struct Member {
+pub(crate) struct TestMember {
     pub(crate) sim: Sim,
     pub(crate) env: SimEnv,
     pub(crate) shard: Shard,
     pub(crate) api: Api,
 }
 
-impl Member {
+impl TestMember {
     /// One that serves.
     pub(crate) fn serving(options: Options) -> Self {
         let member = Self::of(founders(1), options);

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::handle::Shard;
 use crate::{
-    backup::{Auth, Compaction, Facts, Planner, Record, WriteError, Writer},
+    backup::{Auth, Compaction, Metadata, Planner, Record, WriteError, Writer},
     limits,
     state::mvcc::{self, HistoryCursor},
 };
@@ -36,11 +36,11 @@ pub struct Backup {
 
 impl Shard {
     /// Takes the state of this moment, whether other members know of newer ones or not, and goes over it once.
-    /// `facts` tells the versions of cluster and schema; the rest of it is filled in here.
-    pub async fn backup(&self, facts: Facts) -> Result<Backup, BackupError> {
+    /// `metadata` tells the versions of cluster and schema; the rest of it is filled in here.
+    pub async fn backup(&self, metadata: Metadata) -> Result<Backup, BackupError> {
         let mut cursor = self.state.borrow().walk_history();
-        let facts = self.facts(facts, &cursor);
-        let mut planner = Planner::new(&facts)?;
+        let metadata = self.metadata(metadata, &cursor);
+        let mut planner = Planner::new(&metadata)?;
         loop {
             let _slice = self.turnstile.pass().await;
             let plan = |record: &Record<'_>| planner.version(record).map_err(BackupError::from);
@@ -55,11 +55,11 @@ impl Shard {
         Ok(Backup { shard: self.clone(), cursor, writer, rest: VecDeque::new(), bytes })
     }
 
-    fn facts(&self, facts: Facts, cursor: &HistoryCursor) -> Facts {
+    fn metadata(&self, metadata: Metadata, cursor: &HistoryCursor) -> Metadata {
         let state = self.state.borrow();
         let compacted = Some(cursor.compacted().0).filter(|compacted| *compacted >= 0);
         let alarms = state.alarms().list(0);
-        Facts {
+        Metadata {
             revision: cursor.revision().0,
             // What a compaction would free is left out.
             compaction: Compaction { scheduled: compacted, finished: compacted },
@@ -69,7 +69,7 @@ impl Shard {
             alarms,
             // As after the first start of an etcd.
             auth: Auth { revision: 1, ..Auth::default() },
-            ..facts
+            ..metadata
         }
     }
 }

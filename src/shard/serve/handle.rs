@@ -36,7 +36,7 @@ pub struct Shard {
 
 /// The shard's condition at one moment.
 #[derive(Clone, Debug, Default)]
-pub struct Status {
+pub struct ShardStatus {
     pub member_id: MemberId,
     /// 0 while no leader is known.
     pub leader: MemberId,
@@ -84,10 +84,10 @@ impl Shard {
     }
 
     /// The same, without having all of a long answer in memory.
-    pub async fn list(&self, request: pb::RangeRequest) -> Result<RangeAnswer<List>, Error> {
+    pub async fn list(&self, request: pb::RangeRequest) -> Result<RangeAnswer<ListReader>, Error> {
         Ok(match self.evaluate(&request, Some(limits::RANGE_KEPT_BYTES)).await? {
             RangeAnswer::Whole(response) => RangeAnswer::Whole(response),
-            RangeAnswer::Long(list) => RangeAnswer::Long(List::new(self, list)),
+            RangeAnswer::Long(list) => RangeAnswer::Long(ListReader::new(self, list)),
         })
     }
 
@@ -231,9 +231,9 @@ impl Shard {
         self.standing.can_read.get()
     }
 
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> ShardStatus {
         let (state, standing) = (self.state.borrow(), &self.standing);
-        Status {
+        ShardStatus {
             member_id: self.member_id,
             leader: standing.leader.get(),
             is_leader: standing.is_leader.get(),
@@ -252,12 +252,12 @@ impl Shard {
 }
 
 /// A long answer under way. Its revision is held until it is dropped.
-pub struct List {
+pub struct ListReader {
     shard: Shard,
     list: Option<Box<Held<kv::List>>>,
 }
 
-impl List {
+impl ListReader {
     fn new(shard: &Shard, list: kv::List) -> Self {
         let list = Held::new(list, shard);
         Self { shard: shard.clone(), list: Some(Box::new(list)) }

@@ -16,7 +16,7 @@ use std::{
 use super::{
     WalError,
     retirement::Retirement,
-    segment::{self, FileOf, Pace, Plan, Segment},
+    segment::{self, FileOf, Pace, Segment, SegmentSpec},
 };
 use crate::env::Env;
 
@@ -45,22 +45,22 @@ impl<E: Env> Preparation<E> {
     }
 
     /// Starts the background task. It holds no borrow of the log and ends by itself.
-    pub fn start(env: &E, plan: Plan, retirement: &Rc<Retirement<E>>) -> Rc<Self> {
+    pub fn start(env: &E, spec: SegmentSpec, retirement: &Rc<Retirement<E>>) -> Rc<Self> {
         let preparation = Rc::new(Preparation {
-            epoch: plan.epoch,
+            epoch: spec.epoch,
             pace: Pace { slow: Cell::new(true), stopped: Cell::new(false) },
             state: RefCell::new(State::Working { waker: None }),
         });
         let task = Rc::clone(&preparation);
         let (env_of_task, retirement) = (env.clone(), Rc::clone(retirement));
-        env.spawn(async move { task.run(&env_of_task, &plan, &retirement).await });
+        env.spawn(async move { task.run(&env_of_task, &spec, &retirement).await });
         preparation
     }
 
-    async fn run(&self, env: &E, plan: &Plan, retirement: &Rc<Retirement<E>>) {
+    async fn run(&self, env: &E, spec: &SegmentSpec, retirement: &Rc<Retirement<E>>) {
         let mut warned = false;
         let outcome = loop {
-            match self.make(env, plan, retirement).await {
+            match self.make(env, spec, retirement).await {
                 // Nobody waits yet: what is wrong (a full disk) may pass before it matters.
                 Err(error) if self.pace.slow.get() && !self.pace.stopped.get() => {
                     if !warned {
@@ -84,11 +84,11 @@ impl<E: Env> Preparation<E> {
     async fn make(
         &self,
         env: &E,
-        plan: &Plan,
+        spec: &SegmentSpec,
         retirement: &Rc<Retirement<E>>,
     ) -> Result<Segment<FileOf<E>>, WalError> {
         if let Some(spare) = retirement.take_spare() {
-            match segment::recycle(env, plan, &spare.path).await {
+            match segment::recycle(env, spec, &spare.path).await {
                 Ok(segment) => return Ok(segment),
                 Err(error) => {
                     tracing::warn!(%error, "an old log segment cannot be used again, making a new one");
@@ -96,7 +96,7 @@ impl<E: Env> Preparation<E> {
                 }
             }
         }
-        segment::fill_and_name(env, plan, &self.pace).await
+        segment::fill_and_name(env, spec, &self.pace).await
     }
 
     /// Epoch of the segment, known before the segment is there.

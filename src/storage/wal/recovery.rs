@@ -52,7 +52,7 @@ pub async fn recover<E: Env>(
     let mut recovery = Recovery::default();
     let mut hard_state = None;
     let Some((&first, &last)) = sequences.first().zip(sequences.last()) else {
-        let current = Rc::new(segment::create(env, &options.plan(1, env.random_u64())).await?);
+        let current = Rc::new(segment::create(env, &options.spec(1, env.random_u64())).await?);
         let position = u64::from(current.header.unit);
         return Ok(Resumed {
             current,
@@ -187,7 +187,7 @@ async fn reuse<E: Env>(
     let Segment { file, path, header: SegmentHeader { sequence, .. } } = segment;
     file.close().await.map_err(|e| WalError::from_io("close", &path, e))?;
     env.disk().remove(&path).await.map_err(|e| WalError::from_io("remove", &path, e))?;
-    segment::create(env, &options.plan(sequence, env.random_u64())).await
+    segment::create(env, &options.spec(sequence, env.random_u64())).await
 }
 
 fn usable_unit<F: File>(segment: &Segment<F>) -> bool {

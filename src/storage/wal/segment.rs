@@ -33,7 +33,7 @@ pub type FileOf<E> = <<E as Env>::Disk as Disk>::File;
 
 /// What is known of a segment before it exists.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct SegmentSpec {
     pub dir: PathBuf,
     pub shard: ShardId,
     pub sequence: u64,
@@ -124,8 +124,8 @@ pub async fn open<E: Env>(
 }
 
 /// Makes a segment from nothing: zeros, header, name, each durable before the next.
-pub async fn create<E: Env>(env: &E, plan: &Plan) -> Result<Segment<FileOf<E>>, WalError> {
-    fill_and_name(env, plan, &Pace::default()).await
+pub async fn create<E: Env>(env: &E, spec: &SegmentSpec) -> Result<Segment<FileOf<E>>, WalError> {
+    fill_and_name(env, spec, &Pace::default()).await
 }
 
 /// How fast a preparation may go, set from outside while it runs.
@@ -138,55 +138,59 @@ pub struct Pace {
 /// [`create`] at the given pace.
 pub async fn fill_and_name<E: Env>(
     env: &E,
-    plan: &Plan,
+    spec: &SegmentSpec,
     pace: &Pace,
 ) -> Result<Segment<FileOf<E>>, WalError> {
-    let unfinished = unfinished(&path(&plan.dir, plan.sequence));
+    let unfinished = unfinished(&path(&spec.dir, spec.sequence));
     // Without O_DSYNC: a sync per chunk of a growing file would flood the journal. One at the end.
     let file = open_file(env, &unfinished, OpenOptions { create: true, data_sync: false }).await?;
-    let unit = unit_for(plan.sector_bytes, file.unit())?;
-    match file.allocate(plan.segment_bytes).await {
+    let unit = unit_for(spec.sector_bytes, file.unit())?;
+    match file.allocate(spec.segment_bytes).await {
         Ok(()) => {}
         // Zeros allocate too, in more pieces.
         Err(e) if e.kind() == io::ErrorKind::Unsupported => {}
         Err(e) => return Err(WalError::from_io("allocate space for", &unfinished, e)),
     }
-    zero(env, &file, &unfinished, unit as u64, plan.segment_bytes, pace).await?;
-    begin_and_name(env, plan, file, &unfinished, unit).await
+    zero(env, &file, &unfinished, unit as u64, spec.segment_bytes, pace).await?;
+    begin_and_name(env, spec, file, &unfinished, unit).await
 }
 
 /// Makes a segment of a file that left the log and is fully written. What it holds belongs to another
 /// epoch, which is as good as zeros.
-pub async fn recycle<E: Env>(env: &E, plan: &Plan, spare: &Path) -> Result<Segment<FileOf<E>>, WalError> {
+pub async fn recycle<E: Env>(
+    env: &E,
+    spec: &SegmentSpec,
+    spare: &Path,
+) -> Result<Segment<FileOf<E>>, WalError> {
     let file = open_file(env, spare, OpenOptions { create: false, data_sync: false }).await?;
     let size = file.size().await.map_err(|e| WalError::from_io("stat", spare, e))?;
-    assert_eq!(size, plan.segment_bytes, "a spare has the size of a segment");
-    let unit = unit_for(plan.sector_bytes, file.unit())?;
-    begin_and_name(env, plan, file, spare, unit).await
+    assert_eq!(size, spec.segment_bytes, "a spare has the size of a segment");
+    let unit = unit_for(spec.sector_bytes, file.unit())?;
+    begin_and_name(env, spec, file, spare, unit).await
 }
 
 /// Header, then name, each durable before the next.
 async fn begin_and_name<E: Env>(
     env: &E,
-    plan: &Plan,
+    spec: &SegmentSpec,
     file: FileOf<E>,
     unfinished: &Path,
     unit: usize,
 ) -> Result<Segment<FileOf<E>>, WalError> {
     let header = SegmentHeader {
-        shard: plan.shard,
-        sequence: plan.sequence,
-        epoch: plan.epoch,
+        shard: spec.shard,
+        sequence: spec.sequence,
+        epoch: spec.epoch,
         unit: u32::try_from(unit).expect("a unit is at most 64 KiB"),
-        segment_bytes: plan.segment_bytes,
+        segment_bytes: spec.segment_bytes,
     };
     write(env, &file, unfinished, &header.encode(), unit, 0).await?;
     file.sync().await.map_err(|e| WalError::from_io("sync", unfinished, e))?;
     file.close().await.map_err(|e| WalError::from_io("close", unfinished, e))?;
-    let (disk, path) = (env.disk(), path(&plan.dir, plan.sequence));
+    let (disk, path) = (env.disk(), path(&spec.dir, spec.sequence));
     disk.rename(unfinished, &path).await.map_err(|e| WalError::from_io("rename", unfinished, e))?;
-    disk.sync_dir(&plan.dir).await.map_err(|e| WalError::from_io("sync", &plan.dir, e))?;
-    open(env, &plan.dir, plan.shard, plan.sequence, plan.data_sync).await
+    disk.sync_dir(&spec.dir).await.map_err(|e| WalError::from_io("sync", &spec.dir, e))?;
+    open(env, &spec.dir, spec.shard, spec.sequence, spec.data_sync).await
 }
 
 async fn zero<E: Env>(

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::compare::Error;
-use crate::compare::place::{Fill, Place, Running};
 use crate::compare::report::{Layout, Sample};
+use crate::compare::testbed::{Fill, Running, Testbed};
 
 /// How much of a job is the fill, where nothing else takes long, and how long the rest takes.
 pub const FILL_PART: f64 = 0.7;
@@ -24,12 +24,17 @@ pub trait Job {
     fn expected(&self) -> Duration;
 
     /// A sample for each of the groups it has something to say in.
-    fn run(&self, place: &Place<'_>, progress: &mut Progress<'_>) -> Result<Vec<(String, Sample)>, Error>;
+    fn run(&self, testbed: &Testbed<'_>, progress: &mut Progress<'_>)
+    -> Result<Vec<(String, Sample)>, Error>;
 }
 
 /// A server that was filled with many keys and is about to come to rest: where [`FILL_PART`] of a job is done.
-pub fn start_filled(place: &Place<'_>, fill: Fill, progress: &mut Progress<'_>) -> Result<Running, Error> {
-    let running = place.start_large()?;
+pub fn start_filled(
+    testbed: &Testbed<'_>,
+    fill: Fill,
+    progress: &mut Progress<'_>,
+) -> Result<Running, Error> {
+    let running = testbed.start_large()?;
     running.fill(fill, &mut step(progress, (0.0, FILL_PART), "fill"))?;
     progress(FILL_PART, "wait for rest");
     Ok(running)

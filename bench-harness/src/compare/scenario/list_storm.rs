@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::job::{Job, Progress, step};
 use crate::compare::Error;
-use crate::compare::place::{Fill, Place, Running, mib};
 use crate::compare::probe::{Probe, ProbeOptions, with_latencies};
 use crate::compare::report::{Column, Layout, Panel, Sample};
+use crate::compare::testbed::{Fill, Running, Testbed, mib};
 use crate::load::{self, Operation};
 
 static LAYOUT: Layout = Layout {
@@ -137,8 +137,12 @@ impl Job for ListStorm {
         self.fill.expected() + self.probe.expected() * 3
     }
 
-    fn run(&self, place: &Place<'_>, progress: &mut Progress<'_>) -> Result<Vec<(String, Sample)>, Error> {
-        let mut running = place.start()?;
+    fn run(
+        &self,
+        testbed: &Testbed<'_>,
+        progress: &mut Progress<'_>,
+    ) -> Result<Vec<(String, Sample)>, Error> {
+        let mut running = testbed.start()?;
         running.fill(self.fill, &mut step(progress, (0.0, 0.1), "fill"))?;
         running.settle()?;
         let phases = [

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::job::{Job, Progress, step};
 use crate::compare::Error;
-use crate::compare::place::{Fill, Place};
 use crate::compare::report::{Column, Layout, Panel, Sample};
+use crate::compare::testbed::{Fill, Testbed};
 use crate::load::{self, Operation, options_seconds as seconds};
 
 pub static LAYOUT: Layout = Layout {
@@ -150,8 +150,12 @@ impl Job for LoadJob {
         fill + self.load.harness.warm_up + self.load.harness.duration
     }
 
-    fn run(&self, place: &Place<'_>, progress: &mut Progress<'_>) -> Result<Vec<(String, Sample)>, Error> {
-        let mut running = if self.load.many { place.start_large()? } else { place.start()? };
+    fn run(
+        &self,
+        testbed: &Testbed<'_>,
+        progress: &mut Progress<'_>,
+    ) -> Result<Vec<(String, Sample)>, Error> {
+        let mut running = if self.load.many { testbed.start_large()? } else { testbed.start()? };
         let filled = match self.fill {
             Some(fill) => {
                 let part = fill.expected().div_duration_f64(self.expected());

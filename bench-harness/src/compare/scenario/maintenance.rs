@@ -10,9 +10,9 @@ use std::time::Duration;
 use super::job::{Job, Progress, step};
 use crate::admin::{self, Admin};
 use crate::compare::Error;
-use crate::compare::place::{Fill, Place, Running};
 use crate::compare::probe::{Probe, ProbeOptions, Probed, quantile_ms, typical_p99_ms, with_latencies};
 use crate::compare::report::{Column, Layout, Panel, Sample};
+use crate::compare::testbed::{Fill, Running, Testbed};
 use crate::load::Traced;
 use crate::process;
 
@@ -219,10 +219,14 @@ impl Job for Maintenance {
         self.fill.expected() + self.probe.expected() * Phase::ALL.len() as u32
     }
 
-    fn run(&self, place: &Place<'_>, progress: &mut Progress<'_>) -> Result<Vec<(String, Sample)>, Error> {
-        let (mut running, flag_taken) = match place.start_with(|launch| launch.arg(NO_CHECKPOINT)) {
+    fn run(
+        &self,
+        testbed: &Testbed<'_>,
+        progress: &mut Progress<'_>,
+    ) -> Result<Vec<(String, Sample)>, Error> {
+        let (mut running, flag_taken) = match testbed.start_with(|launch| launch.arg(NO_CHECKPOINT)) {
             // It may be the flag; when it is not, the second start says what it is.
-            Err(Error::Server(process::Error::Exited { .. })) => (place.start()?, false),
+            Err(Error::Server(process::Error::Exited { .. })) => (testbed.start()?, false),
             outcome => (outcome?, true),
         };
         running.fill(self.fill, &mut step(progress, (0.0, 0.2), "fill"))?;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::job::{Job, Progress, filled_expected, start_filled};
 use crate::compare::Error;
-use crate::compare::place::{Fill, Place, Running, mib, with_memory};
 use crate::compare::report::{Column, Layout, Panel, Sample};
+use crate::compare::testbed::{Fill, Running, Testbed, mib, with_memory};
 
 static LAYOUT: Layout = Layout {
     name: "memory",
@@ -61,8 +61,12 @@ impl Job for Memory {
         filled_expected(&self.fill)
     }
 
-    fn run(&self, place: &Place<'_>, progress: &mut Progress<'_>) -> Result<Vec<(String, Sample)>, Error> {
-        let mut running = start_filled(place, self.fill, progress)?;
+    fn run(
+        &self,
+        testbed: &Testbed<'_>,
+        progress: &mut Progress<'_>,
+    ) -> Result<Vec<(String, Sample)>, Error> {
+        let mut running = start_filled(testbed, self.fill, progress)?;
         let loaded = self.sample(&running)?;
         progress(0.85, "restart");
         running.stop()?;

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use super::job::{Job, Progress, step};
 use super::load::LoadOptions;
 use crate::admin::{self, Admin};
-use crate::compare::place::{Fill, Place, Running, mib};
 use crate::compare::report::{Column, Layout, Panel, Sample};
+use crate::compare::testbed::{Fill, Running, Testbed, mib};
 use crate::compare::{Error, io};
 use crate::load::{self, Operation, Phase, options_seconds as seconds};
 use crate::process::{allocated_bytes, usage_of};
@@ -99,8 +99,12 @@ impl Job for Overwrite {
         self.fill.expected() + Duration::from_secs_f64(self.overwrites as f64 / PER_SECOND) + self.every * 2
     }
 
-    fn run(&self, place: &Place<'_>, progress: &mut Progress<'_>) -> Result<Vec<(String, Sample)>, Error> {
-        let mut running = place.start()?;
+    fn run(
+        &self,
+        testbed: &Testbed<'_>,
+        progress: &mut Progress<'_>,
+    ) -> Result<Vec<(String, Sample)>, Error> {
+        let mut running = testbed.start()?;
         running.fill(self.fill, &mut step(progress, (0.0, 0.01), "fill"))?;
         let watch = Watch::new(&running, self.every)?;
         let (summary, seen) = std::thread::scope(|scope| {

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use super::job::{Job, Progress, filled_expected, start_filled};
 use crate::admin::{self, Admin};
 use crate::compare::Error;
-use crate::compare::place::{Fill, Place, Running, with_memory};
 use crate::compare::report::{Column, Layout, Panel, Sample};
+use crate::compare::testbed::{Fill, Running, Testbed, with_memory};
 
 const ANSWER_MAX: Duration = Duration::from_secs(600);
 const PAUSE: Duration = Duration::from_millis(1);
@@ -64,8 +64,12 @@ impl Job for Restart {
         filled_expected(&self.fill)
     }
 
-    fn run(&self, place: &Place<'_>, progress: &mut Progress<'_>) -> Result<Vec<(String, Sample)>, Error> {
-        let mut running = start_filled(place, self.fill, progress)?;
+    fn run(
+        &self,
+        testbed: &Testbed<'_>,
+        progress: &mut Progress<'_>,
+    ) -> Result<Vec<(String, Sample)>, Error> {
+        let mut running = start_filled(testbed, self.fill, progress)?;
         running.settle()?;
         let stopped = match self.end {
             End::Graceful => Some(running.stop()?),

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{Load, upstream};
 use crate::compare::Error;
-use crate::compare::place::mib;
 use crate::compare::report::Sample;
+use crate::compare::testbed::mib;
 use crate::load::{self, Phase};
 use crate::process::{Server, Usage};
 use crate::prom::{self, Scrape};

@@ -18,7 +18,7 @@ use crate::{
 
 /// See `backup`. Nothing in it depends on the member the file was taken from but `members` and `removed`.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Facts {
+pub struct Metadata {
     /// The current revision.
     pub revision: i64,
     pub compaction: Compaction,
@@ -99,7 +99,7 @@ struct ConfState {
 
 type Row = (Vec<u8>, Vec<u8>);
 
-impl Facts {
+impl Metadata {
     /// Every bucket but `key`.
     pub(super) fn buckets(&self) -> Vec<Small> {
         let bucket = |name: &[u8], mut rows: Vec<Row>| {

@@ -43,7 +43,7 @@ pub struct StoredOptions {
 }
 
 #[derive(Debug)]
-pub struct Place<'a> {
+pub struct Testbed<'a> {
     /// How long a server must be at rest.
     pub rest: Duration,
     pub subject: &'a Subject,
@@ -84,7 +84,7 @@ pub struct Running {
     directory: tempfile::TempDir,
 }
 
-impl Place<'_> {
+impl Testbed<'_> {
     pub fn start(&self) -> Result<Running, Error> {
         self.start_with(|launch| launch)
     }
