@@ -1,9 +1,10 @@
 //! What operators see: etcd's metric names and bucket bounds, and the stage histograms that are ours.
 //!
 //! [`ShardMetrics`] are a shard's, [`Metrics`] those of the process and its connections. Each has a registry of its own,
-//! which only its core writes to; a scrape gathers all of them, and [`text`] makes one exposition. Every series is resolved
-//! when it is made, so a request pays one uncontended atomic add per counter and never a label lookup. What is only a view
-//! of the shard's state (leader, revisions, sizes) is set when somebody scrapes, not when it changes.
+//! which only its core writes to, and is made where the process or the shard is put together; a scrape gathers all of
+//! them, and [`text`] makes one exposition. Every series is resolved when it is made, so a request pays one uncontended
+//! atomic add per counter and never a label lookup. What is only a view of the shard's state (leader, revisions, sizes)
+//! is set when somebody scrapes, not when it changes.
 //!
 //! This module knows names and values. Who counts what, and when, is the stages' business.
 
@@ -15,11 +16,8 @@ mod shard;
 #[cfg(test)]
 mod tests;
 
-use std::{ops::Deref, rc::Rc};
-
 use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts};
 
-use crate::types::ShardId;
 use register::Register;
 
 pub use exposition::{Families, TEXT_CONTENT_TYPE, text};
@@ -33,7 +31,7 @@ pub enum Error {
     Registry(#[from] prometheus::Error),
 }
 
-/// The series of the process and its connections, and those of its shard, which are read as if they were its own.
+/// The series of the process and its connections.
 pub struct Metrics {
     pub health_success: IntCounter,
     pub health_failures: IntCounter,
@@ -48,7 +46,6 @@ pub struct Metrics {
     health_checks: IntCounterVec,
     health_check: IntGaugeVec,
     registry: Register,
-    shard: Rc<ShardMetrics>,
 }
 
 /// What is chosen by flags.
@@ -100,12 +97,7 @@ impl Metrics {
                 &["type", "name"],
             )?,
             registry: to,
-            shard: Rc::new(ShardMetrics::new()?),
         })
-    }
-
-    pub fn shard(&self) -> &Rc<ShardMetrics> {
-        &self.shard
     }
 
     /// Tells who this member is. To be called once, when the ids are known.
@@ -121,16 +113,8 @@ impl Metrics {
         self.health_check.with_label_values(&[kind, name]).set(i64::from(passed));
     }
 
-    /// The exposition in Prometheus' text format.
-    pub fn text(&self) -> Result<Vec<u8>, Error> {
-        text(self.registry.gather(), vec![(ShardId(0), self.shard.gather())])
-    }
-}
-
-impl Deref for Metrics {
-    type Target = ShardMetrics;
-
-    fn deref(&self) -> &ShardMetrics {
-        &self.shard
+    /// What the process has counted so far.
+    pub fn gather(&self) -> Families {
+        self.registry.gather()
     }
 }

@@ -28,7 +28,7 @@ use crate::{
         spawn_joined,
     },
     limits, logging,
-    metrics::{self, Metrics},
+    metrics::{self, Metrics, ShardMetrics},
     net::{self, Listening, NetConfig},
     pb::etcdserverpb as pb,
     protocol::{Offer, Routes},
@@ -118,10 +118,11 @@ async fn serve(
         server_version: version::SERVER.to_string(),
     })?);
     let keyspace = Keyspace::default();
-    let wal = wal_options(&config, &data_dir, &metrics, keyspace.shard)?;
-    let snapshot = snapshot_options(&config, &data_dir, &metrics, keyspace.shard);
-    let options = shard_options(&config, identity, wal, snapshot);
-    let shard::Started { shard, run, is_new } = shard::start(env.clone(), options, metrics.clone()).await?;
+    let shard_metrics = Rc::new(ShardMetrics::new()?);
+    let wal = wal_options(&config, &data_dir, &shard_metrics, keyspace.shard)?;
+    let checkpoints = checkpoint_options(&config, &data_dir, &shard_metrics, keyspace.shard);
+    let options = shard_options(&config, identity, wal, checkpoints);
+    let shard::Started { shard, run, is_new } = shard::start(env.clone(), options, shard_metrics).await?;
     let checks = CorruptionChecks {
         initial: config.initial_corrupt_check && !is_new,
         interval: config.corrupt_check_interval,
@@ -211,7 +212,7 @@ async fn ready(env: &RealEnv, shard: &Shard) {
 fn wal_options(
     config: &Config,
     data_dir: &DataDir<RealEnv>,
-    metrics: &Metrics,
+    metrics: &ShardMetrics,
     shard: ShardId,
 ) -> Result<WalOptions, StartError> {
     if config.unsafe_no_fsync {
@@ -236,10 +237,10 @@ fn wal_options(
     })
 }
 
-fn snapshot_options(
+fn checkpoint_options(
     config: &Config,
     data_dir: &DataDir<RealEnv>,
-    metrics: &Metrics,
+    metrics: &ShardMetrics,
     shard: ShardId,
 ) -> CheckpointOptions {
     CheckpointOptions {
@@ -253,7 +254,7 @@ fn shard_options(
     config: &Config,
     identity: Bootstrap,
     wal: WalOptions,
-    snapshot: CheckpointOptions,
+    checkpoints: CheckpointOptions,
 ) -> shard::Options {
     let texts = |urls: &[config::Url]| urls.iter().map(ToString::to_string).collect::<Vec<_>>();
     let founder = pb::Member {
@@ -269,7 +270,7 @@ fn shard_options(
         shard_id: wal.shard,
         founders: vec![founder],
         wal,
-        snapshot,
+        snapshot: checkpoints,
         checkpoint: shard::Due {
             entries: config.snapshot_count,
             bytes: limits::CHECKPOINT_BYTES,

@@ -72,7 +72,7 @@ struct Inner {
 
 impl Api {
     pub fn new(keyspace: Keyspace, shard: Shard, metrics: Rc<Metrics>, options: Options) -> Self {
-        metrics.quota_backend_bytes.set(options.quota.bytes());
+        shard.metrics().quota_backend_bytes.set(options.quota.bytes());
         // The label is without the patch level.
         let (cluster_version, _) = version::CLUSTER.rsplit_once('.').expect("a version has three parts");
         metrics.identify(shard.member_id().0, cluster_version);
@@ -84,6 +84,7 @@ impl Api {
         &self.0.keyspace
     }
 
+    /// Of the process; the shard has its own.
     pub fn metrics(&self) -> &Rc<Metrics> {
         &self.0.metrics
     }

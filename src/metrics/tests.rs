@@ -1,11 +1,21 @@
 use super::*;
+use crate::types::ShardId;
 
 fn metrics(extensive: bool) -> Metrics {
     Metrics::new(&Options { extensive, server_version: "3.7.1".into() }).expect("names are distinct")
 }
 
+fn shard() -> ShardMetrics {
+    ShardMetrics::new().expect("names are distinct")
+}
+
 fn text(metrics: &Metrics) -> String {
-    String::from_utf8(metrics.text().expect("encodes")).expect("is text")
+    text_with(metrics, &shard())
+}
+
+fn text_with(metrics: &Metrics, shard: &ShardMetrics) -> String {
+    let text = super::text(metrics.gather(), vec![(ShardId(0), shard.gather())]);
+    String::from_utf8(text.expect("encodes")).expect("is text")
 }
 
 /// `# TYPE` lines and bucket bounds, checked against what etcd 3.7.1 exposes for the same names.
@@ -74,9 +84,9 @@ fn names_types_and_bounds_are_etcds() {
 
 #[test]
 fn stages_are_told_apart() {
-    let metrics = metrics(false);
-    metrics.stage_commit.observe(0.0003);
-    let text = text(&metrics);
+    let shard = shard();
+    shard.stage_commit.observe(0.0003);
+    let text = text_with(&metrics(false), &shard);
     for stage in ["queued", "log_write", "commit", "apply", "reply"] {
         let count = usize::from(stage == "commit");
         assert!(
@@ -173,9 +183,9 @@ fn families(text: &str) -> Vec<&str> {
 
 #[test]
 fn with_one_shard_the_text_is_that_of_one_registry() {
-    let metrics = metrics(false);
-    metrics.set_alarms([(1, "NOSPACE".to_owned())]);
-    let text = text(&metrics);
+    let shard = shard();
+    shard.set_alarms([(1, "NOSPACE".to_owned())]);
+    let text = text_with(&metrics(false), &shard);
     let families = families(&text);
     assert!(families.is_sorted() && families.windows(2).all(|pair| pair[0] != pair[1]), "{families:?}");
     // The process's and the shard's stand among each other.
@@ -188,13 +198,13 @@ fn with_one_shard_the_text_is_that_of_one_registry() {
 #[test]
 fn families_of_several_shards_become_one_and_each_series_says_whose_it_is() {
     let server = metrics(false);
-    let shards = [ShardMetrics::new(), ShardMetrics::new()].map(|shard| shard.expect("names are distinct"));
+    let shards = [shard(), shard()];
     shards[0].put_total.inc_by(3);
     shards[1].put_total.inc_by(4);
     shards[1].stage_apply.observe(0.1);
     shards[1].set_alarms([(1, "CORRUPT".to_owned())]);
     let gathered = shards.iter().zip([ShardId(0), ShardId(7)]).map(|(shard, id)| (id, shard.gather()));
-    let text = super::text(server.registry.gather(), gathered.collect()).expect("encodes");
+    let text = super::text(server.gather(), gathered.collect()).expect("encodes");
     let text = String::from_utf8(text).expect("is text");
     let names = families(&text);
     assert!(names.windows(2).all(|pair| pair[0] < pair[1]), "{names:?}");

@@ -78,8 +78,7 @@ impl Served {
             std::fs::create_dir_all(&base).expect("the build directory is writable");
             let dir = tempfile::tempdir_in(base).expect("the build directory is writable");
             let served = run_anywhere(async |env| {
-                let metrics = metrics();
-                let (started, _locked) = open(&env, dir.path(), founders(1), metrics.clone()).await;
+                let (started, _locked) = open(&env, dir.path(), founders(1)).await;
                 let shard = started.shard;
                 // Kept either way: without it the shard counts as stopped.
                 let (mut still, mut looping) = (Some(started.run), None);
@@ -91,7 +90,7 @@ impl Served {
                 }
                 prepare(&shard);
                 serves.send(()).expect("somebody waits for it");
-                let api = Api::new(Keyspace::default(), shard.clone(), metrics, Options::default());
+                let api = Api::new(Keyspace::default(), shard.clone(), metrics(), Options::default());
                 let stop = async {
                     while !stopped.load(Ordering::Relaxed) {
                         env.sleep(Duration::from_millis(2)).await;

@@ -65,7 +65,7 @@ pub(super) async fn answer_call(api: Api, surface: Option<Surface>, head: Parts,
 async fn endpoint(api: &Api, surface: Surface, method: &Method, path: &str, query: &str) -> Response<Bytes> {
     let query = Query::parse(query);
     match path {
-        "/metrics" => match metrics::text(api) {
+        "/metrics" => match metrics::text(api.metrics(), std::slice::from_ref(api)) {
             Ok(text) => ok(PROMETHEUS, text),
             Err(error) => refusal(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         },

@@ -27,7 +27,7 @@ use crate::{
     storage::checkpoint::{Checkpoint, CheckpointOptions, CheckpointStore, Summary},
     storage::data_dir::{DataDir, RESTORING},
     storage::wal::{Record, Wal, WalError, WalOptions},
-    types::{LogIndex, MemberId, ShardId, Term},
+    types::{Keyspace, LogIndex, MemberId, Term},
 };
 
 /// What the member begins with.
@@ -61,7 +61,8 @@ async fn write(env: RealEnv, mut config: Config, restored: Restored) -> Result<(
     config.data_dir = target.join(RESTORING);
     let data_dir: DataDir<RealEnv> = DataDir::open(&env, &config.data_dir, config.wal_dir.as_deref()).await?;
     let identity = identity::load_or_make(&env, &config).await?;
-    let shard = ShardId(0);
+    // A backup is of one keyspace; in a new member it is the one there is without any configuration.
+    let Keyspace { shard, .. } = Keyspace::default();
 
     let options = CheckpointOptions::new(data_dir.snapshot(shard), shard);
     let (mut store, _) =

@@ -23,7 +23,7 @@ pub async fn range(
     }
     validate::range(&request)?;
     let mut listed = api.shard().list(request).await?;
-    api.metrics().range_total.inc();
+    api.shard().metrics().range_total.inc();
     api.fill(match &mut listed {
         RangeAnswer::Whole(response) => &mut response.header,
         RangeAnswer::Long(list) => list.header_mut(),
@@ -57,8 +57,8 @@ pub async fn txn(api: &Api, caller: &Caller, request: pb::TxnRequest) -> Result<
     validate::txn(&request, api.options().max_txn_ops)?;
     let mut response = if validate::is_read_only(&request) {
         let response = api.shard().read_txn(request).await?;
-        api.metrics().range_total.inc_by(response.responses.len() as u64);
-        api.metrics().txn_total.inc_by(u64::from(response.responses.len() > 1));
+        api.shard().metrics().range_total.inc_by(response.responses.len() as u64);
+        api.shard().metrics().txn_total.inc_by(u64::from(response.responses.len() > 1));
         response
     } else {
         api.check_size(request.encoded_len())?;
@@ -145,7 +145,7 @@ impl Progress {
         };
         let Some(chunk) = chunks.next().await else { return Ok(None) };
         let mut chunk = chunk?;
-        api.metrics().range_total.inc();
+        api.shard().metrics().range_total.inc();
         if let Some(header) = &mut chunk.header {
             api.fill_without_revision(header);
         }

@@ -74,7 +74,7 @@ pub async fn defragment(
 }
 
 pub async fn hash_kv(api: &Api, _: &Caller, request: pb::HashKvRequest) -> Result<pb::HashKvResponse, Error> {
-    let timer = api.metrics().hash_rev_seconds.start_timer();
+    let timer = api.shard().metrics().hash_rev_seconds.start_timer();
     let (hash, current) = api.shard().hash_kv(request.revision).await?;
     timer.observe_duration();
     let mut header = Some(pb::ResponseHeader { revision: current.0, ..Default::default() });
@@ -90,7 +90,7 @@ pub async fn hash_kv(api: &Api, _: &Caller, request: pb::HashKvRequest) -> Resul
 /// Over the versions, how far they are compacted and the alarms. etcd hashes its database file, so hashes of
 /// different servers do not compare.
 pub async fn hash(api: &Api, _: &Caller, _: pb::HashRequest) -> Result<pb::HashResponse, Error> {
-    let timer = api.metrics().hash_seconds.start_timer();
+    let timer = api.shard().metrics().hash_seconds.start_timer();
     let alarms = api.shard().alarms().list(AlarmType::None as i32);
     let (versions, current) = api.shard().hash_kv(0).await?;
     let mut hash = crc32c::crc32c_append(versions.hash, &versions.compacted.0.to_be_bytes());

@@ -1,13 +1,22 @@
 //! `/metrics`: what has been counted as it happened, and views of the shard's state as of now.
 
 use super::{Api, maintenance::alarm_name};
-use crate::{metrics::Error, pb::etcdserverpb::AlarmType};
+use crate::{
+    metrics::{self, Error, Families, Metrics},
+    pb::etcdserverpb::AlarmType,
+};
 
 pub use crate::metrics::TEXT_CONTENT_TYPE;
 
-/// The exposition in Prometheus' text format.
-pub fn text(api: &Api) -> Result<Vec<u8>, Error> {
-    let metrics = api.metrics();
+/// The exposition in Prometheus' text format: of the process, and of the shards of these keyspaces.
+pub fn text(process: &Metrics, keyspaces: &[Api]) -> Result<Vec<u8>, Error> {
+    let shards = keyspaces.iter().map(|api| (api.keyspace().shard, gather(api)));
+    metrics::text(process.gather(), shards.collect())
+}
+
+/// What one keyspace's shard has counted and looks like.
+fn gather(api: &Api) -> Families {
+    let metrics = api.shard().metrics();
     let status = api.shard().status();
     let (size, in_use) = Api::sizes(&status);
     metrics.has_leader.set(i64::from(status.leader.0 != 0));
@@ -23,5 +32,5 @@ pub fn text(api: &Api) -> Result<Vec<u8>, Error> {
     metrics.set_alarms(alarms.iter().map(|alarm| (alarm.member_id, alarm_name(alarm.alarm))));
     metrics.current_revision.set(status.revision.0);
     metrics.compact_revision.set(if status.compact_revision.0 == 0 { -1 } else { status.compact_revision.0 });
-    metrics.text()
+    metrics.gather()
 }

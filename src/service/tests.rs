@@ -259,7 +259,7 @@ fn a_snapshot_ends_with_its_digest() {
         assert_eq!(remaining, total - sent);
         assert!(len == 32_768 || remaining == 0);
     }
-    assert_eq!(member.api.metrics().snapshot_seconds.get_sample_count(), 1);
+    assert_eq!(member.shard.metrics().snapshot_seconds.get_sample_count(), 1);
 }
 
 #[test]

@@ -26,7 +26,7 @@ use tracing::{info, warn};
 
 use crate::{
     env::Instant,
-    metrics::Metrics,
+    metrics::ShardMetrics,
     shard::{Error, reply::Reply},
     state::{Batch, BatchError, Change, Completion, Operations, Outcome, StateMachine},
     types::{LogIndex, MemberId, Term},
@@ -47,7 +47,7 @@ pub(in crate::shard) use turnstile::Turnstile;
 pub struct Serving {
     pub inbox: Taker,
     pub standing: Rc<Standing>,
-    metrics: Rc<Metrics>,
+    metrics: Rc<ShardMetrics>,
     /// How long a request may wait for its commit.
     patience: Duration,
     /// Applying an entry for longer is worth a warning.
@@ -66,7 +66,7 @@ impl Serving {
     pub fn new(
         inbox: Rc<Inbox>,
         standing: Rc<Standing>,
-        metrics: Rc<Metrics>,
+        metrics: Rc<ShardMetrics>,
         patience: Duration,
         slow_apply: Duration,
     ) -> Self {
@@ -272,7 +272,7 @@ impl Serving {
 }
 
 /// `etcd_mvcc_*_total`.
-fn count(operations: &Operations, metrics: &Metrics) {
+fn count(operations: &Operations, metrics: &ShardMetrics) {
     metrics.range_total.inc_by(operations.ranges);
     metrics.put_total.inc_by(operations.puts);
     metrics.total_put_size.add(operations.put_bytes as i64);

@@ -15,7 +15,7 @@ use crate::{
     consensus::{self, Pipeline},
     env::Env,
     limits,
-    metrics::Metrics,
+    metrics::ShardMetrics,
     pb::etcdserverpb as pb,
     state::Origin,
     storage::checkpoint::{CheckpointOptions, CheckpointStore},
@@ -50,7 +50,7 @@ pub struct Started<E: Env> {
 }
 
 /// Opens the shard's log and makes everything ready; nothing runs yet.
-pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<Metrics>) -> Result<Started<E>, Fatal> {
+pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<ShardMetrics>) -> Result<Started<E>, Fatal> {
     let began = env.now();
     let mut restoring = Restoring::default();
     let (snapshots, summary) = CheckpointStore::open(env.clone(), options.snapshot, &mut restoring).await?;
@@ -123,6 +123,7 @@ pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<Metrics>) -> Re
         standing: standing.clone(),
         clock,
         turnstile,
+        metrics: metrics.clone(),
         cluster_id: options.cluster_id,
         member_id,
     };

@@ -16,7 +16,7 @@ use std::{rc::Rc, task::Context};
 use crate::{
     env::{Env, Instant},
     limits,
-    metrics::Metrics,
+    metrics::ShardMetrics,
     shard::reply::Reply,
     state::{StateMachine, mvcc::Freed},
     types::{LogIndex, Term},
@@ -30,7 +30,7 @@ pub use corruption::CorruptionChecks;
 
 pub struct Upkeep<E: Env> {
     env: E,
-    metrics: Rc<Metrics>,
+    metrics: Rc<ShardMetrics>,
     checkpoints: Checkpoints<E>,
     sweeping: Sweeping,
     compacting: bool,
@@ -41,7 +41,7 @@ pub struct Upkeep<E: Env> {
 }
 
 impl<E: Env> Upkeep<E> {
-    pub fn new(env: E, metrics: Rc<Metrics>, checkpoints: Checkpoints<E>) -> Self {
+    pub fn new(env: E, metrics: Rc<ShardMetrics>, checkpoints: Checkpoints<E>) -> Self {
         Upkeep {
             env,
             metrics,

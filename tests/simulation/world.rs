@@ -10,7 +10,7 @@ use std::{
 
 use pinion::{
     env::sim::{Sim, SimEnv, disk::SimDisk},
-    metrics::{self, Metrics},
+    metrics::ShardMetrics,
     pb::etcdserverpb as pb,
     shard::{self, Due, Shard},
     state::Principal,
@@ -81,7 +81,7 @@ impl World {
             catchup_entries: self.catchup_entries,
             slow_apply: Duration::from_secs(1),
         };
-        let metrics = Rc::new(Metrics::new(&metrics::Options::default()).expect("metrics are made"));
+        let metrics = Rc::new(ShardMetrics::new().expect("metrics are made"));
         let (shard, ended, sim, id) = (node.shard.clone(), node.ended.clone(), self.sim.clone(), node.id);
         *ended.borrow_mut() = None;
         self.sim.spawn(node.id, async move {

@@ -147,7 +147,9 @@ impl Served {
 
     /// The value of a series of the method, 0 if there is none.
     fn counted(&self, series: &str) -> u64 {
-        let text = crate::service::metrics::text(&self.member.api).expect("a text");
+        let text =
+            crate::service::metrics::text(self.member.api.metrics(), std::slice::from_ref(&self.member.api))
+                .expect("a text");
         let text = String::from_utf8(text).expect("a text");
         let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         line.map_or(0, |value| value.parse().expect("a count"))

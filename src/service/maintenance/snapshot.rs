@@ -63,7 +63,7 @@ impl Progress {
 
 impl Sending {
     async fn begin(api: &Api) -> Result<Self, Error> {
-        let took = api.metrics().snapshot_seconds.start_timer();
+        let took = api.shard().metrics().snapshot_seconds.start_timer();
         let metadata = Metadata {
             storage_version: Some(version::STORAGE.into()),
             cluster_version: Some(version::CLUSTER.into()),

@@ -8,7 +8,7 @@ use crate::{
         sim::{Sim, SimEnv, disk::SimDisk},
     },
     limits,
-    metrics::{self, Metrics},
+    metrics::{self, Metrics, ShardMetrics},
     pb::etcdserverpb as pb,
     service::{Api, Caller, Connection, Options},
     shard::{self, Due, Shard, Started},
@@ -25,12 +25,7 @@ const STEPS_MAX: u64 = 3_000_000;
 
 /// Opens the first of a cluster's members. Its loop does not run yet: until it does, it has no leader, answers no
 /// write and no linearizable read.
-pub(crate) async fn open<E: Env>(
-    env: &E,
-    dir: &Path,
-    founders: Vec<pb::Member>,
-    metrics: Rc<Metrics>,
-) -> (Started<E>, DataDir<E>) {
+pub(crate) async fn open<E: Env>(env: &E, dir: &Path, founders: Vec<pb::Member>) -> (Started<E>, DataDir<E>) {
     let data_dir = DataDir::open(env, dir, None).await.expect("the directory is free");
     let shard = ShardId(0);
     let options = shard::Options {
@@ -50,6 +45,7 @@ pub(crate) async fn open<E: Env>(
         catchup_entries: 1_000,
         slow_apply: Duration::from_secs(10),
     };
+    let metrics = Rc::new(ShardMetrics::new().expect("names are distinct"));
     let started = shard::start(env.clone(), options, metrics).await.expect("the member starts");
     (started, data_dir)
 }
@@ -105,16 +101,16 @@ impl TestMember {
     fn of(founders: Vec<pb::Member>, options: Options) -> Self {
         let sim = Sim::new(1);
         let env = SimEnv::new(&sim, MEMBER, SimDisk::new(&sim));
-        let (metrics, opened) = (metrics(), Rc::new(RefCell::new(None)));
-        let (machine, counted, shown) = (env.clone(), metrics.clone(), opened.clone());
+        let opened = Rc::new(RefCell::new(None));
+        let (machine, shown) = (env.clone(), opened.clone());
         env.spawn(async move {
-            let (started, _dir) = open(&machine, Path::new("/data"), founders, counted).await;
+            let (started, _dir) = open(&machine, Path::new("/data"), founders).await;
             *shown.borrow_mut() = Some(started.shard);
             started.run.run().await.expect("nothing is wrong with its disk");
         });
         assert!(sim.run_until(STEPS_MAX, || opened.borrow().is_some()), "it never opens");
         let shard = opened.take().expect("just seen");
-        let api = Api::new(Keyspace::default(), shard.clone(), metrics, options);
+        let api = Api::new(Keyspace::default(), shard.clone(), metrics(), options);
         Self { sim, env, shard, api }
     }
 

@@ -11,6 +11,7 @@ use super::{held::Held, inbox::Inbox, proposal::proposal, standing::Standing, tu
 use crate::{
     env::Instant,
     limits,
+    metrics::ShardMetrics,
     pb::etcdserverpb as pb,
     shard::{Error, reply},
     state::{
@@ -30,6 +31,7 @@ pub struct Shard {
     pub(in crate::shard) standing: Rc<Standing>,
     pub(in crate::shard) clock: Rc<dyn Fn() -> Instant>,
     pub(in crate::shard) turnstile: Rc<Turnstile>,
+    pub(in crate::shard) metrics: Rc<ShardMetrics>,
     pub(in crate::shard) cluster_id: ClusterId,
     pub(in crate::shard) member_id: MemberId,
 }
@@ -146,6 +148,10 @@ impl Shard {
             self.linearize().await?;
         }
         Ok(self.state.borrow().read_txn(&request)?)
+    }
+
+    pub fn metrics(&self) -> &ShardMetrics {
+        &self.metrics
     }
 
     pub fn cluster_id(&self) -> ClusterId {

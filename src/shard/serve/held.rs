@@ -112,6 +112,7 @@ mod tests {
             standing: Rc::new(Standing::default()),
             clock: Rc::new(|| Instant(0)),
             turnstile: Turnstile::new(env, || false),
+            metrics: Rc::new(crate::metrics::ShardMetrics::new().expect("names are distinct")),
             cluster_id: ClusterId(1),
             member_id: MemberId(1),
         }

@@ -2,7 +2,7 @@ use futures_lite::future::{block_on, poll_once};
 
 use super::*;
 use crate::{
-    metrics,
+    metrics::ShardMetrics,
     pb::etcdserverpb as pb,
     shard::{reply::channel, serve::proposal::proposal},
     state::{Origin, Principal},
@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_nanos(100);
 
 fn serving() -> Serving {
     let inbox = Inbox::new(Origin { member: MemberId(1), run: 7 }, 1 << 20);
-    let metrics = Metrics::new(&metrics::Options::default()).unwrap();
+    let metrics = ShardMetrics::new().unwrap();
     Serving::new(Rc::new(inbox), Rc::default(), Rc::new(metrics), PATIENCE, Duration::MAX)
 }
 

@@ -8,7 +8,7 @@ use tracing::info;
 
 use crate::{
     env::{Env, Instant},
-    metrics::Metrics,
+    metrics::ShardMetrics,
     shard::reply::Reply,
     state::{StateMachine, mvcc::Freed},
     types::Size,
@@ -39,7 +39,7 @@ impl Sweeping {
     }
 
     /// The files are rewritten, or still `rewriting`: answers whom that concerns.
-    pub fn files(&mut self, rewriting: bool, now: Instant, metrics: &Metrics) {
+    pub fn files(&mut self, rewriting: bool, now: Instant, metrics: &ShardMetrics) {
         for (since, reply) in
             self.swept.extract_if(.., |(since, _)| !rewriting || now.since(*since) > FILES_PATIENCE)
         {
@@ -55,7 +55,7 @@ impl Sweeping {
         asked: Vec<Reply<()>>,
         state: &mut StateMachine,
         now: Instant,
-        metrics: &Metrics,
+        metrics: &ShardMetrics,
     ) {
         state.defragment();
         metrics.defrag_inflight.set(1);
@@ -67,7 +67,7 @@ impl Sweeping {
         &mut self,
         env: &impl Env,
         state: &mut StateMachine,
-        metrics: &Metrics,
+        metrics: &ShardMetrics,
         (budget, may_rewrite): (usize, bool),
     ) -> Freed {
         if !state.compaction_is_due() {

@@ -5,7 +5,7 @@ use futures_lite::future::{block_on, poll_once};
 use super::*;
 use crate::{
     env::sim::{Sim, SimEnv, disk::SimDisk},
-    metrics,
+    metrics::ShardMetrics,
     pb::etcdserverpb as pb,
     shard::reply::{Answer, channel},
     state::{Context, Outcome, Principal},
@@ -35,7 +35,7 @@ fn upkeep(sim: &Sim) -> Upkeep<SimEnv> {
     }));
     let due = Due { entries: u64::MAX, bytes: 1 << 30, log_bytes: u64::MAX };
     let checkpoints = Checkpoints::new(store.expect("just seen"), due, LogIndex(0));
-    let metrics = Metrics::new(&metrics::Options::default()).unwrap();
+    let metrics = ShardMetrics::new().unwrap();
     Upkeep::new(env, Rc::new(metrics), checkpoints)
 }
 
