@@ -145,3 +145,6 @@ pub const TURN_READ_BYTES: usize = 256 * 1024;
 pub const ROUND_CALLS_MAX: usize = 64;
 /// Rounds of answers and new requests on one connection before others have their turn.
 pub const TURN_ROUNDS_MAX: usize = 16;
+
+/// Checkpoints that wait to be carried to other members: one for each is enough.
+pub const TRANSFERS_MAX: usize = 16;

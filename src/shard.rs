@@ -8,6 +8,7 @@
 //! core are proposed in the order they were admitted; a failed log write ends the loop before
 //! anything depends on it.
 
+mod group;
 mod replica;
 mod reply;
 mod run;
@@ -16,7 +17,7 @@ mod start;
 mod upkeep;
 
 pub use run::{Fatal, Loop};
-pub use serve::{Backup, BackupError, Chunks, ListReader, Quota, Shard, ShardStatus};
+pub use serve::{Backup, BackupError, Chunks, ListReader, Quota, Shard, ShardStatus, Transfer};
 pub use start::{Options, Started, start};
 pub use upkeep::{AutoCompaction, CorruptionChecks, Due};
 

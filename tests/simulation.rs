@@ -5,8 +5,12 @@
 
 #[path = "simulation/backup.rs"]
 mod backup;
+#[path = "simulation/catchup.rs"]
+mod catchup;
 #[path = "simulation/checkpoint.rs"]
 mod checkpoint;
+#[path = "simulation/courier.rs"]
+mod courier;
 #[path = "simulation/crash.rs"]
 mod crash;
 #[path = "simulation/disk.rs"]

@@ -13,10 +13,10 @@ use raft::{
 use crate::{
     limits,
     pb::peer::{self as pb, frame::Body},
-    types::{MemberId, Term},
+    types::{LogIndex, MemberId, Term},
 };
 
-use super::{Config, ConfigChange, ConfigError};
+use super::{Baseline, Config, ConfigChange, ConfigError, LogPosition};
 
 /// Length of the context of a read index.
 pub(super) const CONTEXT_BYTES: usize = 16;
@@ -92,6 +92,13 @@ impl Frame {
         }
         check(term, &body)?;
         Ok(Frame { from: MemberId(from), to: MemberId(to), term: Term(term), body })
+    }
+
+    /// The checkpoint that the frame tells of, if it does.
+    pub fn checkpoint(&self) -> Option<Baseline> {
+        let Body::Checkpoint(checkpoint) = &self.body else { return None };
+        let position = LogPosition { index: LogIndex(checkpoint.index), term: Term(checkpoint.term) };
+        Some(Baseline { position, config: config(checkpoint) })
     }
 
     pub(super) fn encode(self) -> Bytes {

@@ -4,7 +4,7 @@
 //! than `catchup` of them, so its size is bounded. Followers that need older entries are the
 //! snapshot's business.
 
-use std::collections::VecDeque;
+use std::{cell::Cell, collections::VecDeque};
 
 use raft::{
     GetEntriesContext, RaftState, Storage, StorageError,
@@ -32,12 +32,22 @@ pub struct LogWindow {
     config: Config,
     /// The newest checkpoint that is complete on disk.
     checkpoint: Option<Baseline>,
+    /// Somebody needs a newer one.
+    checkpoint_wanted: Cell<bool>,
 }
 
 impl LogWindow {
     /// A window that starts after the entry `base`.
     pub fn new(base: LogPosition, hard_state: HardState, config: Config) -> Self {
-        LogWindow { base, entries: VecDeque::new(), bytes: 0, hard_state, config, checkpoint: None }
+        LogWindow {
+            base,
+            entries: VecDeque::new(),
+            bytes: 0,
+            hard_state,
+            config,
+            checkpoint: None,
+            checkpoint_wanted: Cell::new(false),
+        }
     }
 
     /// The entry before the window.
@@ -88,6 +98,10 @@ impl LogWindow {
         self.entries.clear();
         self.bytes = 0;
         self.config = baseline.config.clone();
+    }
+
+    pub(super) fn take_checkpoint_wanted(&self) -> bool {
+        self.checkpoint_wanted.take()
     }
 
     pub(super) fn set_checkpoint(&mut self, baseline: Baseline) {
@@ -193,6 +207,7 @@ impl Storage for LogWindow {
             index >= self.base.index && index.0 >= request_index && checkpoint.config.contains(MemberId(to))
         };
         let Some(Baseline { position, config }) = self.checkpoint.as_ref().filter(serves) else {
+            self.checkpoint_wanted.set(true);
             return Err(StorageError::SnapshotTemporarilyUnavailable.into());
         };
         let mut snapshot = Snapshot::default();

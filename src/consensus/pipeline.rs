@@ -335,10 +335,15 @@ impl Pipeline {
     /// too late.
     pub fn set_checkpoint(&mut self, baseline: Baseline) {
         assert!(
-            baseline.position.index.0 <= self.node.raft.raft_log.applied,
-            "a checkpoint ahead of the state"
+            baseline.position.index.0 <= self.node.raft.raft_log.committed,
+            "a checkpoint ahead of what is committed"
         );
         self.node.mut_store().set_checkpoint(baseline);
+    }
+
+    /// Whether, since the last call, a member needed a newer checkpoint than there is: none serves it.
+    pub fn take_checkpoint_wanted(&self) -> bool {
+        self.node.store().take_checkpoint_wanted()
     }
 
     /// Whether a member has the files of the checkpoint it was to get.

@@ -9,8 +9,8 @@
 
 mod backlog;
 mod founding;
-mod group;
 mod replay;
+mod restoring;
 #[cfg(test)]
 mod tests;
 
@@ -25,17 +25,20 @@ use bytes::Bytes;
 use tracing::{info, warn};
 
 use crate::{
-    consensus::{Config, ConfigChange, Entry, Error, Outgoing, Pipeline, ProposeError, Ready, Role},
+    consensus::{
+        Baseline, Config, ConfigChange, Entry, Error, Frame, LogPosition, Outgoing, Pipeline, ProposeError,
+        Ready, Role,
+    },
     env::{Env, Instant, Links},
     storage::wal::{Wal, WalError, Written},
     types::{LogIndex, MemberId, ShardId, Term},
 };
 
 use backlog::{Backlog, hard_state_record};
+use restoring::Restoring;
 
-pub use backlog::entry_bytes_max;
+pub use backlog::{baseline_record, entry_bytes_max};
 pub use founding::found;
-pub use group::config;
 pub use replay::{EntryError, Replay};
 
 /// What became known of the log.
@@ -63,12 +66,19 @@ struct InFlight<E: Env> {
     started: Instant,
 }
 
+/// A member must get the checkpoint of this entry.
+pub struct Offer {
+    pub to: MemberId,
+    pub frame: Bytes,
+    pub index: LogIndex,
+}
+
 /// What a replica is put together from.
 pub struct Parts<E: Env> {
     pub pipeline: Pipeline,
     pub wal: Wal<E>,
-    /// Term of the last applied entry.
-    pub applied_term: Term,
+    /// The last applied entry.
+    pub applied: LogPosition,
 }
 
 pub struct Replica<E: Env> {
@@ -79,14 +89,18 @@ pub struct Replica<E: Env> {
     backlog: Backlog,
     in_flight: Option<InFlight<E>>,
     finished: Option<Finished<E>>,
-    applied_term: Term,
+    applied: LogPosition,
+    /// A received checkpoint is being put in place.
+    restoring: Option<Restoring>,
+    /// Frames of checkpoints that members must get, and the entry each is of.
+    offers: Vec<Offer>,
     /// As [`Replica::leadership`] last told.
     led: bool,
 }
 
 impl<E: Env> Replica<E> {
     pub fn new(env: E, shard_id: ShardId, parts: Parts<E>) -> Self {
-        let Parts { pipeline, wal, applied_term } = parts;
+        let Parts { pipeline, wal, applied } = parts;
         Replica {
             env,
             shard_id,
@@ -95,7 +109,9 @@ impl<E: Env> Replica<E> {
             backlog: Backlog::default(),
             in_flight: None,
             finished: None,
-            applied_term,
+            applied,
+            restoring: None,
+            offers: Vec::new(),
             led: false,
         }
     }
@@ -119,6 +135,30 @@ impl<E: Env> Replica<E> {
         if let Err(error) = self.pipeline.step(frame, self.env.random_u64()) {
             warn!(%error, "ignored a frame of another member");
         }
+    }
+
+    /// Takes in the frame of a checkpoint that was brought here: [`Replica::to_install`] tells if it is wanted.
+    pub fn step_with_checkpoint(&mut self, frame: Bytes, here: &Baseline) {
+        let told = Frame::decode(frame.clone()).ok().and_then(|frame| frame.checkpoint());
+        if told.as_ref() != Some(here) {
+            warn!(?told, ?here, "ignored a checkpoint that is not the one its frame tells of");
+        } else if let Err(error) = self.pipeline.step_with_checkpoint(frame, self.env.random_u64()) {
+            warn!(%error, "ignored a checkpoint of another member");
+        }
+    }
+
+    /// Who must get which checkpoint: [`Replica::transferred`] must be told the end of each.
+    pub fn take_offers(&mut self) -> Vec<Offer> {
+        std::mem::take(&mut self.offers)
+    }
+
+    pub fn transferred(&mut self, to: MemberId, came: bool) {
+        self.pipeline.report_checkpoint(to, came);
+    }
+
+    /// Whether, since the last call, somebody needed a newer checkpoint than there is.
+    pub fn take_checkpoint_wanted(&self) -> bool {
+        self.pipeline.take_checkpoint_wanted()
     }
 
     pub fn tick(&mut self) {
@@ -164,13 +204,22 @@ impl<E: Env> Replica<E> {
 
     /// What Raft has next, if anything: messages leave and the log write starts before anything is applied.
     pub fn next(&mut self) -> Option<Progress> {
+        if self.restoring.is_some() {
+            return self.resume();
+        }
         if !self.pipeline.has_ready() {
             return None;
         }
-        let ready = self.pipeline.ready();
-        self.send(ready.messages);
-        let Ready { number, entries, hard_state, must_log, committed, reads, restored, .. } = ready;
-        assert!(restored.is_none(), "the pipeline is given no checkpoint's frame");
+        let mut ready = self.pipeline.ready();
+        self.send(std::mem::take(&mut ready.messages));
+        if let Some(baseline) = ready.restored.take() {
+            let hard_state = restoring::before(self.pipeline.hard_state(), self.applied.index);
+            self.backlog.add_hard_state(hard_state);
+            self.restoring = Some(Restoring::Preparing(baseline, Box::new(ready)));
+            self.submit();
+            return None;
+        }
+        let Ready { number, entries, hard_state, must_log, committed, reads, .. } = ready;
         let hard_state = hard_state.filter(|_| must_log || !entries.is_empty());
         if self.backlog.add(number, entries, hard_state) {
             // Nothing to log: as durable as what was logged before it.
@@ -183,15 +232,63 @@ impl<E: Env> Replica<E> {
         Some(Progress { committed, reads })
     }
 
+    /// Whether a received checkpoint is being put in place.
+    pub fn is_restoring(&self) -> bool {
+        self.restoring.is_some()
+    }
+
+    /// The received checkpoint that must be put in place now; [`Replica::installed`] follows.
+    pub fn to_install(&self) -> Option<&Baseline> {
+        match &self.restoring {
+            Some(Restoring::Preparing(baseline, _)) if self.is_settled() => Some(baseline),
+            _ => None,
+        }
+    }
+
+    /// The received checkpoint is what counts: the log goes on after it.
+    pub fn installed(&mut self) {
+        let Some(Restoring::Preparing(baseline, ready)) = self.restoring.take() else {
+            panic!("a checkpoint is installed that was not asked for");
+        };
+        let Ready { number, entries, hard_state, committed, reads, .. } = *ready;
+        // What the state is of from now on; Raft hears of it once the log was told.
+        self.applied = baseline.position;
+        self.backlog.add_baseline(baseline.position);
+        self.backlog.add(number, entries, Some(hard_state.unwrap_or(self.pipeline.hard_state())));
+        self.restoring = Some(Restoring::Logging(baseline, committed, reads));
+        self.submit();
+    }
+
+    fn resume(&mut self) -> Option<Progress> {
+        if !self.is_settled() {
+            return None;
+        }
+        match self.restoring.take_if(|restoring| matches!(restoring, Restoring::Logging(..)))? {
+            Restoring::Logging(baseline, committed, reads) => {
+                self.pipeline.applied(baseline.position.index);
+                self.checkpointed(baseline);
+                Some(Progress { committed, reads })
+            }
+            Restoring::Preparing(..) => unreachable!("just seen"),
+        }
+    }
+
+    /// Whether everything there is to log is durable.
+    fn is_settled(&self) -> bool {
+        self.in_flight.is_none() && self.backlog.is_empty()
+    }
+
     fn persisted(&mut self, number: u64) {
         let released = self.pipeline.persisted(number);
         self.send(released);
     }
 
-    fn send(&self, messages: Vec<Outgoing>) {
+    fn send(&mut self, messages: Vec<Outgoing>) {
         for Outgoing { to, frame, checkpoint } in messages {
-            assert!(checkpoint.is_none(), "the pipeline is told of no checkpoint to send");
-            self.env.links().send(to, self.shard_id, frame);
+            match checkpoint {
+                Some(index) => self.offers.push(Offer { to, frame, index }),
+                None => self.env.links().send(to, self.shard_id, frame),
+            }
         }
     }
 
@@ -215,12 +312,14 @@ impl<E: Env> Replica<E> {
 
     /// Everything up to this entry is applied.
     pub fn applied(&mut self, index: LogIndex, term: Term) {
-        self.applied_term = term;
+        self.applied = LogPosition { index, term };
         self.pipeline.applied(index);
     }
 
-    /// A checkpoint of everything up to `index` is durable: the log is not needed up to there, except for followers.
-    pub fn cut(&mut self, index: LogIndex) {
+    /// A checkpoint is durable: the log is not needed up to there, except for followers, who are offered it from now on.
+    pub fn checkpointed(&mut self, baseline: Baseline) {
+        let index = baseline.position.index;
+        self.pipeline.set_checkpoint(baseline);
         self.wal.cut(self.pipeline.first_kept().min(LogIndex(index.0 + 1)));
     }
 
@@ -260,7 +359,7 @@ impl<E: Env> Replica<E> {
     }
 
     pub fn applied_term(&self) -> Term {
-        self.applied_term
+        self.applied.term
     }
 
     /// With nothing in flight.

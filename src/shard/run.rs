@@ -20,10 +20,10 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Error,
-    replica::{EntryError, Leadership, Replica, config},
+    Error, group,
+    replica::{EntryError, Leadership, Offer, Replica},
     serve::Serving,
-    upkeep::Upkeep,
+    upkeep::{Step, Upkeep},
 };
 use crate::{
     consensus::{self, Entry, Payload, ProposeError},
@@ -89,7 +89,10 @@ impl<E: Env> Loop<E> {
     }
 
     fn is_idle(&self) -> bool {
-        self.serving.is_idle() && !self.replica.is_writing() && !self.upkeep.is_awaited()
+        self.serving.is_idle()
+            && !self.replica.is_writing()
+            && !self.replica.is_restoring()
+            && !self.upkeep.is_awaited()
     }
 
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -111,6 +114,7 @@ impl<E: Env> Loop<E> {
         while let Some(frame) = self.serving.inbox.take_frame() {
             self.replica.step(frame);
         }
+        self.take_transfers();
         if std::mem::take(&mut self.ticked) {
             self.replica.tick();
             self.serving.expire(now, self.replica.can_read(), self.replica.writing_since());
@@ -137,9 +141,42 @@ impl<E: Env> Loop<E> {
         if self.replica.leadership() == Some(Leadership::Lost) {
             self.serving.leadership_lost();
         }
-        self.maintain(now, quiet);
+        self.give_transfers();
+        self.maintain(now, quiet)?;
         self.show();
         Ok(())
+    }
+
+    /// Checkpoints that other members brought, and word of those that were brought to them.
+    fn take_transfers(&mut self) {
+        let transfers = &self.serving.inbox.transfers;
+        for (to, came) in transfers.take_ended() {
+            self.replica.transferred(to, came);
+        }
+        if let Some(arriving) = transfers.take_arriving() {
+            self.upkeep.receive(arriving);
+        }
+        if let Some((frame, baseline)) = self.upkeep.arrived() {
+            self.replica.step_with_checkpoint(frame, &baseline);
+        }
+    }
+
+    /// What Raft wants with checkpoints: some for other members, or a received one in place of the state.
+    fn give_transfers(&mut self) {
+        if self.replica.take_checkpoint_wanted() {
+            self.upkeep.want_checkpoint();
+        }
+        for Offer { to, frame, index } in self.replica.take_offers() {
+            let held = self.upkeep.held(index);
+            if !held.is_some_and(|held| self.serving.inbox.transfers.offer(to, frame, held)) {
+                self.replica.transferred(to, false);
+            }
+        }
+        if self.replica.to_install().is_some() {
+            self.upkeep.install();
+        } else if !self.replica.is_restoring() {
+            self.upkeep.discard();
+        }
     }
 
     /// Packs all waiting writes into one entry, unless the log is busy with the one before.
@@ -166,7 +203,7 @@ impl<E: Env> Loop<E> {
             Payload::Config(change) => {
                 let group = self.replica.apply_change(&change)?;
                 self.apply_batch(index, change.context)?;
-                let known = config(self.state.borrow().cluster());
+                let known = group::config(self.state.borrow().cluster());
                 if known != group {
                     return Err(failed(EntryError::Group { group, known }));
                 }
@@ -186,18 +223,26 @@ impl<E: Env> Loop<E> {
     }
 
     /// A slice of what is done in the background.
-    fn maintain(&mut self, now: Instant, quiet: bool) {
+    fn maintain(&mut self, now: Instant, quiet: bool) -> Result<(), Fatal> {
         let mut state = self.state.borrow_mut();
         let (term, log_bytes) = (self.replica.applied_term(), self.replica.log_bytes());
-        let durable = self.upkeep.checkpoint(&mut state, term, log_bytes, now);
-        if let Some(index) = durable {
-            self.replica.cut(index);
+        match self.upkeep.checkpoint(&mut state, term, log_bytes, now)? {
+            Some(Step::Written(baseline)) => self.replica.checkpointed(baseline),
+            Some(Step::Installed(restored, reply)) => {
+                // In one step: reads under way on what was here find out by themselves.
+                *state = *restored;
+                self.serving.standing.set_members(state.cluster().members());
+                self.replica.installed();
+                reply.send(());
+            }
+            None => {}
         }
         let freed = self.upkeep.compact(&mut state, quiet, || self.serving.take_defragments());
         drop(state);
         if freed == Some(Freed::All) {
             self.serving.freed();
         }
+        Ok(())
     }
 
     /// Lets connections see where this shard stands.

@@ -17,6 +17,7 @@ mod reads;
 mod standing;
 #[cfg(test)]
 mod tests;
+mod transfers;
 mod turnstile;
 
 use std::{cell::RefCell, collections::VecDeque, rc::Rc, task::Waker, time::Duration};
@@ -41,6 +42,7 @@ pub use handle::{Chunks, ListReader, Shard, ShardStatus};
 pub use inbox::{Inbox, Taker, Waiting};
 pub use quota::Quota;
 pub use standing::Standing;
+pub use transfers::{Arriving, Transfer};
 pub(in crate::shard) use turnstile::Turnstile;
 
 /// The loop's end of its callers.

@@ -6,13 +6,14 @@ use tracing::info;
 
 use super::{
     Fatal,
-    replica::{Parts, Replay, Replica, config, entry_bytes_max, found},
+    group::config,
+    replica::{Parts, Replay, Replica, baseline_record, entry_bytes_max, found},
     run::Loop,
     serve::{Inbox, Serving, Shard, Standing, Turnstile},
     upkeep::{Checkpoints, Due, Restoring, Upkeep},
 };
 use crate::{
-    consensus::{self, Pipeline},
+    consensus::{self, Baseline, LogPosition, Pipeline},
     env::Env,
     limits,
     metrics::ShardMetrics,
@@ -62,6 +63,7 @@ pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<ShardMetrics>) 
         None => None,
     };
     let mut replay = Replay::new(restored, options.catchup_entries);
+    let baseline = Baseline { position: replay.base(), config: config(replay.state.cluster()) };
     let (checkpoint, load_ms) = (LogIndex(replay.applied), env.now().since(began).as_millis() as u64);
     let (mut wal, recovery) = Wal::open(env.clone(), options.wal.clone(), |record| {
         replay.take(record).map_err(|error| WalError::Replay(error.to_string()))
@@ -69,6 +71,12 @@ pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<ShardMetrics>) 
     .await?;
     replay.finish().map_err(|error| WalError::Replay(error.to_string()))?;
 
+    if replay.is_untold {
+        wal.append(baseline_record(&replay.base()));
+        let write = wal.submit().expect("a record is pending");
+        let written = write.await?;
+        wal.written(written);
+    }
     let is_new = replay.is_new();
     if is_new {
         found(&mut wal, &mut replay, &options.founders).await?;
@@ -103,8 +111,12 @@ pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<ShardMetrics>) 
         catchup_entries: options.catchup_entries,
         catchup_bytes: limits::CATCHUP_BYTES,
     };
-    let applied_term = window.term_of(LogIndex(replay.applied));
-    let pipeline = Pipeline::new(raft, window, LogIndex(replay.applied), env.random_u64())?;
+    let index = LogIndex(replay.applied);
+    let applied = LogPosition { index, term: window.term_of(index) };
+    let mut pipeline = Pipeline::new(raft, window, LogIndex(replay.applied), env.random_u64())?;
+    if checkpoint > LogIndex(0) {
+        pipeline.set_checkpoint(baseline);
+    }
     let inbox = Rc::new(Inbox::new(origin, entry_bytes_max(&wal)));
     let state = Rc::new(RefCell::new(replay.state));
     let standing = Rc::new(Standing::default());
@@ -129,7 +141,7 @@ pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<ShardMetrics>) 
     };
     // etcd's request timeout: five seconds and two elections.
     let patience = Duration::from_secs(5) + 2 * options.election;
-    let parts = Parts { pipeline, wal, applied_term };
+    let parts = Parts { pipeline, wal, applied };
     let checkpoints = Checkpoints::new(snapshots, options.checkpoint, checkpoint);
     let run = Loop {
         replica: Replica::new(env.clone(), options.shard_id, parts),

@@ -7,25 +7,30 @@
 mod autocompact;
 mod checkpoint;
 mod corruption;
+mod incoming;
 mod sweeping;
 #[cfg(test)]
 mod tests;
 
 use std::{rc::Rc, task::Context};
 
+use bytes::Bytes;
+
 use crate::{
+    consensus::{Baseline, LogPosition},
     env::{Env, Instant},
     limits,
     metrics::ShardMetrics,
-    shard::reply::Reply,
+    shard::{group, reply::Reply, serve::Arriving},
     state::{StateMachine, mvcc::Freed},
+    storage::checkpoint::{CheckpointError, Held},
     types::{LogIndex, Term},
 };
 
 use sweeping::Sweeping;
 
 pub use autocompact::AutoCompaction;
-pub use checkpoint::{Checkpoints, Due, Restoring};
+pub use checkpoint::{Checkpoints, Due, Restoring, Step};
 pub use corruption::CorruptionChecks;
 
 pub struct Upkeep<E: Env> {
@@ -83,20 +88,51 @@ impl<E: Env> Upkeep<E> {
     }
 
     /// A slice of the checkpoint under way, or the beginning of one that is due; `term` is that of the last applied
-    /// entry, `log_bytes` what the log has taken since it was opened. The applied index of a checkpoint that just became durable.
+    /// entry, `log_bytes` what the log has taken since it was opened.
     pub fn checkpoint(
         &mut self,
         state: &mut StateMachine,
         term: Term,
         log_bytes: u64,
         now: Instant,
-    ) -> Option<LogIndex> {
-        let durable = self.checkpoints.step(state, now);
+    ) -> Result<Option<Step>, CheckpointError> {
+        let done = self.checkpoints.step(state, now)?;
         if self.checkpoints.is_due(state, log_bytes, now) {
+            let position = LogPosition { index: state.applied(), term };
+            let baseline = Baseline { position, config: group::config(state.cluster()) };
             let taken = checkpoint::take(state, term);
-            self.checkpoints.begin(taken, log_bytes, now);
+            self.checkpoints.begin(taken, baseline, log_bytes, now);
         }
-        durable
+        Ok(done)
+    }
+
+    /// The checkpoint of this entry, for another member, if it is the newest.
+    pub fn held(&self, index: LogIndex) -> Option<Held> {
+        self.checkpoints.held(index)
+    }
+
+    /// Somebody needs a newer checkpoint than there is.
+    pub fn want_checkpoint(&mut self) {
+        self.checkpoints.want();
+    }
+
+    /// Takes in another member's checkpoint, unless one is on its way already.
+    pub fn receive(&mut self, arriving: Arriving) {
+        self.checkpoints.receive(arriving);
+    }
+
+    /// A received checkpoint that is whole, with its frame: Raft is to be asked whether it wants it, and then either
+    /// [`Upkeep::install`] or [`Upkeep::discard`] is called.
+    pub fn arrived(&mut self) -> Option<(Bytes, Baseline)> {
+        self.checkpoints.arrived()
+    }
+
+    pub fn install(&mut self) {
+        self.checkpoints.install();
+    }
+
+    pub fn discard(&mut self) {
+        self.checkpoints.discard();
     }
 
     /// One slice of physical compaction: short, so that it does not show in the latency of a write, and longer the more

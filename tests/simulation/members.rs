@@ -18,9 +18,8 @@ const WRITERS: u64 = 3;
 const READERS: u64 = 3;
 /// Writes and linearizable reads that a calm must bring.
 const PROGRESS: u64 = 30;
-/// Entries that members keep for slow followers. One that is further behind cannot be caught up, so no storm may last
-/// that long.
-const CATCHUP_ENTRIES: usize = 10_000;
+/// Entries that members keep for slow followers: one that is further behind gets a checkpoint.
+const CATCHUP_ENTRIES: u64 = 20;
 
 /// What a world showed.
 struct Seen {
@@ -28,6 +27,8 @@ struct Seen {
     read: u64,
     /// Of all members together.
     checkpoints: usize,
+    /// From one member to another.
+    carried: u64,
 }
 
 struct Members {
@@ -42,7 +43,7 @@ impl Members {
     fn new(seed: u64) -> Self {
         let mut world = World::new(seed, 3);
         world.checkpoint = Due { entries: 5 + world.sim.below(40), bytes: 256 * 1024, log_bytes: 1 << 20 };
-        world.catchup_entries = CATCHUP_ENTRIES;
+        world.catchup_entries = (1 + world.sim.below(CATCHUP_ENTRIES)) as usize;
         (0..3).for_each(|at| world.start(at));
         let (memory, running) = (Rc::new(RefCell::new(Memory::default())), Rc::new(Cell::new(0)));
         (0..WRITERS).for_each(|n| world::client(&world, n, u64::MAX, memory.clone(), running.clone()));
@@ -138,7 +139,8 @@ impl Members {
         assert!(states.windows(2).all(|pair| pair[0] == pair[1]), "seed {seed}: members differ");
         let memory = self.memory.borrow();
         let (acknowledged, read) = (memory.acknowledged.len() as u64, memory.read);
-        Seen { acknowledged, read, checkpoints: self.checkpoints.len() }
+        let carried = self.world.carried.get();
+        Seen { acknowledged, read, checkpoints: self.checkpoints.len(), carried }
     }
 
     fn shards(&self) -> Option<Vec<Shard>> {
@@ -195,7 +197,7 @@ fn reader(world: &World, number: u64, memory: Rc<RefCell<Memory>>, running: Rc<C
 fn three_members_agree_lose_nothing_and_get_on() {
     let seeds = world::seeds(40);
     let count = seeds.clone().count();
-    let mut checkpoints = 0;
+    let (mut checkpoints, mut carried) = (0, 0);
     for seed in seeds {
         let mut members = Members::new(seed);
         for _ in 0..ROUNDS {
@@ -206,6 +208,8 @@ fn three_members_agree_lose_nothing_and_get_on() {
         let least = PROGRESS * (ROUNDS as u64 + 1);
         assert!(seen.acknowledged >= least && seen.read >= least, "seed {seed}: nothing was tested");
         checkpoints += seen.checkpoints;
+        carried += seen.carried;
     }
     assert!(checkpoints >= 10 * count, "{checkpoints} checkpoints in {count} worlds");
+    assert!(carried >= count as u64, "{carried} checkpoints were carried in {count} worlds");
 }

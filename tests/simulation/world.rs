@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use crate::courier;
+
 use pinion::{
     env::sim::{Sim, SimEnv, disk::SimDisk},
     metrics::ShardMetrics,
@@ -38,6 +40,8 @@ pub struct World {
     /// When members make checkpoints.
     pub checkpoint: Due,
     pub catchup_entries: usize,
+    /// Checkpoints that came from one member to another.
+    pub carried: Rc<Cell<u64>>,
 }
 
 /// Checkpoints so rare that the log has everything.
@@ -53,7 +57,7 @@ impl World {
             ended: Rc::default(),
         };
         let nodes = (1..=members).map(node).collect();
-        World { nodes, sim, checkpoint: NEVER, catchup_entries: 1_000_000 }
+        World { nodes, sim, checkpoint: NEVER, catchup_entries: 1_000_000, carried: Rc::default() }
     }
 
     fn founders(&self) -> Vec<pb::Member> {
@@ -83,6 +87,8 @@ impl World {
         };
         let metrics = Rc::new(ShardMetrics::new().expect("metrics are made"));
         let (shard, ended, sim, id) = (node.shard.clone(), node.ended.clone(), self.sim.clone(), node.id);
+        let others: Vec<_> = self.nodes.iter().map(|node| (node.id, node.shard.clone())).collect();
+        let carried = self.carried.clone();
         *ended.borrow_mut() = None;
         self.sim.spawn(node.id, async move {
             let started = async {
@@ -98,6 +104,7 @@ impl World {
                 Ok((started, _dir)) => {
                     let inbox = started.shard.clone();
                     sim.listen(id, ShardId(0), move |frame| inbox.step(frame));
+                    sim.spawn(id, courier::carry(sim.clone(), started.shard.clone(), others, carried));
                     *shard.borrow_mut() = Some(started.shard);
                     started.run.run().await.map_err(|error| error.to_string())
                 }

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use crate::{
-    consensus::{Entry, HardState},
+    consensus::{Entry, HardState, LogPosition},
     env::Env,
     limits,
     storage::wal::{Record, Wal},
@@ -14,6 +14,7 @@ use crate::{
 enum Item {
     Entry(Entry),
     HardState(HardState),
+    Baseline(LogPosition),
     /// Everything of this ready stands before it.
     End(u64),
 }
@@ -34,6 +35,16 @@ impl Backlog {
         false
     }
 
+    /// What must be durable by itself.
+    pub fn add_hard_state(&mut self, hard_state: HardState) {
+        self.0.push_back(Item::HardState(hard_state));
+    }
+
+    /// The log goes on after a checkpoint that was put in place.
+    pub fn add_baseline(&mut self, at: LogPosition) {
+        self.0.push_back(Item::Baseline(at));
+    }
+
     /// Appends what fits into the log's next write. Returns the newest ready that is then complete.
     ///
     /// # Panics
@@ -44,6 +55,7 @@ impl Backlog {
             let record = match item {
                 Item::Entry(entry) => entry_record(entry),
                 Item::HardState(hard_state) => hard_state_record(hard_state),
+                Item::Baseline(at) => baseline_record(at),
                 Item::End(number) => {
                     complete = Some(*number);
                     self.0.pop_front();
@@ -71,6 +83,10 @@ impl Backlog {
 
 pub fn hard_state_record(&HardState { term, vote, commit }: &HardState) -> Record<'static> {
     Record::HardState { term, vote, commit }
+}
+
+pub fn baseline_record(&LogPosition { index, term }: &LogPosition) -> Record<'static> {
+    Record::Baseline { term, index }
 }
 
 pub fn entry_record(entry: &Entry) -> Record<'_> {

@@ -4,6 +4,7 @@ use crate::{
     consensus::HardState,
     env::Env,
     pb::etcdserverpb as pb,
+    shard::group::founding_entry,
     storage::wal::{Wal, WalError},
     types::{LogIndex, Term},
 };
@@ -11,7 +12,6 @@ use crate::{
 use super::{
     Replay,
     backlog::{entry_record, hard_state_record},
-    group::founding_entry,
 };
 
 /// Writes the founders' entries and replays them.

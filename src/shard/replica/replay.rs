@@ -5,10 +5,10 @@
 
 use bytes::Bytes;
 
-use super::config;
 use crate::{
     consensus::{Config, ConfigError, Entry, EntryKind, HardState, LogPosition, LogWindow, Payload},
     limits,
+    shard::group::config,
     state::{Batch, BatchError, Outcome, StateMachine},
     storage::checkpoint::Summary,
     storage::wal::Record,
@@ -46,6 +46,11 @@ pub enum ReplayError {
     NoLog { applied: u64 },
     #[error("the snapshot holds the state at entry {applied}, and the log ends at entry {last}")]
     Behind { applied: u64, last: u64 },
+    #[error(
+        "the log goes on after a snapshot that was received, at entry {baseline}, and the snapshot here holds the \
+         state at entry {applied}. Was an older one put back?"
+    )]
+    Older { applied: u64, baseline: u64 },
 }
 
 /// Takes the log's records one by one.
@@ -57,6 +62,8 @@ pub struct Replay {
     pub applied: u64,
     /// Index and term the checkpoint ends with; 0 and 0 if there is none.
     checkpoint: (u64, u64),
+    /// It came from another member, and the log was not told of it before the end.
+    pub is_untold: bool,
     /// The newest commit index the log tells of.
     committed: u64,
     has_entries: bool,
@@ -69,9 +76,10 @@ impl Replay {
     /// Starts from a checkpoint, or from nothing.
     pub fn new(restored: Option<(Summary, StateMachine)>, catchup_entries: usize) -> Self {
         let mut state = StateMachine::new();
-        let mut checkpoint = (0, 0);
+        let (mut checkpoint, mut received) = ((0, 0), false);
         if let Some((summary, restored)) = restored {
             checkpoint = (summary.applied.0, summary.term.0);
+            received = summary.received;
             state = restored;
         }
         let base = LogPosition { index: LogIndex(checkpoint.0), term: Term(checkpoint.1) };
@@ -81,6 +89,7 @@ impl Replay {
             window,
             applied: checkpoint.0,
             checkpoint,
+            is_untold: received,
             committed: 0,
             has_entries: false,
             has_hard_state: false,
@@ -101,6 +110,7 @@ impl Replay {
                 self.append(LogPosition { index, term }, kind, data)
             }
             Record::HardState { term, vote, commit } => self.commit(HardState { term, vote, commit }),
+            Record::Baseline { term, index } => self.baseline(LogPosition { index, term }),
         }
     }
 
@@ -123,6 +133,24 @@ impl Replay {
         }
         self.has_entries = true;
         Ok(())
+    }
+
+    /// A checkpoint that was received took the place of all that was logged before.
+    fn baseline(&mut self, at: LogPosition) -> Result<(), ReplayError> {
+        let (baseline, applied) = (at.index.0, self.applied);
+        if baseline > applied {
+            return Err(ReplayError::Older { applied, baseline });
+        }
+        self.window = LogWindow::new(at, self.window.hard_state(), config(self.state.cluster()));
+        self.committed = self.committed.max(baseline);
+        self.has_entries = true;
+        self.is_untold &= baseline != self.checkpoint.0;
+        Ok(())
+    }
+
+    /// The checkpoint, for the log to be told of.
+    pub fn base(&self) -> LogPosition {
+        LogPosition { index: LogIndex(self.checkpoint.0), term: Term(self.checkpoint.1) }
     }
 
     fn commit(&mut self, hard_state: HardState) -> Result<(), ReplayError> {
@@ -168,6 +196,9 @@ impl Replay {
 
     /// Checks that checkpoint and log belong together, after the last record.
     pub fn finish(&mut self) -> Result<(), ReplayError> {
+        if self.is_untold {
+            self.window = LogWindow::new(self.base(), self.window.hard_state(), config(self.state.cluster()));
+        }
         let (applied, last) = (self.checkpoint.0, self.window.last().0);
         if applied == 0 {
             return Ok(());

@@ -41,7 +41,7 @@ async fn sole(env: SimEnv) -> Replica<SimEnv> {
         catchup_bytes: 1 << 20,
     };
     let pipeline = Pipeline::new(options, replay.window, LogIndex(1), 1).unwrap();
-    let parts = Parts { pipeline, wal, applied_term: Term(1) };
+    let parts = Parts { pipeline, wal, applied: LogPosition { index: LogIndex(1), term: Term(1) } };
     let mut replica = Replica::new(env, ShardId(3), parts);
     replica.campaign_if_sole_voter().unwrap();
     replica

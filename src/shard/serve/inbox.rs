@@ -9,13 +9,14 @@ use std::{
 
 use bytes::Bytes;
 
-use super::proposal::Proposal;
+use super::{proposal::Proposal, transfers::Transfers};
 use crate::{
     env::Instant,
     limits,
     shard::{Error, reply::Reply},
     state,
     state::{Builder, Command, Origin, Principal},
+    types::MemberId,
 };
 
 /// A write whose caller waits.
@@ -43,6 +44,7 @@ pub struct Inbox {
     frames: RefCell<VecDeque<Bytes>>,
     frame_bytes: Cell<usize>,
     defragments: RefCell<Vec<Reply<()>>>,
+    pub transfers: Transfers,
     /// Writes admitted and not answered, and their bytes while they wait here.
     pending: Cell<usize>,
     queued_bytes: Cell<usize>,
@@ -65,6 +67,7 @@ impl Inbox {
             frames: RefCell::default(),
             frame_bytes: Cell::new(0),
             defragments: RefCell::default(),
+            transfers: Transfers::default(),
             pending: Cell::new(0),
             queued_bytes: Cell::new(0),
             batch_bytes: Cell::new(0),
@@ -179,13 +182,20 @@ impl Inbox {
         drop(self.reads.take());
         drop(self.frames.take());
         drop(self.defragments.take());
+        self.transfers.close();
     }
 
     pub fn stopping(&self) -> bool {
         self.stopping.get()
     }
 
-    fn wake(&self) {
+    /// A checkpoint was brought to another member, or was not.
+    pub fn end_transfer(&self, to: MemberId, came: bool) {
+        self.transfers.end(to, came);
+        self.wake();
+    }
+
+    pub fn wake(&self) {
         self.woken.set(true);
         if let Some(waker) = self.waker.take() {
             waker.wake();

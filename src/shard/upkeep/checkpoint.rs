@@ -11,12 +11,16 @@ use tracing::{info, warn};
 
 use crate::{
     block::{Block, BlockId},
+    consensus::Baseline,
     env::{Env, Instant},
     limits,
+    shard::{reply::Reply, serve::Arriving},
     state::{LoadError, Loading, StateMachine},
-    storage::checkpoint::{Checkpoint, CheckpointError, CheckpointStore, Restore, Saved, Summary},
+    storage::checkpoint::{Checkpoint, CheckpointError, CheckpointStore, Held, Restore, Saved, Summary},
     types::{LogIndex, Term},
 };
+
+use super::incoming::{self, Arrived, Incoming, ReceiveError};
 
 /// Pause after a checkpoint that failed.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
@@ -34,16 +38,26 @@ pub struct Due {
 
 /// The state as it is to be on disk.
 struct Taken {
-    applied: LogIndex,
+    baseline: Baseline,
     began: Instant,
 }
 
-type Background<E> = Pin<Box<dyn Future<Output = (CheckpointStore<E>, Outcome)>>>;
+/// What came to its end.
+pub enum Step {
+    /// A checkpoint of this member's own is durable.
+    Written(Baseline),
+    /// A received one is what counts: its state takes the place of what was here.
+    Installed(Box<StateMachine>, Reply<()>),
+}
 
-enum Outcome {
+type Background<E> = Pin<Box<dyn Future<Output = (CheckpointStore<E>, Outcome<E>)>>>;
+
+enum Outcome<E: Env> {
     Written(Result<Saved, CheckpointError>),
     Swept(Result<(), CheckpointError>),
     Released(Result<(), CheckpointError>),
+    Received(Result<Box<Arrived<E>>, ReceiveError>),
+    Installed(Result<Summary, CheckpointError>),
 }
 
 /// A shard's checkpoints.
@@ -52,7 +66,7 @@ pub struct Checkpoints<E: Env> {
     /// Away while a task works with it.
     store: Option<CheckpointStore<E>>,
     task: Option<Background<E>>,
-    finished: Option<(CheckpointStore<E>, Outcome)>,
+    finished: Option<(CheckpointStore<E>, Outcome<E>)>,
     taken: Option<Taken>,
     /// Blocks whose body on disk is still to take the place of the heap's.
     placing: std::vec::IntoIter<(BlockId, Bytes)>,
@@ -60,6 +74,11 @@ pub struct Checkpoints<E: Env> {
     to_sweep: bool,
     /// Applied index of the newest checkpoint.
     newest: LogIndex,
+    /// The newest checkpoint, for other members.
+    held: Option<Held>,
+    incoming: Incoming<E>,
+    /// A member needs a newer one than there is.
+    wanted: bool,
     bytes_on_disk: u64,
     /// Bytes the log had taken when the last checkpoint began.
     log_mark: u64,
@@ -73,6 +92,7 @@ pub struct Checkpoints<E: Env> {
 impl<E: Env> Checkpoints<E> {
     /// `newest`: applied index of the checkpoint the store was opened with.
     pub fn new(store: CheckpointStore<E>, due: Due, newest: LogIndex) -> Self {
+        let held = store.hold();
         Checkpoints {
             due,
             bytes_on_disk: store.bytes_on_disk(),
@@ -83,6 +103,9 @@ impl<E: Env> Checkpoints<E> {
             placing: Vec::new().into_iter(),
             to_sweep: false,
             newest,
+            held,
+            incoming: Incoming::None,
+            wanted: false,
             log_mark: 0,
             retry_at: None,
             whole: false,
@@ -124,40 +147,45 @@ impl<E: Env> Checkpoints<E> {
         true
     }
 
-    /// A slice of work. The applied index of a checkpoint that just became durable: the log is not needed
-    /// up to there.
-    pub fn step(&mut self, state: &mut StateMachine, now: Instant) -> Option<LogIndex> {
-        let durable = self.finish(state, now);
+    /// A slice of work. An error says that nobody knows which state a restart would find.
+    pub fn step(&mut self, state: &mut StateMachine, now: Instant) -> Result<Option<Step>, CheckpointError> {
+        let done = self.finish(state, now)?;
         for (block, mapped) in self.placing.by_ref().take(limits::CHECKPOINT_SLICE_BLOCKS) {
             state.place(block, mapped);
         }
-        if self.to_sweep && self.placing.len() == 0 && self.task.is_none() {
+        self.begin_to_receive();
+        if self.to_sweep && self.placing.len() == 0 && self.is_free() {
             self.to_sweep = false;
             self.start(async |store| Outcome::Swept(store.sweep().await));
         }
-        durable
+        Ok(done)
     }
 
-    fn finish(&mut self, state: &mut StateMachine, now: Instant) -> Option<LogIndex> {
-        let (store, outcome) = self.finished.take()?;
+    /// Whether the store may be used for a checkpoint of this member's own: a received one lies in its directory.
+    fn is_free(&self) -> bool {
+        self.store.is_some() && matches!(self.incoming, Incoming::None | Incoming::Waiting(_))
+    }
+
+    fn finish(&mut self, state: &mut StateMachine, now: Instant) -> Result<Option<Step>, CheckpointError> {
+        let Some((store, outcome)) = self.finished.take() else { return Ok(None) };
         self.store = Some(store);
-        match outcome {
+        Ok(match outcome {
             Outcome::Written(Ok(saved)) => {
                 let taken = self.taken.take().expect("a checkpoint was under way");
                 state.saved();
-                self.newest = taken.applied;
+                let index = taken.baseline.position.index;
+                self.hold(index);
                 self.bytes_on_disk = saved.bytes_on_disk;
                 self.placing = saved.placed.into_iter();
-                self.to_sweep = true;
                 info!(
-                    "snapshot-index" = taken.applied.0,
+                    "snapshot-index" = index.0,
                     "bytes-written" = saved.written_bytes,
                     "bytes-merged" = saved.carried_bytes,
                     "bytes-on-disk" = saved.bytes_on_disk,
                     took = ?now.since(taken.began),
                     "saved snapshot"
                 );
-                Some(taken.applied)
+                Some(Step::Written(taken.baseline))
             }
             Outcome::Written(Err(error)) => {
                 self.taken = None;
@@ -181,19 +209,116 @@ impl<E: Env> Checkpoints<E> {
                 }
                 None
             }
+            Outcome::Received(result) => {
+                let Incoming::Receiving(frame, reply) = std::mem::take(&mut self.incoming) else {
+                    unreachable!("it was being received");
+                };
+                match result {
+                    Ok(arrived) => self.incoming = Incoming::Arrived(frame, arrived, reply),
+                    Err(error) => warn!(%error, "failed to receive a snapshot of another member"),
+                }
+                None
+            }
+            Outcome::Installed(result) => {
+                let summary = result?;
+                let Incoming::Installing(state, reply) = std::mem::take(&mut self.incoming) else {
+                    unreachable!("it was being installed");
+                };
+                self.hold(summary.applied);
+                self.bytes_on_disk = self.store.as_ref().expect("just put back").bytes_on_disk();
+                info!("snapshot-index" = summary.applied.0, "applied snapshot");
+                Some(Step::Installed(state, reply))
+            }
+        })
+    }
+
+    /// The newest checkpoint is of this entry, from now on.
+    fn hold(&mut self, newest: LogIndex) {
+        self.newest = newest;
+        self.held = self.store.as_ref().expect("just put back").hold();
+        self.to_sweep = true;
+    }
+
+    /// The newest checkpoint, if it is of this entry.
+    pub fn held(&self, index: LogIndex) -> Option<Held> {
+        self.held.clone().filter(|held| held.summary().applied == index)
+    }
+
+    /// Somebody needs a newer checkpoint than there is.
+    pub fn want(&mut self) {
+        self.wanted = true;
+    }
+
+    /// Takes in another member's checkpoint, unless one is on its way already.
+    pub fn receive(&mut self, arriving: Arriving) {
+        if matches!(self.incoming, Incoming::None | Incoming::Waiting(_)) {
+            self.incoming = Incoming::Waiting(arriving);
+        }
+    }
+
+    fn begin_to_receive(&mut self) {
+        if self.store.is_none() || self.placing.len() > 0 || self.to_sweep {
+            return;
+        }
+        match std::mem::take(&mut self.incoming) {
+            Incoming::Waiting(Arriving { frame, mut export, reply }) => {
+                self.incoming = Incoming::Receiving(frame, reply);
+                self.start(async move |store| {
+                    Outcome::Received(incoming::receive(store, export.as_mut()).await)
+                });
+            }
+            other => self.incoming = other,
+        }
+    }
+
+    /// A received checkpoint that is whole: Raft is to be asked whether it wants it.
+    pub fn arrived(&mut self) -> Option<(Bytes, Baseline)> {
+        match std::mem::take(&mut self.incoming) {
+            Incoming::Arrived(frame, arrived, reply) => {
+                let baseline = arrived.baseline.clone();
+                self.incoming = Incoming::Offered(arrived, reply);
+                Some((frame, baseline))
+            }
+            other => {
+                self.incoming = other;
+                None
+            }
+        }
+    }
+
+    /// Raft was asked, and does not want it.
+    pub fn discard(&mut self) {
+        match std::mem::take(&mut self.incoming) {
+            Incoming::Offered(_, reply) => reply.send(()),
+            other => self.incoming = other,
+        }
+    }
+
+    /// Raft wants it, and everything before it is settled.
+    pub fn install(&mut self) {
+        if self.store.is_none() {
+            return;
+        }
+        match std::mem::take(&mut self.incoming) {
+            Incoming::Offered(arrived, reply) => {
+                let Arrived { received, state, .. } = *arrived;
+                self.incoming = Incoming::Installing(Box::new(state), reply);
+                self.start(async move |store| Outcome::Installed(store.install(received).await));
+            }
+            other => self.incoming = other,
         }
     }
 
     /// Called with every tick of the clock.
     pub fn tick(&mut self) {
-        if self.store.as_ref().is_some_and(CheckpointStore::release_is_due) {
+        if self.store.as_ref().is_some_and(CheckpointStore::release_is_due) && self.is_free() {
             self.start(async |store| Outcome::Released(store.release().await));
         }
     }
 
     /// Whether a checkpoint should begin now; `log_bytes` is what the log has taken since it was opened.
     pub fn is_due(&self, state: &StateMachine, log_bytes: u64, now: Instant) -> bool {
-        if self.store.is_none() || self.placing.len() > 0 || self.to_sweep {
+        if !self.is_free() || self.placing.len() > 0 || self.to_sweep {
             return false;
         }
         if self.retry_at.is_some_and(|at| now < at) {
@@ -202,6 +327,7 @@ impl<E: Env> Checkpoints<E> {
         let Due { entries, bytes, log_bytes: log_bytes_max } = self.due;
         let unsaved = state.unsaved();
         self.whole
+            || self.wanted
             || state.applied().0 - self.newest.0 >= entries
             || unsaved.bytes >= bytes
             || unsaved.blocks >= limits::CHECKPOINT_BLOCKS
@@ -209,15 +335,16 @@ impl<E: Env> Checkpoints<E> {
     }
 
     /// Begins to write a checkpoint that was just taken.
-    pub fn begin(&mut self, checkpoint: Checkpoint, log_bytes: u64, now: Instant) {
-        self.taken = Some(Taken { applied: checkpoint.summary.applied, began: now });
+    pub fn begin(&mut self, checkpoint: Checkpoint, baseline: Baseline, log_bytes: u64, now: Instant) {
+        self.taken = Some(Taken { baseline, began: now });
+        self.wanted = false;
         self.log_mark = log_bytes;
         self.retry_at = None;
         let whole = std::mem::take(&mut self.whole);
         self.start(async move |store| Outcome::Written(store.write(checkpoint, whole).await));
     }
 
-    fn start(&mut self, work: impl AsyncFnOnce(&mut CheckpointStore<E>) -> Outcome + 'static) {
+    fn start(&mut self, work: impl AsyncFnOnce(&mut CheckpointStore<E>) -> Outcome<E> + 'static) {
         let mut store = self.store.take().expect("one task at a time");
         self.task = Some(Box::pin(async move {
             let outcome = work(&mut store).await;

@@ -83,7 +83,7 @@ fn a_defragmentation_waits_for_the_files() {
     let mut done = false;
     for _ in 0..1_000_000 {
         let now = upkeep.env.now();
-        upkeep.checkpoint(&mut state, Term(1), 0, now);
+        upkeep.checkpoint(&mut state, Term(1), 0, now).expect("nothing is installed");
         upkeep.compact(&mut state, true, Vec::new);
         done = block_on(poll_once(&mut answer)).is_some();
         if done {

@@ -5,7 +5,7 @@
 //! that count, under names that no other has; the manifest switches to them in one rename. A crash before it finds the
 //! old state whole, a crash after it the new one.
 
-use std::{collections::BTreeMap, future::Future};
+use std::{collections::BTreeMap, future::Future, pin::Pin};
 
 use bytes::Bytes;
 
@@ -22,6 +22,9 @@ use crate::{
     types::ShardId,
 };
 
+/// What comes next of a segment, once it is there.
+pub type Piece<'a> = Pin<Box<dyn Future<Output = Option<Bytes>> + 'a>>;
+
 /// Another member's checkpoint, to be read in pieces.
 pub trait Export {
     /// The manifest's file.
@@ -29,7 +32,7 @@ pub trait Export {
 
     /// Bytes of the segment from `offset` on, at least one and at most [`limits::CHECKPOINT_PIECE_BYTES`]; none if the
     /// other member is gone or has given up.
-    fn read(&mut self, segment: &SegmentRef, offset: u64) -> impl Future<Output = Option<Bytes>>;
+    fn read<'a>(&'a mut self, segment: &'a SegmentRef, offset: u64) -> Piece<'a>;
 }
 
 /// A finished checkpoint that stays as it is, whatever is written meanwhile, until it is dropped.
@@ -52,10 +55,12 @@ impl Export for Held {
         self.manifest.clone()
     }
 
-    async fn read(&mut self, segment: &SegmentRef, offset: u64) -> Option<Bytes> {
-        let file = self.segments.get(&segment.sequence)?;
-        let start = usize::try_from(offset).ok().filter(|start| *start < file.len())?;
-        Some(file.slice(start..file.len().min(start + limits::CHECKPOINT_PIECE_BYTES)))
+    fn read<'a>(&'a mut self, segment: &'a SegmentRef, offset: u64) -> Piece<'a> {
+        let piece = self.segments.get(&segment.sequence).and_then(|file| {
+            let start = usize::try_from(offset).ok().filter(|start| *start < file.len())?;
+            Some(file.slice(start..file.len().min(start + limits::CHECKPOINT_PIECE_BYTES)))
+        });
+        Box::pin(std::future::ready(piece))
     }
 }
 
@@ -81,8 +86,9 @@ impl<E: Env> CheckpointStore<E> {
     /// Brings another member's checkpoint here, verified; nothing counts yet.
     ///
     /// May be awaited while the core serves. What an error leaves is removed by the next write.
-    pub async fn receive(&mut self, export: &mut impl Export) -> Result<Received<E>, CheckpointError> {
-        self.discard_unfinished().await?;
+    pub async fn receive(&mut self, export: &mut dyn Export) -> Result<Received<E>, CheckpointError> {
+        // A file that goes on being removed must not be one that is received.
+        self.sweep().await?;
         let dir = self.options.dir.clone();
         let (path, shard) = (dir.join("received"), self.options.shard);
         let manifest = Manifest::decode(&export.manifest(), shard);
@@ -109,15 +115,17 @@ impl<E: Env> CheckpointStore<E> {
         Ok(Received { manifest, catalog, segments, shard })
     }
 
-    /// Whether the very same segment is here already.
+    /// Whether the very same segment is here already, maybe one that only readers keep.
     fn has(&self, reference: &SegmentRef) -> bool {
+        let path = files::segment_path(&self.options.dir, reference.sequence, reference.epoch);
         self.segments.get(&reference.sequence).is_some_and(|segment| segment.reference == *reference)
+            || self.retired.iter().any(|retired| retired.path == path)
     }
 
     async fn receive_segment(
         &mut self,
         reference: &SegmentRef,
-        export: &mut impl Export,
+        export: &mut dyn Export,
     ) -> Result<(), CheckpointError> {
         let path = files::segment_path(&self.options.dir, reference.sequence, reference.epoch);
         self.unfinished.push(path.clone());
@@ -151,6 +159,7 @@ impl<E: Env> CheckpointStore<E> {
         self.catalog = catalog;
         self.next_sequence = manifest.segments.last().map_or(1, |last| last.sequence + 1);
         self.unfinished.clear();
+        self.retired.retain(|retired| segments.values().all(|segment| segment.path != retired.path));
         for (sequence, old) in std::mem::replace(&mut self.segments, segments) {
             let kept = self.segments.get(&sequence).is_some_and(|new| new.reference == old.reference);
             if !kept {

@@ -50,6 +50,11 @@ impl Order {
     pub fn take(&mut self, record: &Record<'_>, span: &mut Span) -> Result<(), WalError> {
         match *record {
             Record::HardState { commit, .. } => self.commit = commit,
+            Record::Baseline { index, .. } => {
+                // Not cut before a checkpoint of this member's own tells where the log goes on.
+                span.add(LogIndex(index.0 + 1));
+                (self.last, self.commit) = (Some(index), index);
+            }
             Record::Entry { index, .. } => {
                 let gap = self.last.is_some_and(|last| index.0 > last.0 + 1);
                 if gap && index.0 != self.commit.0 + 1 {

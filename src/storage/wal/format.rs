@@ -22,6 +22,7 @@ const SEGMENT_MAGIC: [u8; 8] = *b"PINIONWL";
 const BATCH_MAGIC: [u8; 4] = *b"PBAT";
 const KIND_ENTRY: u8 = 1;
 const KIND_HARD_STATE: u8 = 2;
+const KIND_BASELINE: u8 = 3;
 const VOTE_BYTES: usize = 8;
 
 const _: () = assert!(SEGMENT_HEADER_BYTES <= UNIT_BYTES_MIN);
@@ -35,6 +36,9 @@ pub enum Record<'a> {
     Entry { term: Term, index: LogIndex, kind: u8, data: &'a [u8] },
     /// Raft's hard state; the latest one counts. `vote` 0 means none.
     HardState { term: Term, vote: MemberId, commit: LogIndex },
+    /// A received checkpoint took the place of everything up to this entry, and of what followed it: entries before this
+    /// record count no more, those after it follow the checkpoint.
+    Baseline { term: Term, index: LogIndex },
 }
 
 impl Record<'_> {
@@ -44,6 +48,7 @@ impl Record<'_> {
             + match self {
                 Record::Entry { data, .. } => data.len(),
                 Record::HardState { .. } => VOTE_BYTES,
+                Record::Baseline { .. } => 0,
             }
     }
 }
@@ -183,6 +188,7 @@ pub fn encode_record(record: Record<'_>, to: &mut Vec<u8>) {
     let (kind, entry_kind, term, index) = match record {
         Record::Entry { term, index, kind, .. } => (KIND_ENTRY, kind, term, index),
         Record::HardState { term, commit, .. } => (KIND_HARD_STATE, 0, term, commit),
+        Record::Baseline { term, index } => (KIND_BASELINE, 0, term, index),
     };
     let payload_bytes = record.encoded_bytes() - RECORD_HEADER_BYTES;
     let payload_bytes = u32::try_from(payload_bytes).expect("a record is bounded far below 4 GiB");
@@ -195,6 +201,7 @@ pub fn encode_record(record: Record<'_>, to: &mut Vec<u8>) {
     match record {
         Record::Entry { data, .. } => to.extend_from_slice(data),
         Record::HardState { vote, .. } => to.extend_from_slice(&vote.0.to_le_bytes()),
+        Record::Baseline { .. } => {}
     }
 }
 
@@ -229,6 +236,7 @@ pub fn decode_record(bytes: &[u8], salt: u32) -> Option<(Record<'_>, &[u8])> {
             let vote = u64::from_le_bytes(payload.try_into().ok()?);
             Record::HardState { term, vote: MemberId(vote), commit: index }
         }
+        KIND_BASELINE if header[9] == 0 && payload.is_empty() => Record::Baseline { term, index },
         _ => return None,
     };
     Some((record, &bytes[end..]))

@@ -58,9 +58,14 @@ impl Export for CutOff {
         self.0.manifest()
     }
 
-    async fn read(&mut self, segment: &SegmentRef, offset: u64) -> Option<Bytes> {
-        self.1 = self.1.checked_sub(1)?;
-        self.0.read(segment, offset).await
+    fn read<'a>(&'a mut self, segment: &'a SegmentRef, offset: u64) -> Piece<'a> {
+        match self.1.checked_sub(1) {
+            Some(left) => {
+                self.1 = left;
+                self.0.read(segment, offset)
+            }
+            None => Box::pin(async { None }),
+        }
     }
 }
 
@@ -142,6 +147,29 @@ fn an_installed_checkpoint_is_what_counts_and_life_goes_on() {
         let (_, found, blocks) = open(&receiving).await;
         assert!(!found.expect("a checkpoint").received, "it has one of its own");
         assert_eq!(blocks.len(), 13);
+    });
+}
+
+#[test]
+fn a_segment_that_only_readers_keep_comes_back() {
+    let world = World::new(4);
+    let (sending, receiving) = (world.env(SENDER), world.env(RECEIVER));
+    world.run(RECEIVER, async move {
+        let (_sender, held, expected) = sender(&sending).await;
+        let (mut store, ..) = open(&receiving).await;
+        let received = store.receive(&mut held.clone()).await.expect("received");
+        store.install(received).await.expect("installed");
+        let reader = store.hold();
+        let all = (0..20).map(|number| block(number, 7));
+        store.write(checkpoint(61, all), true).await.expect("written");
+        store.sweep().await.expect("swept");
+
+        let received = store.receive(&mut CutOff(held, 0)).await.expect("everything is here");
+        store.install(received).await.expect("installed");
+        drop(reader);
+        store.sweep().await.expect("swept");
+        drop(store);
+        assert_eq!(open(&receiving).await.2, expected);
     });
 }
 

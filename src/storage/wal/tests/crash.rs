@@ -58,6 +58,7 @@ async fn open(env: &SimEnv, unit: u32, model: &Model) -> Result<(Wal<SimEnv>, Re
         match record {
             Record::Entry { index, data, .. } => entries.push(Sent::Entry(index.0, data.to_vec())),
             Record::HardState { commit: index, .. } => commit = Some(index.0),
+            Record::Baseline { .. } => panic!("none was written"),
         }
         Ok(())
     })

@@ -66,6 +66,7 @@ async fn open(env: &SimEnv, model: &Model) -> Result<Wal<SimEnv>, WalError> {
                 hard_state_first.get_or_insert(commit.is_some());
             }
             Record::HardState { commit: index, .. } => commit = Some(index.0),
+            Record::Baseline { .. } => panic!("none was written"),
         }
         Ok(())
     })
@@ -432,6 +433,7 @@ fn a_log_that_begins_after_a_snapshot_opens_at_any_time() {
                 match record {
                     Record::HardState { commit, .. } => assert_eq!(commit.0, SNAPSHOT),
                     Record::Entry { index, .. } => seen.push(index.0),
+                    Record::Baseline { .. } => panic!("none was written"),
                 }
                 Ok(())
             })
