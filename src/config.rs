@@ -43,10 +43,10 @@ pub struct Config {
     pub heartbeat: Duration,
     pub election: Duration,
     pub pre_vote: bool,
-    /// Applied entries after which a snapshot is due.
-    pub snapshot_count: u64,
-    /// Megabytes per second a snapshot is written with at most; 0 means unlimited.
-    pub snapshot_write_mbps: u64,
+    /// Applied entries after which a checkpoint is due.
+    pub checkpoint_entries: u64,
+    /// Megabytes per second a checkpoint is written with at most; 0 means unlimited.
+    pub checkpoint_write_mbps: u64,
     /// Entries kept in memory for followers that lag.
     pub catchup_entries: usize,
     pub listen_client_urls: Vec<Url>,

@@ -7,7 +7,7 @@
 //!  client --TCP--> [net] --> [protocol] --> [service] --command--> [shard] --proposal batch--> [raft] --Ready--> [wal]
 //!                                                                   ^  |                                 | O_DIRECT write
 //!                                                                   |  +<--- durable acknowledgement ----+
-//!  client <------- [net] <-- [protocol] <-- [service] <---answer----+ [apply -> mvcc] --changes--> [snapshot] in the
+//!  client <------- [net] <-- [protocol] <-- [service] <---answer----+ [apply -> mvcc] --changes--> [checkpoint] in the
 //!                                                                             background, then the log is cut
 //! ```
 //!

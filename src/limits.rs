@@ -46,7 +46,7 @@ pub const CHECKPOINT_BLOCKS: usize = 4_096;
 /// Chunks whose memory is given up for the mapped image in one turn of the loop.
 pub const CHECKPOINT_SLICE_BLOCKS: usize = 16;
 /// Applied entries that make a checkpoint due unless `--snapshot-count` says otherwise (etcd's default).
-pub const SNAPSHOT_COUNT: u64 = 10_000;
+pub const CHECKPOINT_ENTRIES: u64 = 10_000;
 /// Bytes hashed before the loop goes on (`HashKV`, corruption checks).
 pub const HASH_SLICE_BYTES: usize = 256 * 1024;
 /// Defragmentations that wait for their end; all of them are served by the same one.
@@ -80,9 +80,9 @@ pub const WAL_SEGMENT_BYTES: u64 = 32 * 1024 * 1024;
 pub const WAL_SEGMENT_BYTES_MIN: u64 = 16 * 1024 * 1024;
 /// Segments kept for the log to go on in once it needs them; more are removed.
 pub const WAL_SPARE_SEGMENTS: usize = 2;
-/// Size a snapshot segment is closed at; a longer body has one of its own.
+/// Size a checkpoint segment is closed at; a longer body has one of its own.
 pub const CHECKPOINT_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
-/// Bytes of snapshot files above twice the live ones before segments are merged.
+/// Bytes of checkpoint files above twice the live ones before segments are merged.
 pub const CHECKPOINT_SLACK_BYTES: u64 = 32 * 1024 * 1024;
 /// Segments smaller than half of a full one; more are merged, the smallest first.
 pub const CHECKPOINT_SMALL_SEGMENTS_MAX: usize = 64;
@@ -94,7 +94,7 @@ pub const CHECKPOINT_PIECE_BYTES: usize = 256 * 1024;
 pub const CHECKPOINT_SYNC_BYTES: u64 = 1024 * 1024;
 /// Bytes read into the page cache at a time.
 pub const CHECKPOINT_PREFETCH_BYTES: u64 = 1024 * 1024;
-/// Time in which the pages of all mapped snapshot files are given back once. More often costs reads more: they fault
+/// Time in which the pages of all mapped checkpoint files are given back once. More often costs reads more: they fault
 /// the pages in again.
 pub const CHECKPOINT_RELEASE_ROUND: Duration = Duration::from_secs(10);
 /// Bytes freed at a time when a large file is removed, and the pause after it: a device that is told what is free takes

@@ -244,7 +244,7 @@ fn checkpoint_options(
     shard: ShardId,
 ) -> CheckpointOptions {
     CheckpointOptions {
-        write_bytes_per_second: config.snapshot_write_mbps.saturating_mul(1_000_000),
+        write_bytes_per_second: config.checkpoint_write_mbps.saturating_mul(1_000_000),
         metrics: CheckpointMetrics { commit_seconds: metrics.backend_commit_seconds.clone() },
         ..CheckpointOptions::new(data_dir.snapshot(shard), shard)
     }
@@ -272,7 +272,7 @@ fn shard_options(
         wal,
         snapshot: checkpoints,
         checkpoint: shard::Due {
-            entries: config.snapshot_count,
+            entries: config.checkpoint_entries,
             bytes: limits::CHECKPOINT_BYTES,
             log_bytes: limits::CHECKPOINT_LOG_BYTES,
         },

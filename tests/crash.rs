@@ -177,10 +177,10 @@ fn a_mapped_file_that_cannot_be_read_ends_the_server_with_a_word() {
         let patience =
             |what: &str| if since.elapsed() < GRACE { Ok(()) } else { Err(format!("{what} in vain")) };
         while !std::fs::read_to_string(server.log_path()).is_ok_and(|log| log.contains("saved snapshot")) {
-            patience("waited for a snapshot")?;
+            patience("waited for a checkpoint")?;
             std::thread::sleep(LOOK);
         }
-        damage::cut_snapshot(&data_dir);
+        damage::cut_checkpoint(&data_dir);
         // A backup looks at everything.
         let copy = directory.path().join("copy.db");
         let saved = Admin::connect(server.addr()).and_then(|admin| admin.save_snapshot(&copy));
@@ -197,7 +197,7 @@ fn a_mapped_file_that_cannot_be_read_ends_the_server_with_a_word() {
     campaign.load_until(Duration::from_millis(1), cut).unwrap_or_else(|why| panic!("{why}"));
     assert_eq!(ended.and_then(|status| status.signal()), Some(libc::SIGBUS));
     let tail = campaign.server.log_tail().expect("read the log");
-    assert!(tail.contains("a mapped snapshot file cannot be read"), "{tail}");
+    assert!(tail.contains("a mapped checkpoint file cannot be read"), "{tail}");
 }
 
 /// The check checked: the data directory is swapped for an older copy of itself.

@@ -149,12 +149,12 @@ pub fn config(
         heartbeat,
         election,
         pre_vote: settings.bool("pre-vote"),
-        snapshot_count: match settings.uint("snapshot-count") {
+        checkpoint_entries: match settings.uint("snapshot-count") {
             // As in etcd, where it means the default.
-            0 => limits::SNAPSHOT_COUNT,
+            0 => limits::CHECKPOINT_ENTRIES,
             count => count,
         },
-        snapshot_write_mbps: settings.uint("snapshot-write-mbps"),
+        checkpoint_write_mbps: settings.uint("snapshot-write-mbps"),
         catchup_entries: usize::try_from(settings.uint("snapshot-catchup-entries")).unwrap_or(usize::MAX),
         listen_client_urls: settings.urls("listen-client-urls").to_vec(),
         listen_client_http_urls: settings.urls("listen-client-http-urls").to_vec(),

@@ -67,7 +67,7 @@ const MEMBER: &[Flag] = &[
     f("name", Text, "default", Built, "Name of this member, for people."),
     f("data-dir", Text, "", Built, "Data directory; empty means NAME.etcd in the working directory."),
     f("wal-dir", Text, "", Built, "Directory for the log alone, for example on its own disk."),
-    f("snapshot-count", Uint, "10000", Built, "Applied entries between two snapshots, at most."),
+    f("snapshot-count", Uint, "10000", Built, "Applied entries between two checkpoints, at most."),
     f("heartbeat-interval", Uint, "100", Built, "Milliseconds between two heartbeats."),
     f("election-timeout", Uint, "1000", Built, "Milliseconds without a leader before an election."),
     f(
@@ -102,7 +102,7 @@ const MEMBER: &[Flag] = &[
         "max-snapshots",
         Uint,
         "5",
-        Accepted("snapshots are kept by need here"),
+        Accepted("checkpoints are kept by need here"),
         "Snapshot files to keep. Deprecated.",
     ),
     f("max-wals", Uint, "5", Accepted("log segments are recycled here"), "Log files to keep."),
@@ -159,7 +159,7 @@ const PINION: &[Flag] = &[
         Uint,
         "100",
         Built,
-        "Megabytes per second a snapshot is written with at most; 0 means as fast as the disk takes them.",
+        "Megabytes per second a checkpoint is written with at most; 0 means as fast as the disk takes them.",
     ),
 ];
 
@@ -337,7 +337,7 @@ const FEATURES: &[Flag] = &[
     ),
     f("max-learners", Int, "1", CLUSTER, "Learners a cluster may have."),
     f("downgrade-check-time", Duration, "5s", CLUSTER, "Time between checks of a downgrade."),
-    f("snapshot-catchup-entries", Uint, "5000", Built, "Entries kept for slow followers after a snapshot."),
+    f("snapshot-catchup-entries", Uint, "5000", Built, "Entries kept for slow followers after a checkpoint."),
 ];
 
 const UNSAFE: &[Flag] = &[

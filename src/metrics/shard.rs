@@ -88,7 +88,7 @@ impl ShardMetrics {
             wal_write_bytes: to.gauge("etcd_disk_wal_write_bytes_total", "Bytes written to the log.")?,
             backend_commit_seconds: to.disk(
                 "etcd_disk_backend_commit_duration_seconds",
-                "Seconds until one step of a snapshot was on stable storage.",
+                "Seconds until one step of a checkpoint was on stable storage.",
             )?,
             stage_queued: stage("queued")?,
             stage_log_write: stage("log_write")?,

@@ -33,11 +33,11 @@ pub fn first_segment(data_dir: &Path) -> PathBuf {
     found.into_iter().next().unwrap_or_else(|| panic!("no log segment below {}", data_dir.display()))
 }
 
-/// Cuts every segment of the snapshot to nothing while a server may be using it.
-pub fn cut_snapshot(data_dir: &Path) {
+/// Cuts every segment of the checkpoint to nothing while a server may be using it.
+pub fn cut_checkpoint(data_dir: &Path) {
     let directory = data_dir.join("member/shard-0/snap");
     let mut cut = 0;
-    for entry in fs::read_dir(&directory).expect("list the snapshot's files") {
+    for entry in fs::read_dir(&directory).expect("list the checkpoint's files") {
         let path = entry.expect("read a directory entry").path();
         if path.extension().is_some_and(|extension| extension == "seg") {
             fs::File::options().write(true).open(&path).and_then(|file| file.set_len(0)).expect("cut a file");

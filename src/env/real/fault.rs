@@ -6,7 +6,7 @@ use signal_hook::{consts::SIGBUS, low_level};
 
 /// A line of the log, written as it is: nothing can be formatted in a signal handler.
 const WORDS: &[u8] =
-    b"{\"level\":\"fatal\",\"msg\":\"a mapped snapshot file cannot be read: the disk failed, or \
+    b"{\"level\":\"fatal\",\"msg\":\"a mapped checkpoint file cannot be read: the disk failed, or \
     the file was cut short. Check the disk (dmesg), then start again, which verifies every file\"}\n";
 
 /// Lets such an end of the process say why. Call it once, before files are mapped.

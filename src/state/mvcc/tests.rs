@@ -80,9 +80,9 @@ fn inside(span: Span<'_>, key: &[u8]) -> bool {
         }
 }
 
-fn listed<'a>(snapshot: &ReadView<'a>, span: Span<'a>) -> Vec<(&'a [u8], &'a [u8], i64)> {
-    let hits = snapshot.scan(span).filter(|hit| hit.exists);
-    hits.map(|hit| snapshot.record(hit.pos)).map(|record| (record.key, record.value, record.main)).collect()
+fn listed<'a>(view: &ReadView<'a>, span: Span<'a>) -> Vec<(&'a [u8], &'a [u8], i64)> {
+    let hits = view.scan(span).filter(|hit| hit.exists);
+    hits.map(|hit| view.record(hit.pos)).map(|record| (record.key, record.value, record.main)).collect()
 }
 
 mod checkpoint;
@@ -139,10 +139,10 @@ proptest! {
                     let span = span(start, end, *back);
                     match store.at(revision) {
                         Err(error) => prop_assert!(error == Error::Compacted && revision < store.compacted().0),
-                        Ok(snapshot) => {
+                        Ok(view) => {
                             let at = if revision <= 0 { store.revision().0 } else { revision };
                             let expected: Vec<_> = model.at(at).filter(|(key, ..)| inside(span, key)).collect();
-                            prop_assert_eq!(listed(&snapshot, span), expected);
+                            prop_assert_eq!(listed(&view, span), expected);
                         }
                     }
                 }
@@ -150,9 +150,9 @@ proptest! {
         }
         while store.compact_step(100, true) != Freed::All {}
         for revision in store.compacted().0.max(1)..=store.revision().0 {
-            let snapshot = store.at(revision).unwrap();
+            let view = store.at(revision).unwrap();
             let expected: Vec<_> = model.at(revision).collect();
-            prop_assert_eq!(listed(&snapshot, Span::From(b"")), expected);
+            prop_assert_eq!(listed(&view, Span::From(b"")), expected);
         }
         for key in model.keys.keys() {
             let expected = model.at(store.revision().0).find(|(other, ..)| other == key).map(|(_, value, _)| value);

@@ -1,4 +1,4 @@
-//! The bytes of a snapshot: manifest, segment header, table, trailer. `docs/snapshot-format.md` draws them.
+//! The bytes of a checkpoint: manifest, segment header, table, trailer. `docs/checkpoint-format.md` draws them.
 //!
 //! Pure encoding and decoding, no I/O. Headers are little-endian; the manifest's content and the tables
 //! are rkyv archives without alignment, checked by their checksum and by rkyv before the first access

@@ -53,8 +53,8 @@ fn readable(store: &Store) -> Vec<(i64, Vec<Listed>)> {
     let owned = |(key, value, main): (&[u8], &[u8], i64)| (key.to_vec(), value.to_vec(), main);
     (store.compacted().0.max(1)..=store.revision().0)
         .map(|revision| {
-            let snapshot = store.at(revision).expect("a readable revision");
-            (revision, listed(&snapshot, Span::From(b"")).into_iter().map(owned).collect())
+            let view = store.at(revision).expect("a readable revision");
+            (revision, listed(&view, Span::From(b"")).into_iter().map(owned).collect())
         })
         .collect()
 }

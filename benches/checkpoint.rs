@@ -1,7 +1,7 @@
-//! A snapshot of a million keys: writing it, opening it, changing a little of it.
+//! A checkpoint of a million keys: writing it, opening it, changing a little of it.
 //!
 //! One measurement each, on the disk that holds the build; wall time, and the CPU time of the whole process. Run it as
-//! `cargo bench --bench snapshot`; `PINION_BENCH_SNAPSHOT_MB` replaces the size.
+//! `cargo bench --bench checkpoint`; `PINION_BENCH_CHECKPOINT_MB` replaces the size.
 
 use std::{
     path::PathBuf,
@@ -96,7 +96,7 @@ async fn run(dir: PathBuf, chunks: u64) {
 }
 
 fn main() {
-    let mb: u64 = match std::env::var("PINION_BENCH_SNAPSHOT_MB") {
+    let mb: u64 = match std::env::var("PINION_BENCH_CHECKPOINT_MB") {
         Ok(mb) => mb.parse().expect("a number of megabytes"),
         Err(_) => 280,
     };
