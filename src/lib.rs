@@ -4,11 +4,11 @@
 //! The way of the data:
 //!
 //! ```text
-//!  client --TCP--> [net] --> [protocol] --> [service] --command--> [shard] --proposal batch--> [raft] --Ready--> [wal]
+//!  client --TCP--> [net] --> [protocol] --> [service] --command--> [shard] --batch--> [consensus] --Ready--> [wal]
 //!                                                                   ^  |                                 | O_DIRECT write
 //!                                                                   |  +<--- durable acknowledgement ----+
-//!  client <------- [net] <-- [protocol] <-- [service] <---answer----+ [apply -> mvcc] --changes--> [checkpoint] in the
-//!                                                                             background, then the log is cut
+//!  client <------- [net] <-- [protocol] <-- [service] <---answer----+ [state] --changes--> [checkpoint] in the
+//!                                                                        background, then the log is cut
 //! ```
 //!
 //! | folder             | what lives there                                               | may use |
@@ -32,10 +32,11 @@
 //! | state/space        | the parts of the state, as a checkpoint sees them              | block |
 //! | state/mvcc         | versions of keys, their index, compaction; pure                | block, row, state/space, types |
 //! | consensus          | raft-rs behind own types: log window, proposals, read index    | limits, pb, types |
-//! | shard              | the loop, which hands values between the three parts below     | consensus, env, limits, metrics, pb, shard/replica, shard/serve, shard/upkeep, state, state/mvcc, storage/checkpoint, storage/wal, types |
-//! | shard/replica      | Raft and the log's turns, replay, the start of a log           | consensus, env, limits, pb, state, storage/checkpoint, storage/wal, types |
-//! | shard/serve        | admission, batches, reads, replies, what connections hold      | backup, env, limits, metrics, pb, row, shard, state, state/mvcc, types |
-//! | shard/upkeep       | checkpoints, compaction, checks                                | block, env, limits, metrics, pb, shard, shard/serve, state, state/mvcc, storage/checkpoint, types |
+//! | shard              | the loop, which hands values between the three parts below     | consensus, env, limits, metrics, pb, shard/group, shard/replica, shard/serve, shard/upkeep, state, state/mvcc, storage/checkpoint, storage/wal, types |
+//! | shard/group        | who is in the group, as Raft and as the state has it           | consensus, pb, state, types |
+//! | shard/replica      | Raft and the log's turns, replay, the start of a log           | consensus, env, limits, pb, shard/group, state, storage/checkpoint, storage/wal, types |
+//! | shard/serve        | admission, batches, reads, replies, what connections hold      | backup, env, limits, metrics, pb, row, shard, state, state/mvcc, storage/checkpoint, types |
+//! | shard/upkeep       | checkpoints, compaction, checks                                | block, consensus, env, limits, metrics, pb, shard, shard/group, shard/serve, state, state/mvcc, storage/checkpoint, types |
 //! | service            | etcd's services as plain handlers, table of methods, errors    | backup, env, limits, metrics, pb, shard, shard/serve, state, types |
 //! | protocol           | gRPC and plain HTTP: codecs over the table of methods          | env, limits, metrics, service, shard, shard/serve, state |
 //! | net                | listeners, connections, HTTP/1 and HTTP/2                      | env, limits, protocol, service |
