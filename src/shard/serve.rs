@@ -17,6 +17,7 @@ mod reads;
 mod standing;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod transfers;
 mod turnstile;
 
@@ -42,7 +43,8 @@ pub use handle::{Chunks, ListReader, Shard, ShardStatus};
 pub use inbox::{Inbox, Taker, Waiting};
 pub use quota::Quota;
 pub use standing::Standing;
-pub use transfers::{Arriving, Transfer};
+pub use transfer::Transfer;
+pub use transfers::Arriving;
 pub(in crate::shard) use turnstile::Turnstile;
 
 /// The loop's end of its callers.

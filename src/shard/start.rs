@@ -10,7 +10,7 @@ use super::{
     replica::{Parts, Replay, Replica, baseline_record, entry_bytes_max, found},
     run::Loop,
     serve::{Inbox, Serving, Shard, Standing, Turnstile},
-    upkeep::{Checkpoints, Due, Restoring, Upkeep},
+    upkeep::{Checkpoints, Due, Loader, Upkeep},
 };
 use crate::{
     consensus::{self, Baseline, LogPosition, Pipeline},
@@ -53,11 +53,11 @@ pub struct Started<E: Env> {
 /// Opens the shard's log and makes everything ready; nothing runs yet.
 pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<ShardMetrics>) -> Result<Started<E>, Fatal> {
     let began = env.now();
-    let mut restoring = Restoring::default();
-    let (snapshots, summary) = CheckpointStore::open(env.clone(), options.snapshot, &mut restoring).await?;
+    let mut loader = Loader::default();
+    let (snapshots, summary) = CheckpointStore::open(env.clone(), options.snapshot, &mut loader).await?;
     let restored = match summary {
         Some(summary) => {
-            let state = restoring.finish(&summary)?;
+            let state = loader.finish(&summary)?;
             Some((summary, state))
         }
         None => None,

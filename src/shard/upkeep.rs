@@ -8,6 +8,7 @@ mod autocompact;
 mod checkpoint;
 mod corruption;
 mod incoming;
+mod loader;
 mod sweeping;
 #[cfg(test)]
 mod tests;
@@ -23,15 +24,16 @@ use crate::{
     metrics::ShardMetrics,
     shard::{group, reply::Reply, serve::Arriving},
     state::{StateMachine, mvcc::Freed},
-    storage::checkpoint::{CheckpointError, Held},
+    storage::checkpoint::{CheckpointError, HeldCheckpoint},
     types::{LogIndex, Term},
 };
 
 use sweeping::Sweeping;
 
 pub use autocompact::AutoCompaction;
-pub use checkpoint::{Checkpoints, Due, Restoring, Step};
+pub use checkpoint::{Checkpoints, Due, Step};
 pub use corruption::CorruptionChecks;
+pub use loader::Loader;
 
 pub struct Upkeep<E: Env> {
     env: E,
@@ -107,7 +109,7 @@ impl<E: Env> Upkeep<E> {
     }
 
     /// The checkpoint of this entry, for another member, if it is the newest.
-    pub fn held(&self, index: LogIndex) -> Option<Held> {
+    pub fn held(&self, index: LogIndex) -> Option<HeldCheckpoint> {
         self.checkpoints.held(index)
     }
 

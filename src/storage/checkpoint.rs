@@ -41,7 +41,7 @@ use self::{
 pub use self::{
     error::CheckpointError,
     summary::{Checkpoint, Restore, Saved, Summary},
-    transfer::{Export, Held, Piece, Received},
+    transfer::{Export, HeldCheckpoint, Piece, Received},
 };
 use crate::{
     block::{BlockChange, BlockId},

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use pinion::{
     env::sim::Sim,
     shard::Shard,
-    storage::checkpoint::{Export, Held, Piece, format::SegmentRef},
+    storage::checkpoint::{Export, HeldCheckpoint, Piece, format::SegmentRef},
     types::MemberId,
 };
 
@@ -14,7 +14,7 @@ use pinion::{
 pub type Serving = (MemberId, Rc<RefCell<Option<Shard>>>);
 
 struct Slow {
-    held: Held,
+    held: HeldCheckpoint,
     sim: Sim,
     /// Pieces until the connection breaks.
     left: u64,

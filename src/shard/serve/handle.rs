@@ -7,7 +7,10 @@ use std::{cell::RefCell, rc::Rc};
 
 use bytes::Bytes;
 
-use super::{held::Held, inbox::Inbox, proposal::proposal, standing::Standing, turnstile::Turnstile};
+use super::{
+    held::Held, inbox::Inbox, proposal::proposal, standing::Standing, transfer::Transfer,
+    transfers::Arriving, turnstile::Turnstile,
+};
 use crate::{
     env::Instant,
     limits,
@@ -20,6 +23,7 @@ use crate::{
         kv::{self, Range, RangeAnswer, RangeStream, StreamStep, validate},
         mvcc::HashKv,
     },
+    storage::checkpoint::Export,
     types::{ClusterId, LogIndex, MemberId, Revision, Term},
 };
 
@@ -225,6 +229,19 @@ impl Shard {
     /// A frame from another member's shard of the same number.
     pub fn step(&self, frame: Bytes) {
         self.inbox.push_frame(frame);
+    }
+
+    /// The next checkpoint to be carried to another member; none once the shard has stopped. For one caller at a time.
+    pub async fn next_transfer(&self) -> Option<Transfer> {
+        Transfer::next(&self.inbox).await
+    }
+
+    /// Brings a checkpoint here and puts it in place of the whole state, if Raft wants it; `frame` came with it. True
+    /// once that is done, false if it could not be brought or another one was offered meanwhile.
+    pub async fn receive(&self, frame: Bytes, export: Box<dyn Export>) -> bool {
+        let (reply, answer) = reply::channel();
+        self.inbox.push_arriving(Arriving { frame, export, reply });
+        answer.await.is_some()
     }
 
     /// Refuses new requests, finishes those admitted, then lets the loop end.

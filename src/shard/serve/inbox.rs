@@ -9,7 +9,10 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{proposal::Proposal, transfers::Transfers};
+use super::{
+    proposal::Proposal,
+    transfers::{Arriving, Transfers},
+};
 use crate::{
     env::Instant,
     limits,
@@ -189,13 +192,21 @@ impl Inbox {
         self.stopping.get()
     }
 
+    /// Another member has a checkpoint for this one.
+    pub fn push_arriving(&self, arriving: Arriving) {
+        if !self.stopping.get() {
+            self.transfers.arrive(arriving);
+            self.wake();
+        }
+    }
+
     /// A checkpoint was brought to another member, or was not.
     pub fn end_transfer(&self, to: MemberId, came: bool) {
         self.transfers.end(to, came);
         self.wake();
     }
 
-    pub fn wake(&self) {
+    fn wake(&self) {
         self.woken.set(true);
         if let Some(waker) = self.waker.take() {
             waker.wake();

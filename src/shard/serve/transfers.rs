@@ -3,41 +3,19 @@
 //! The loop says what is to be sent and takes in what came; how the bytes travel it does not know.
 
 use std::{
-    cell::Cell, cell::RefCell, collections::VecDeque, future::poll_fn, rc::Rc, task::Poll, task::Waker,
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
 
-use super::{handle::Shard, inbox::Inbox};
 use crate::{
     limits,
-    shard::reply::{self, Reply},
-    storage::checkpoint::{Export, Held},
+    shard::reply::Reply,
+    storage::checkpoint::{Export, HeldCheckpoint},
     types::MemberId,
 };
-
-/// A checkpoint that a member must get because the log no longer has what it lacks.
-pub struct Transfer {
-    pub to: MemberId,
-    /// For [`Shard::receive`] over there.
-    pub frame: Bytes,
-    pub checkpoint: Held,
-    inbox: Rc<Inbox>,
-    came: bool,
-}
-
-impl Transfer {
-    /// The other member has it. Dropped without this, it counts as failed and will be offered again.
-    pub fn came(mut self) {
-        self.came = true;
-    }
-}
-
-impl Drop for Transfer {
-    fn drop(&mut self) {
-        self.inbox.end_transfer(self.to, self.came);
-    }
-}
 
 /// A checkpoint that another member has for this one.
 pub struct Arriving {
@@ -49,7 +27,7 @@ pub struct Arriving {
 
 #[derive(Default)]
 pub struct Transfers {
-    outgoing: RefCell<VecDeque<(MemberId, Bytes, Held)>>,
+    outgoing: RefCell<VecDeque<(MemberId, Bytes, HeldCheckpoint)>>,
     carrier: Cell<Option<Waker>>,
     ended: RefCell<Vec<(MemberId, bool)>>,
     arriving: Cell<Option<Arriving>>,
@@ -57,7 +35,7 @@ pub struct Transfers {
 
 impl Transfers {
     /// False if too many wait.
-    pub fn offer(&self, to: MemberId, frame: Bytes, checkpoint: Held) -> bool {
+    pub fn offer(&self, to: MemberId, frame: Bytes, checkpoint: HeldCheckpoint) -> bool {
         let mut outgoing = self.outgoing.borrow_mut();
         if outgoing.len() >= limits::TRANSFERS_MAX {
             return false;
@@ -76,6 +54,21 @@ impl Transfers {
         self.arriving.take()
     }
 
+    pub(super) fn arrive(&self, arriving: Arriving) {
+        self.arriving.set(Some(arriving));
+    }
+
+    /// The next to be carried; without one, whoever asks is woken when there is.
+    pub(super) fn poll_next(&self, cx: &Context<'_>) -> Poll<(MemberId, Bytes, HeldCheckpoint)> {
+        match self.outgoing.borrow_mut().pop_front() {
+            Some(next) => Poll::Ready(next),
+            None => {
+                self.carrier.set(Some(cx.waker().clone()));
+                Poll::Pending
+            }
+        }
+    }
+
     pub(super) fn end(&self, to: MemberId, came: bool) {
         self.ended.borrow_mut().push((to, came));
     }
@@ -84,37 +77,5 @@ impl Transfers {
     pub(super) fn close(&self) {
         drop((self.outgoing.take(), self.arriving.take()));
         self.carrier.take().into_iter().for_each(Waker::wake);
-    }
-}
-
-impl Shard {
-    /// The next checkpoint to be carried to another member; none once the shard has stopped. For one caller at a time.
-    pub async fn next_transfer(&self) -> Option<Transfer> {
-        let transfers = &self.inbox.transfers;
-        poll_fn(|cx| {
-            let next = transfers.outgoing.borrow_mut().pop_front();
-            if let Some((to, frame, checkpoint)) = next {
-                let inbox = self.inbox.clone();
-                return Poll::Ready(Some(Transfer { to, frame, checkpoint, inbox, came: false }));
-            }
-            if self.inbox.stopping() {
-                return Poll::Ready(None);
-            }
-            transfers.carrier.set(Some(cx.waker().clone()));
-            Poll::Pending
-        })
-        .await
-    }
-
-    /// Brings a checkpoint here and puts it in place of the whole state, if Raft wants it; `frame` came with it. True
-    /// once that is done, false if it could not be brought or another one was offered meanwhile.
-    pub async fn receive(&self, frame: Bytes, export: Box<dyn Export>) -> bool {
-        if self.inbox.stopping() {
-            return false;
-        }
-        let (reply, answer) = reply::channel();
-        self.inbox.transfers.arriving.set(Some(Arriving { frame, export, reply }));
-        self.inbox.wake();
-        answer.await.is_some()
     }
 }

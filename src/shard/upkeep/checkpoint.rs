@@ -10,13 +10,13 @@ use bytes::Bytes;
 use tracing::{info, warn};
 
 use crate::{
-    block::{Block, BlockId},
+    block::BlockId,
     consensus::Baseline,
     env::{Env, Instant},
     limits,
     shard::{reply::Reply, serve::Arriving},
-    state::{LoadError, Loading, StateMachine},
-    storage::checkpoint::{Checkpoint, CheckpointError, CheckpointStore, Held, Restore, Saved, Summary},
+    state::StateMachine,
+    storage::checkpoint::{Checkpoint, CheckpointError, CheckpointStore, HeldCheckpoint, Saved, Summary},
     types::{LogIndex, Term},
 };
 
@@ -75,7 +75,7 @@ pub struct Checkpoints<E: Env> {
     /// Applied index of the newest checkpoint.
     newest: LogIndex,
     /// The newest checkpoint, for other members.
-    held: Option<Held>,
+    held: Option<HeldCheckpoint>,
     incoming: Incoming<E>,
     /// A member needs a newer one than there is.
     wanted: bool,
@@ -240,7 +240,7 @@ impl<E: Env> Checkpoints<E> {
     }
 
     /// The newest checkpoint, if it is of this entry.
-    pub fn held(&self, index: LogIndex) -> Option<Held> {
+    pub fn held(&self, index: LogIndex) -> Option<HeldCheckpoint> {
         self.held.clone().filter(|held| held.summary().applied == index)
     }
 
@@ -358,25 +358,4 @@ pub fn take(state: &mut StateMachine, term: Term) -> Checkpoint {
     let applied = state.applied();
     let (changes, facts) = state.changes();
     Checkpoint { summary: Summary { applied, term, facts, received: false }, changes }
-}
-
-/// The blocks of a checkpoint on their way back into a state.
-#[derive(Default)]
-pub struct Restoring(Loading);
-
-impl Restore for Restoring {
-    fn expect(&mut self, body_bytes: u64) {
-        self.0.expect(body_bytes as usize);
-    }
-
-    fn take(&mut self, block: Block) -> Result<(), &'static str> {
-        self.0.take(&block)
-    }
-}
-
-impl Restoring {
-    /// The state the checkpoint was taken of.
-    pub fn finish(self, summary: &Summary) -> Result<StateMachine, LoadError> {
-        self.0.finish(summary.applied, &summary.facts)
-    }
 }

@@ -13,7 +13,7 @@ use crate::{
     storage::checkpoint::{CheckpointError, CheckpointStore, Export, Received},
 };
 
-use super::checkpoint::Restoring;
+use super::loader::Loader;
 
 /// Why a checkpoint was not taken in.
 #[derive(Debug, thiserror::Error)]
@@ -52,10 +52,10 @@ pub async fn receive<E: Env>(
     export: &mut dyn Export,
 ) -> Result<Box<Arrived<E>>, ReceiveError> {
     let received = store.receive(export).await?;
-    let mut restoring = Restoring::default();
-    received.read(&mut restoring).await?;
+    let mut loader = Loader::default();
+    received.read(&mut loader).await?;
     let summary = received.summary();
-    let state = restoring.finish(summary)?;
+    let state = loader.finish(summary)?;
     let position = LogPosition { index: summary.applied, term: summary.term };
     let baseline = Baseline { position, config: group::config(state.cluster()) };
     Ok(Box::new(Arrived { baseline, received, state }))

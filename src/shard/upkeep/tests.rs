@@ -24,7 +24,7 @@ fn upkeep(sim: &Sim) -> Upkeep<SimEnv> {
         async move {
             let dir = DataDir::open(&env, Path::new("/data"), None).await.unwrap();
             let options = CheckpointOptions::new(dir.snapshot(ShardId(0)), ShardId(0));
-            let store = CheckpointStore::open(env, options, &mut Restoring::default()).await.unwrap().0;
+            let store = CheckpointStore::open(env, options, &mut Loader::default()).await.unwrap().0;
             opened.set(Some(store));
         }
     });

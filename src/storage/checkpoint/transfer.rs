@@ -37,20 +37,20 @@ pub trait Export {
 
 /// A finished checkpoint that stays as it is, whatever is written meanwhile, until it is dropped.
 #[derive(Clone, Debug)]
-pub struct Held {
+pub struct HeldCheckpoint {
     summary: Summary,
     manifest: Bytes,
     /// Whole files by sequence: nothing is removed that is mapped.
     segments: BTreeMap<u64, Bytes>,
 }
 
-impl Held {
+impl HeldCheckpoint {
     pub fn summary(&self) -> &Summary {
         &self.summary
     }
 }
 
-impl Export for Held {
+impl Export for HeldCheckpoint {
     fn manifest(&self) -> Bytes {
         self.manifest.clone()
     }
@@ -66,7 +66,7 @@ impl Export for Held {
 
 impl<E: Env> CheckpointStore<E> {
     /// The newest finished checkpoint; none before the first.
-    pub fn hold(&self) -> Option<Held> {
+    pub fn hold(&self) -> Option<HeldCheckpoint> {
         let summary = self.summary.clone()?;
         let manifest = Manifest {
             generation: self.generation,
@@ -76,7 +76,7 @@ impl<E: Env> CheckpointStore<E> {
             body_bytes: self.catalog.body_bytes(),
         };
         let whole = |segment: &Segment<E>| segment.mapping.slice(0..segment.mapping.bytes().len());
-        Some(Held {
+        Some(HeldCheckpoint {
             summary,
             manifest: manifest.encode(self.options.shard, 1).into(),
             segments: self.segments.iter().map(|(sequence, segment)| (*sequence, whole(segment))).collect(),

@@ -41,7 +41,7 @@ async fn open(env: &SimEnv) -> (Store, Option<Summary>, Vec<Block>) {
 }
 
 /// A sender's checkpoint of twelve blocks in a few segments, and what it is.
-async fn sender(env: &SimEnv) -> (Store, Held, Vec<Block>) {
+async fn sender(env: &SimEnv) -> (Store, HeldCheckpoint, Vec<Block>) {
     let (mut store, ..) = open(env).await;
     store.write(checkpoint(50, (0..12).map(|number| block(number, 1))), false).await.expect("written");
     store.write(checkpoint(60, (3..6).map(|number| block(number, 2))), false).await.expect("written");
@@ -51,7 +51,7 @@ async fn sender(env: &SimEnv) -> (Store, Held, Vec<Block>) {
 }
 
 /// Ends after so many pieces.
-struct CutOff(Held, usize);
+struct CutOff(HeldCheckpoint, usize);
 
 impl Export for CutOff {
     fn manifest(&self) -> Bytes {
