@@ -246,7 +246,7 @@ fn checkpoint_options(
     CheckpointOptions {
         write_bytes_per_second: config.checkpoint_write_mbps.saturating_mul(1_000_000),
         metrics: CheckpointMetrics { commit_seconds: metrics.backend_commit_seconds.clone() },
-        ..CheckpointOptions::new(data_dir.snapshot(shard), shard)
+        ..CheckpointOptions::new(data_dir.checkpoint(shard), shard)
     }
 }
 
@@ -270,8 +270,8 @@ fn shard_options(
         shard_id: wal.shard,
         founders: vec![founder],
         wal,
-        snapshot: checkpoints,
-        checkpoint: shard::Due {
+        checkpoint: checkpoints,
+        checkpoint_due: shard::Due {
             entries: config.checkpoint_entries,
             bytes: limits::CHECKPOINT_BYTES,
             log_bytes: limits::CHECKPOINT_LOG_BYTES,

@@ -2,7 +2,7 @@
 //!
 //! The log on disk holds everything; entries already applied leave the window once it holds more
 //! than `catchup` of them, so its size is bounded. Followers that need older entries are the
-//! snapshot's business.
+//! checkpoint's business.
 
 use std::{cell::Cell, collections::VecDeque};
 
@@ -120,7 +120,7 @@ impl LogWindow {
         self.config = config;
     }
 
-    /// Whether the group has one member, so nobody will ask for old entries: who joins it gets a snapshot.
+    /// Whether the group has one member, so nobody will ask for old entries: who joins it gets a checkpoint.
     pub fn is_alone(&self) -> bool {
         self.config.voters.len() == 1 && self.config.learners.is_empty()
     }

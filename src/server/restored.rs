@@ -64,7 +64,7 @@ async fn write(env: RealEnv, mut config: Config, restored: Restored) -> Result<(
     // A backup is of one keyspace; in a new member it is the one there is without any configuration.
     let Keyspace { shard, .. } = Keyspace::default();
 
-    let options = CheckpointOptions::new(data_dir.snapshot(shard), shard);
+    let options = CheckpointOptions::new(data_dir.checkpoint(shard), shard);
     let (mut store, _) =
         CheckpointStore::open(env.clone(), options, &mut Vec::new()).await.map_err(Fatal::from)?;
     let checkpoint = checkpoint(&config, identity.member_id, restored);

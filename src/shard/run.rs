@@ -41,8 +41,8 @@ pub enum Fatal {
     #[error(transparent)]
     Wal(#[from] WalError),
     #[error(transparent)]
-    Snapshot(#[from] CheckpointError),
-    #[error("what the snapshot says of the state: {0}")]
+    Checkpoint(#[from] CheckpointError),
+    #[error("what the checkpoint says of the state: {0}")]
     State(#[from] LoadError),
     #[error("entry {index} of the log: {reason}")]
     Entry { index: LogIndex, reason: EntryError },

@@ -1,4 +1,4 @@
-//! From a data directory to a running shard: load the snapshot, replay the log, restore the group, make the loop.
+//! From a data directory to a running shard: load the checkpoint, replay the log, restore the group, make the loop.
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
@@ -32,8 +32,8 @@ pub struct Options {
     /// The members a new log begins with, this one among them.
     pub founders: Vec<pb::Member>,
     pub wal: WalOptions,
-    pub snapshot: CheckpointOptions,
-    pub checkpoint: Due,
+    pub checkpoint: CheckpointOptions,
+    pub checkpoint_due: Due,
     pub heartbeat: Duration,
     pub election: Duration,
     pub pre_vote: bool,
@@ -54,7 +54,7 @@ pub struct Started<E: Env> {
 pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<ShardMetrics>) -> Result<Started<E>, Fatal> {
     let began = env.now();
     let mut loader = Loader::default();
-    let (snapshots, summary) = CheckpointStore::open(env.clone(), options.snapshot, &mut loader).await?;
+    let (store, summary) = CheckpointStore::open(env.clone(), options.checkpoint, &mut loader).await?;
     let restored = match summary {
         Some(summary) => {
             let state = loader.finish(&summary)?;
@@ -84,16 +84,16 @@ pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<ShardMetrics>) 
         let took_ms = env.now().since(began).as_millis() as u64;
         let (applied, revision) = (replay.applied, replay.state.revision().0);
         let (segments, torn_tail) = (recovery.segments, recovery.torn_tail);
-        let snapshot = checkpoint.0;
+        let checkpoint = checkpoint.0;
         info!(
-            snapshot,
+            checkpoint,
             applied,
             revision,
             segments,
             torn_tail,
             load_ms,
             took_ms,
-            "loaded the snapshot and replayed the log"
+            "loaded the checkpoint and replayed the log"
         );
     }
     let member_id = options.member_id;
@@ -142,7 +142,7 @@ pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<ShardMetrics>) 
     // etcd's request timeout: five seconds and two elections.
     let patience = Duration::from_secs(5) + 2 * options.election;
     let parts = Parts { pipeline, wal, applied };
-    let checkpoints = Checkpoints::new(snapshots, options.checkpoint, checkpoint);
+    let checkpoints = Checkpoints::new(store, options.checkpoint_due, checkpoint);
     let run = Loop {
         replica: Replica::new(env.clone(), options.shard_id, parts),
         serving: Serving::new(inbox, standing, metrics.clone(), patience, options.slow_apply),

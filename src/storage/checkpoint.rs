@@ -52,7 +52,7 @@ use crate::{
 
 #[derive(Clone, Debug)]
 pub struct CheckpointOptions {
-    /// Holds nothing but this shard's snapshot; locked by the caller, created if it is missing.
+    /// Holds nothing but this shard's checkpoint; locked by the caller, created if it is missing.
     pub dir: PathBuf,
     pub shard: ShardId,
     /// `--snapshot-write-mbps`; 0 is as fast as possible.
@@ -123,7 +123,7 @@ struct Retired<E: Env> {
     mapping: Option<MappingOf<E>>,
 }
 
-/// The snapshot of one shard.
+/// The checkpoint of one shard.
 pub struct CheckpointStore<E: Env> {
     env: E,
     options: CheckpointOptions,
@@ -147,7 +147,7 @@ pub struct CheckpointStore<E: Env> {
 }
 
 impl<E: Env> CheckpointStore<E> {
-    /// Opens the snapshot, or creates it in an empty directory. `restore` gets the state of the last checkpoint, whose
+    /// Opens the checkpoint, or creates it in an empty directory. `restore` gets the state of the last checkpoint, whose
     /// summary is returned; there are none before the first one. Every byte is verified. Belongs to start-up: the core
     /// does not serve meanwhile. What was verified stays resident until [`CheckpointStore::release`].
     pub async fn open(

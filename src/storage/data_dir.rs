@@ -4,7 +4,7 @@
 //! <data-dir>/member/lock            held (flock) for as long as the process uses the directory
 //! <data-dir>/member/version         format of everything below, written before anything else
 //! <data-dir>/member/shard-0/wal/    segments of shard 0, unless --wal-dir is given
-//! <data-dir>/member/shard-0/snap/   its snapshot
+//! <data-dir>/member/shard-0/snap/   its checkpoint
 //! <wal-dir>/lock, <wal-dir>/shard-0/
 //! <data-dir>/restoring/             a restore that did not come to its end, or is still going on
 //! ```
@@ -104,8 +104,8 @@ impl<E: Env> DataDir<E> {
         }
     }
 
-    /// The directory of a shard's snapshot, which the snapshot creates.
-    pub fn snapshot(&self, shard: ShardId) -> PathBuf {
+    /// The directory of a shard's checkpoint, which its store creates.
+    pub fn checkpoint(&self, shard: ShardId) -> PathBuf {
         self.member.join(format!("shard-{shard}")).join("snap")
     }
 }

@@ -9,7 +9,7 @@
 //! - files are full of zeros before they are used and are never extended, so that a write is data only
 //! - a failed or short write is final: the log never accepts another one
 //! - the hard state is repeated at the start of every segment, so that segments can be dropped from the
-//!   front once their entries are in a snapshot
+//!   front once their entries are in a checkpoint
 //! - an opened log first writes a batch that fits into one sector, under the number of the batch that
 //!   may have been torn: no other batch ever has that number, so no piece of the torn one is ever taken
 //!   for a part of another
@@ -189,8 +189,8 @@ impl<E: Env> Wal<E> {
     /// - If the front of the log was cut, a hard state comes before the first entry (unless none was ever
     ///   appended before that). It is an earlier one, repeated: all entries up to its commit were appended
     ///   before it, so they may be missing and never follow it, and its commit may be below what a later
-    ///   snapshot holds.
-    /// - There may be hard states only, whatever their commit: a log that begins after a snapshot.
+    ///   checkpoint holds.
+    /// - There may be hard states only, whatever their commit: a log that begins after a checkpoint.
     pub async fn open(
         env: E,
         options: WalOptions,
@@ -243,7 +243,7 @@ impl<E: Env> Wal<E> {
 
     /// Adds a record to the pending batch. It must fit (see [`Wal::room`]) and come in an order that
     /// [`Wal::open`] accepts. The first entry of a log may have any index: that of a member that begins
-    /// with a snapshot follows a hard state with the snapshot's index as its commit.
+    /// with a checkpoint follows a hard state with the checkpoint's index as its commit.
     pub fn append(&mut self, record: Record<'_>) {
         assert!(
             record.encoded_bytes() <= self.room(),
@@ -316,7 +316,7 @@ impl<E: Env> Wal<E> {
         self.batch_bytes += written.bytes as u64;
     }
 
-    /// Lets go of the segments that hold no entry from `keep_from` on: a snapshot covers everything
+    /// Lets go of the segments that hold no entry from `keep_from` on: a checkpoint covers everything
     /// below it, durably, and those entries are committed. Whole segments go, from the front, and never
     /// the current one. Returns at once; in the background the files become the next segments, or their
     /// space is given back slowly. A crash may bring back what was cut, from some segment on.

@@ -77,8 +77,8 @@ impl World {
             founders: self.founders(),
             // The directory is known once it is open.
             wal: WalOptions { segment_bytes: 1 << 20, ..WalOptions::new(PathBuf::new(), ShardId(0)) },
-            snapshot: CheckpointOptions::new(PathBuf::new(), ShardId(0)),
-            checkpoint: self.checkpoint,
+            checkpoint: CheckpointOptions::new(PathBuf::new(), ShardId(0)),
+            checkpoint_due: self.checkpoint,
             heartbeat: Duration::from_millis(10),
             election: Duration::from_millis(100),
             pre_vote: true,
@@ -95,8 +95,8 @@ impl World {
                 let dir = DataDir::open(&env, Path::new("/data"), None).await;
                 let dir = dir.map_err(|error| error.to_string())?;
                 let wal = WalOptions { dir: dir.wal(ShardId(0)), ..options.wal };
-                let snapshot = CheckpointOptions { dir: dir.snapshot(ShardId(0)), ..options.snapshot };
-                let options = shard::Options { wal, snapshot, ..options };
+                let checkpoint = CheckpointOptions { dir: dir.checkpoint(ShardId(0)), ..options.checkpoint };
+                let options = shard::Options { wal, checkpoint, ..options };
                 let started = shard::start(env, options, metrics).await.map_err(|error| error.to_string())?;
                 Ok::<_, String>((started, dir))
             };

@@ -37,8 +37,8 @@ pub(crate) async fn open<E: Env>(env: &E, dir: &Path, founders: Vec<pb::Member>)
             segment_bytes: limits::WAL_SEGMENT_BYTES_MIN,
             ..WalOptions::new(data_dir.wal(shard), shard)
         },
-        snapshot: CheckpointOptions::new(data_dir.snapshot(shard), shard),
-        checkpoint: Due { entries: u64::MAX, bytes: usize::MAX, log_bytes: u64::MAX },
+        checkpoint: CheckpointOptions::new(data_dir.checkpoint(shard), shard),
+        checkpoint_due: Due { entries: u64::MAX, bytes: usize::MAX, log_bytes: u64::MAX },
         heartbeat: Duration::from_millis(10),
         election: Duration::from_millis(100),
         pre_vote: true,

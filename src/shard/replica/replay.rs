@@ -40,14 +40,14 @@ pub enum ReplayError {
     #[error("entry {index}: {reason}")]
     Entry { index: LogIndex, reason: EntryError },
     #[error(
-        "the snapshot holds the state at entry {applied}, and there is no log. Was it removed, or --wal-dir \
+        "the checkpoint holds the state at entry {applied}, and there is no log. Was it removed, or --wal-dir \
          changed? Put it back: without it this member may have forgotten its vote"
     )]
     NoLog { applied: u64 },
-    #[error("the snapshot holds the state at entry {applied}, and the log ends at entry {last}")]
+    #[error("the checkpoint holds the state at entry {applied}, and the log ends at entry {last}")]
     Behind { applied: u64, last: u64 },
     #[error(
-        "the log goes on after a snapshot that was received, at entry {baseline}, and the snapshot here holds the \
+        "the log goes on after a checkpoint that was received, at entry {baseline}, and the checkpoint here holds the \
          state at entry {applied}. Was an older one put back?"
     )]
     Older { applied: u64, baseline: u64 },

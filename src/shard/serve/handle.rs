@@ -53,7 +53,7 @@ pub struct ShardStatus {
     pub revision: Revision,
     pub compact_revision: Revision,
     pub keys: u64,
-    /// Bytes the keyspace occupies: snapshot files, and versions that are in none yet.
+    /// Bytes the keyspace occupies: checkpoint files, and versions that are in none yet.
     pub size_bytes: u64,
     /// Bytes still reachable.
     pub size_in_use_bytes: u64,

@@ -17,7 +17,7 @@ pub struct Standing {
     pub committed: Cell<LogIndex>,
     /// Term of the last applied entry.
     pub applied_term: Cell<Term>,
-    /// Bytes of the snapshot's files.
+    /// Bytes of the checkpoint's files.
     pub bytes_on_disk: Cell<u64>,
     members: RefCell<Vec<pb::Member>>,
 }

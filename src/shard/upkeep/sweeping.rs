@@ -20,7 +20,7 @@ pub struct Sweeping {
     began: Option<(Instant, u64)>,
     /// Callers of defragmentations under way.
     defragments: Vec<(Instant, Reply<()>)>,
-    /// Those for whom nothing is left to free: the snapshot's files follow.
+    /// Those for whom nothing is left to free: the checkpoint's files follow.
     swept: Vec<(Instant, Reply<()>)>,
 }
 

@@ -23,7 +23,7 @@ fn upkeep(sim: &Sim) -> Upkeep<SimEnv> {
         let (env, opened) = (env.clone(), opened.clone());
         async move {
             let dir = DataDir::open(&env, Path::new("/data"), None).await.unwrap();
-            let options = CheckpointOptions::new(dir.snapshot(ShardId(0)), ShardId(0));
+            let options = CheckpointOptions::new(dir.checkpoint(ShardId(0)), ShardId(0));
             let store = CheckpointStore::open(env, options, &mut Loader::default()).await.unwrap().0;
             opened.set(Some(store));
         }

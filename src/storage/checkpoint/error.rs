@@ -1,4 +1,4 @@
-//! Why a snapshot cannot be opened or a checkpoint not be written.
+//! Why a checkpoint cannot be opened, written or received.
 //!
 //! What [`CheckpointStore::open`](super::CheckpointStore::open) returns is fatal: a state that is not the
 //! checkpoint's is never served. What a write returns is not: the checkpoint before it stays whole.
@@ -14,14 +14,14 @@ pub enum CheckpointError {
     Disk(#[from] DiskError),
 
     #[error(
-        "the snapshot is damaged: {path}, offset {offset}: {what}. The log no longer has what is in it, so it is \
+        "the checkpoint is damaged: {path}, offset {offset}: {what}. The log no longer has what is in it, so it is \
          not skipped. Restore this member from a backup, or remove it from the cluster and add it again empty; \
          keep the file for inspection"
     )]
     Corrupt { path: PathBuf, offset: u64, what: &'static str },
 
     #[error(
-        "{path} is missing, and the snapshot needs it. The log no longer has what is in it. Put the file back, \
+        "{path} is missing, and the checkpoint needs it. The log no longer has what is in it. Put the file back, \
          restore this member from a backup, or remove it from the cluster and add it again empty"
     )]
     Missing { path: PathBuf },
@@ -35,10 +35,10 @@ pub enum CheckpointError {
     #[error("{path} belongs to shard {found}, not to shard {expected}. Check --data-dir")]
     WrongShard { path: PathBuf, found: u32, expected: u32 },
 
-    #[error("{path} is no file of the snapshot. Move it elsewhere, then start again")]
+    #[error("{path} is no file of the checkpoint. Move it elsewhere, then start again")]
     Foreign { path: PathBuf },
 
-    #[error("the member that was sending its snapshot ended that")]
+    #[error("the member that was sending its checkpoint ended that")]
     CutOff,
 }
 

@@ -1,4 +1,4 @@
-//! The files of a snapshot directory: their names, direct writes in pieces, removal in steps.
+//! The files of a checkpoint directory: their names, direct writes in pieces, removal in steps.
 
 use std::{
     cell::Cell,

@@ -145,7 +145,7 @@ pub fn decode_segment<'a>(
     shard: ShardId,
     reference: &SegmentRef,
 ) -> Result<&'a ArchivedTable, Fault> {
-    check_header(bytes, SEGMENT_MAGIC, shard, "this is no segment of a snapshot")?;
+    check_header(bytes, SEGMENT_MAGIC, shard, "this is no segment of a checkpoint")?;
     if u64_at(bytes, 16) != reference.sequence || u64_at(bytes, 24) != reference.epoch {
         return Err(corrupt(16, "the header names another segment: the file was renamed or is an old one"));
     }
@@ -292,7 +292,7 @@ impl Manifest {
     }
 
     pub fn decode(bytes: &[u8], shard: ShardId) -> Result<Self, Fault> {
-        check_header(bytes, MANIFEST_MAGIC, shard, "this is no manifest of a snapshot")?;
+        check_header(bytes, MANIFEST_MAGIC, shard, "this is no manifest of a checkpoint")?;
         zero(bytes, 36..60)?;
         if u64_at(bytes, 24) != bytes.len() as u64 {
             return Err(corrupt(bytes.len(), "the file does not have the size its header names"));

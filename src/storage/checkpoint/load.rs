@@ -1,4 +1,4 @@
-//! Reads the snapshot when it is opened: verifies everything, removes what no manifest names.
+//! Reads the checkpoint when it is opened: verifies everything, removes what no manifest names.
 //!
 //! Runs once per shard before it serves. First the tables, which tell which image of a chunk counts; then the bodies,
 //! segment by segment: each is verified beside the core, while the core takes what the one before it holds.

@@ -1,4 +1,4 @@
-//! The snapshot on a real disk, through the executor it is written on.
+//! The checkpoint on a real disk, through the executor it is written on.
 
 use glommio::{LocalExecutorBuilder, Placement};
 

@@ -1,4 +1,4 @@
-//! The log cut behind a snapshot: crashes at any step, files that come back as others, bounds.
+//! The log cut behind a checkpoint: crashes at any step, files that come back as others, bounds.
 
 use std::{
     cell::{Cell, RefCell},
@@ -422,16 +422,16 @@ fn no_flipped_bit_of_a_cut_log_makes_a_record_vanish_and_old_content_does_not_ma
 }
 
 #[test]
-fn a_log_that_begins_after_a_snapshot_opens_at_any_time() {
+fn a_log_that_begins_after_a_checkpoint_opens_at_any_time() {
     let sim = Sim::new(4);
     let env = SimEnv::new(&sim, MEMBER, SimDisk::new(&sim));
     run(&sim, async move {
-        const SNAPSHOT: u64 = 7_000;
+        const CHECKPOINT: u64 = 7_000;
         let open = async |expected: &[u64]| {
             let mut seen = Vec::new();
             let (wal, _) = Wal::open(env.clone(), options(), |record| {
                 match record {
-                    Record::HardState { commit, .. } => assert_eq!(commit.0, SNAPSHOT),
+                    Record::HardState { commit, .. } => assert_eq!(commit.0, CHECKPOINT),
                     Record::Entry { index, .. } => seen.push(index.0),
                     Record::Baseline { .. } => panic!("none was written"),
                 }
@@ -447,7 +447,7 @@ fn a_log_that_begins_after_a_snapshot_opens_at_any_time() {
             let written = wal.submit().expect("pending").await.expect("written");
             wal.written(written);
         };
-        let hard_state = Record::HardState { term: Term(3), vote: MemberId(0), commit: LogIndex(SNAPSHOT) };
+        let hard_state = Record::HardState { term: Term(3), vote: MemberId(0), commit: LogIndex(CHECKPOINT) };
         let entry =
             |index| Record::Entry { term: Term(3), index: LogIndex(index), kind: 0, data: b"12345678" };
         let mut wal = open(&[]).await;
@@ -456,13 +456,13 @@ fn a_log_that_begins_after_a_snapshot_opens_at_any_time() {
         let wal = open(&[]).await;
         wal.close().await.expect("the log closes");
         let mut wal = open(&[]).await;
-        write(&mut wal, entry(SNAPSHOT + 1)).await;
-        write(&mut wal, entry(SNAPSHOT + 2)).await;
+        write(&mut wal, entry(CHECKPOINT + 1)).await;
+        write(&mut wal, entry(CHECKPOINT + 2)).await;
         drop(wal);
-        let mut wal = open(&[SNAPSHOT + 1, SNAPSHOT + 2]).await;
-        write(&mut wal, entry(SNAPSHOT + 2)).await;
+        let mut wal = open(&[CHECKPOINT + 1, CHECKPOINT + 2]).await;
+        write(&mut wal, entry(CHECKPOINT + 2)).await;
         wal.close().await.expect("the log closes");
-        open(&[SNAPSHOT + 1, SNAPSHOT + 2, SNAPSHOT + 2]).await;
+        open(&[CHECKPOINT + 1, CHECKPOINT + 2, CHECKPOINT + 2]).await;
     });
 }
 
