@@ -144,6 +144,13 @@ impl World {
     }
 }
 
+/// Tasks hold the world they run in: without this a search over many seeds would keep all of them.
+impl Drop for World {
+    fn drop(&mut self) {
+        (0..self.nodes.len()).for_each(|at| self.crash(at));
+    }
+}
+
 /// What the clients know.
 #[derive(Default)]
 pub struct Memory {
