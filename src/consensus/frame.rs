@@ -235,7 +235,7 @@ impl From<eraftpb::Message> for Frame {
                 Body::VoteReply(pb::VoteReply { pre, rejected, commit, commit_term })
             }
             MessageType::MsgSnapshot => {
-                let metadata = message.snapshot.take().unwrap_or_default().take_metadata();
+                let metadata = message.snapshot.take().expect("it tells of a checkpoint").take_metadata();
                 let state = metadata.get_conf_state();
                 let (voters, learners) = (state.voters.clone(), state.learners.clone());
                 Body::Checkpoint(pb::Checkpoint {

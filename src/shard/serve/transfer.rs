@@ -10,7 +10,7 @@ use crate::{storage::checkpoint::HeldCheckpoint, types::MemberId};
 /// A checkpoint that a member must get because the log no longer has what it lacks.
 pub struct Transfer {
     pub to: MemberId,
-    /// For [`Shard::receive`] over there.
+    /// For [`Shard::receive`](super::Shard::receive) over there.
     pub frame: Bytes,
     pub checkpoint: HeldCheckpoint,
     inbox: Rc<Inbox>,

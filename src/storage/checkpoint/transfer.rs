@@ -1,9 +1,10 @@
 //! A checkpoint on its way from one member to another: held as it is while newer ones are made, and put in place of all
 //! that the other had.
 //!
-//! Who receives asks for pieces, so a transfer that was cut off goes on where it was. Received segments lie beside those
-//! that count, under names that no other has; the manifest switches to them in one rename. A crash before it finds the
-//! old state whole, a crash after it the new one.
+//! Who receives asks for pieces, so whoever carries them may take up a lost connection where it was. What was not brought
+//! to its end begins anew, save segments that are here already. Received segments lie beside those that count, under names
+//! that no other has; the manifest switches to them in one rename. A crash before it finds the old state whole, a crash
+//! after it the new one.
 
 use std::{collections::BTreeMap, future::Future, pin::Pin};
 
