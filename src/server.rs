@@ -33,7 +33,7 @@ use crate::{
     pb::etcdserverpb as pb,
     protocol::{Offer, Routes},
     service::{self, Api, version},
-    shard::{self, AutoCompaction, CorruptionChecks, Quota, Shard},
+    shard::{self, AutoCompaction, CorruptionChecks, Duty, Quota, Shard},
     state::{Principal, cluster::PublishMember},
     storage::checkpoint::{CheckpointMetrics, CheckpointOptions},
     storage::data_dir::{DataDir, DataDirError},
@@ -122,7 +122,8 @@ async fn serve(
     let wal = wal_options(&config, &data_dir, &shard_metrics, keyspace.shard)?;
     let checkpoints = checkpoint_options(&config, &data_dir, &shard_metrics, keyspace.shard);
     let options = shard_options(&config, identity, wal, checkpoints);
-    let shard::Started { shard, run, is_new } = shard::start(env.clone(), options, shard_metrics).await?;
+    let shard::Started { shard, run, duty, is_new } =
+        shard::start(env.clone(), options, shard_metrics).await?;
     let checks = CorruptionChecks {
         initial: config.initial_corrupt_check && !is_new,
         interval: config.corrupt_check_interval,
@@ -133,7 +134,7 @@ async fn serve(
     // task of its own, so that its turns wake nothing else.
     let looping = spawn_joined(&env, run.run());
     let looping = async { looping.await.map_err(StartError::from) };
-    maintain(&env, &config, &shard, checks);
+    maintain(&env, &config, (&shard, &duty), checks);
     let handle = shard.clone();
     let serving = async {
         let ready = async {
@@ -166,15 +167,15 @@ async fn serve(
 }
 
 /// What happens beside serving, until the shard stops.
-fn maintain(env: &RealEnv, config: &Config, shard: &Shard, checks: CorruptionChecks) {
+fn maintain(env: &RealEnv, config: &Config, (shard, duty): (&Shard, &Duty), checks: CorruptionChecks) {
     let compaction = config.auto_compaction.map(|keep| match keep {
         Retention::Time(period) => AutoCompaction::Periodic(period),
         Retention::Revisions(count) => AutoCompaction::Revisions(count),
     });
     if let Some(compaction) = compaction {
-        env.spawn(compaction.run(env.clone(), shard.clone()));
+        env.spawn(compaction.run(env.clone(), shard.clone(), duty.clone()));
     }
-    env.spawn(checks.run(env.clone(), shard.clone()));
+    env.spawn(checks.run(env.clone(), shard.clone(), duty.clone()));
 }
 
 /// Tells the other members what the flags say of this one, if that is not what they know; tries until it is done or the

@@ -19,7 +19,7 @@ mod upkeep;
 pub use run::{Fatal, Loop};
 pub use serve::{Backup, BackupError, Chunks, ListReader, Quota, Shard, ShardStatus, Transfer};
 pub use start::{Options, Started, start};
-pub use upkeep::{AutoCompaction, CorruptionChecks, Due};
+pub use upkeep::{AutoCompaction, CorruptionChecks, Due, Duty};
 
 use crate::state;
 

@@ -1,4 +1,4 @@
-//! Who belongs to the shard's group: Raft's configuration and the state's members say the same, because a change of one
+//! Who belongs to the shard's group, and who leads it: Raft's configuration and the state's members say the same, because a change of one
 //! carries the command for the other.
 
 use crate::{
@@ -10,6 +10,13 @@ use crate::{
     },
     types::{LogIndex, MemberId, Term},
 };
+
+/// Whether this member leads has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leadership {
+    Gained(Term),
+    Lost,
+}
 
 /// Raft's configuration, as the state knows it.
 pub fn config(cluster: &Cluster) -> Config {

@@ -30,6 +30,7 @@ use crate::{
         Ready, Role,
     },
     env::{Env, Instant, Links},
+    shard::group::Leadership,
     storage::wal::{Wal, WalError, Written},
     types::{LogIndex, MemberId, ShardId, Term},
 };
@@ -48,13 +49,6 @@ pub struct Progress {
     pub committed: Vec<Entry>,
     /// Numbers of read indexes, and what must be applied before they are answered.
     pub reads: Vec<(u64, LogIndex)>,
-}
-
-/// Whether this member leads has changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Leadership {
-    Gained(Term),
-    Lost,
 }
 
 type Finished<E> = Result<Written<E>, WalError>;

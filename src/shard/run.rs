@@ -20,8 +20,9 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Error, group,
-    replica::{EntryError, Leadership, Offer, Replica},
+    Error,
+    group::{self, Leadership},
+    replica::{EntryError, Offer, Replica},
     serve::Serving,
     upkeep::{Step, Upkeep},
 };
@@ -138,8 +139,11 @@ impl<E: Env> Loop<E> {
             }
             self.serving.release_reads(self.state.borrow().applied());
         }
-        if self.replica.leadership() == Some(Leadership::Lost) {
-            self.serving.leadership_lost();
+        if let Some(leadership) = self.replica.leadership() {
+            self.upkeep.leadership(leadership);
+            if leadership == Leadership::Lost {
+                self.serving.leadership_lost();
+            }
         }
         self.give_transfers();
         self.maintain(now, quiet)?;

@@ -10,7 +10,7 @@ use super::{
     replica::{Parts, Replay, Replica, baseline_record, entry_bytes_max, found},
     run::Loop,
     serve::{Inbox, Serving, Shard, Standing, Turnstile},
-    upkeep::{Checkpoints, Due, Loader, Upkeep},
+    upkeep::{Checkpoints, Due, Duty, Loader, Upkeep},
 };
 use crate::{
     consensus::{self, Baseline, LogPosition, Pipeline},
@@ -47,6 +47,8 @@ pub struct Started<E: Env> {
     pub shard: Shard,
     /// Whether the log was made just now.
     pub is_new: bool,
+    /// For the tasks that only the leader does.
+    pub duty: Duty,
     pub run: Loop<E>,
 }
 
@@ -153,5 +155,5 @@ pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<ShardMetrics>) 
         ticked: false,
         env,
     };
-    Ok(Started { shard, is_new, run })
+    Ok(Started { shard, is_new, duty: run.upkeep.duty(), run })
 }

@@ -2,11 +2,12 @@
 //!
 //! Owned by the loop, which gives it a slice at the end of each turn and hands on what it asks for: the log is cut
 //! behind a checkpoint, callers hear when nothing is left to free. [`AutoCompaction`] and [`CorruptionChecks`] are tasks
-//! of their own that ask like any client.
+//! of their own that ask like any client, as long as [`Duty`] says that they are this member's to do.
 
 mod autocompact;
 mod checkpoint;
 mod corruption;
+mod duty;
 mod incoming;
 mod loader;
 mod sweeping;
@@ -22,7 +23,11 @@ use crate::{
     env::{Env, Instant},
     limits,
     metrics::ShardMetrics,
-    shard::{group, reply::Reply, serve::Arriving},
+    shard::{
+        group::{self, Leadership},
+        reply::Reply,
+        serve::Arriving,
+    },
     state::{StateMachine, mvcc::Freed},
     storage::checkpoint::{CheckpointError, HeldCheckpoint},
     types::{LogIndex, Term},
@@ -33,6 +38,7 @@ use sweeping::Sweeping;
 pub use autocompact::AutoCompaction;
 pub use checkpoint::{Checkpoints, Due, Step};
 pub use corruption::CorruptionChecks;
+pub use duty::Duty;
 pub use loader::Loader;
 
 pub struct Upkeep<E: Env> {
@@ -40,6 +46,7 @@ pub struct Upkeep<E: Env> {
     metrics: Rc<ShardMetrics>,
     checkpoints: Checkpoints<E>,
     sweeping: Sweeping,
+    duty: Duty,
     compacting: bool,
     /// Turns since the last slice of compaction.
     put_off: u32,
@@ -54,6 +61,7 @@ impl<E: Env> Upkeep<E> {
             metrics,
             checkpoints,
             sweeping: Sweeping::default(),
+            duty: Duty::default(),
             compacting: false,
             put_off: 0,
             applied: 0,
@@ -63,6 +71,16 @@ impl<E: Env> Upkeep<E> {
     /// Drives the checkpoint under way. True when it has come to an end.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> bool {
         self.checkpoints.poll(cx)
+    }
+
+    /// What the tasks that only the leader does look at.
+    pub fn duty(&self) -> Duty {
+        self.duty.clone()
+    }
+
+    /// This member leads now, or does so no more.
+    pub fn leadership(&self, leadership: Leadership) {
+        self.duty.follow(leadership);
     }
 
     /// Called with every tick of the clock.

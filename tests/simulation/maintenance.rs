@@ -3,8 +3,11 @@
 use std::{cell::Cell, cell::RefCell, rc::Rc, time::Duration};
 
 use pinion::{
-    env::{Env, sim::SimEnv},
-    shard::{AutoCompaction, CorruptionChecks},
+    env::{
+        Env,
+        sim::{Faults, SimEnv},
+    },
+    shard::{AutoCompaction, CorruptionChecks, Duty},
 };
 
 use crate::world::{self, Memory, STEPS_MAX, World};
@@ -19,6 +22,10 @@ fn env(world: &World) -> SimEnv {
     SimEnv::new(&world.sim, world.nodes[0].id, world.nodes[0].disk.clone())
 }
 
+fn duty(world: &World) -> Duty {
+    world.nodes[0].duty.borrow().clone()
+}
+
 #[test]
 fn periodic_compaction_follows_one_period_behind() {
     let period = Duration::from_secs(2);
@@ -26,7 +33,10 @@ fn periodic_compaction_follows_one_period_behind() {
         let world = World::new(seed, 1);
         world.start(0);
         let shard = world.serving(0).expect("it serves");
-        world.sim.spawn(world.nodes[0].id, AutoCompaction::Periodic(period).run(env(&world), shard.clone()));
+        world.sim.spawn(
+            world.nodes[0].id,
+            AutoCompaction::Periodic(period).run(env(&world), shard.clone(), duty(&world)),
+        );
         let began = env(&world).now();
         // The revision at each moment, and every compaction with the moment it was seen.
         let (mut revisions, mut compactions) = (vec![(began, 1)], vec![(began, -1)]);
@@ -58,7 +68,10 @@ fn revision_compaction_keeps_so_many() {
     let shard = world.serving(0).expect("it serves");
     let (_, running) = loaded(&world, 100);
     assert!(world.sim.run_until(STEPS_MAX, || running.get() == 0), "clients are stuck");
-    world.sim.spawn(world.nodes[0].id, AutoCompaction::Revisions(50).run(env(&world), shard.clone()));
+    world.sim.spawn(
+        world.nodes[0].id,
+        AutoCompaction::Revisions(50).run(env(&world), shard.clone(), duty(&world)),
+    );
     let compacted = || shard.status().compact_revision.0 > 0;
     assert!(world.sim.run_until(STEPS_MAX, compacted), "nothing was compacted");
     assert_eq!(shard.status().compact_revision.0, shard.status().revision.0 - 50);
@@ -72,9 +85,9 @@ fn hashes_of_the_same_history_agree() {
         world.start(0);
         let shard = world.serving(0).expect("it serves");
         let checks = CorruptionChecks { initial: true, interval: Duration::from_millis(20) };
-        world.sim.spawn(world.nodes[0].id, checks.run(env(&world), shard.clone()));
+        world.sim.spawn(world.nodes[0].id, checks.run(env(&world), shard.clone(), duty(&world)));
         let keep = AutoCompaction::Periodic(Duration::from_millis(300));
-        world.sim.spawn(world.nodes[0].id, keep.run(env(&world), shard.clone()));
+        world.sim.spawn(world.nodes[0].id, keep.run(env(&world), shard.clone(), duty(&world)));
         let (_, running) = loaded(&world, 300);
         assert!(world.sim.run_until(STEPS_MAX, || running.get() == 0), "seed {seed}: clients are stuck");
         assert!(shard.alarms().list(0).is_empty(), "seed {seed}: {:?}", shard.alarms());
@@ -96,5 +109,35 @@ fn hashes_of_the_same_history_agree() {
         world.start(0);
         // Nothing has been freed since the replay began from the first entry.
         assert_eq!(hash(&world), before, "seed {seed}");
+    }
+}
+
+/// Upkeep hears of leadership: the tasks go on where the leader is, and end where it was.
+#[test]
+fn what_the_leader_does_moves_with_leadership() {
+    for seed in world::seeds(5) {
+        let world = World::new(seed, 3);
+        (0..3).for_each(|at| world.start(at));
+        let duties = || -> Vec<_> { world.nodes.iter().map(|node| node.duty.borrow().term()).collect() };
+        assert!(world.sim.run_until(STEPS_MAX, || duties().iter().flatten().count() == 1), "seed {seed}");
+        let first = duties().iter().position(Option::is_some).expect("just seen");
+        let keep = AutoCompaction::Periodic(Duration::from_millis(300));
+        for (at, node) in world.nodes.iter().enumerate() {
+            let env = SimEnv::new(&world.sim, node.id, node.disk.clone());
+            let shard = world.nodes[at].shard.borrow().clone().expect("all run");
+            world.sim.spawn(node.id, keep.run(env, shard, node.duty.borrow().clone()));
+        }
+        let (_, running) = loaded(&world, 100);
+        assert!(world.sim.run_until(STEPS_MAX, || running.get() == 0), "seed {seed}: clients are stuck");
+        let isolated = [world.nodes[first].id.0].into();
+        world.sim.set_faults(Faults { isolated, ..Faults::default() });
+        let moved = || duties()[first].is_none() && duties().iter().flatten().count() == 1;
+        assert!(world.sim.run_until(STEPS_MAX, moved), "seed {seed}: {:?}", duties());
+        let second = duties().iter().position(Option::is_some).expect("just seen");
+        let shard = world.nodes[second].shard.borrow().clone().expect("it runs");
+        let before = shard.status().compact_revision.0;
+        let (_, running) = loaded(&world, 50);
+        let compacted = || running.get() == 0 && shard.status().compact_revision.0 > before;
+        assert!(world.sim.run_until(STEPS_MAX, compacted), "seed {seed}: the new leader does not compact");
     }
 }

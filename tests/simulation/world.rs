@@ -14,7 +14,7 @@ use pinion::{
     env::sim::{Sim, SimEnv, disk::SimDisk},
     metrics::ShardMetrics,
     pb::etcdserverpb as pb,
-    shard::{self, Due, Shard},
+    shard::{self, Due, Duty, Shard},
     state::Principal,
     storage::checkpoint::CheckpointOptions,
     storage::data_dir::DataDir,
@@ -30,6 +30,8 @@ pub struct Node {
     pub id: MemberId,
     pub disk: SimDisk,
     pub shard: Rc<RefCell<Option<Shard>>>,
+    /// Of the run that serves.
+    pub duty: Rc<RefCell<Duty>>,
     /// How the last run ended, if it ended by itself.
     pub ended: Rc<RefCell<Option<Result<(), String>>>>,
 }
@@ -54,6 +56,7 @@ impl World {
             id: MemberId(id),
             disk: SimDisk::new(&sim),
             shard: Rc::default(),
+            duty: Rc::default(),
             ended: Rc::default(),
         };
         let nodes = (1..=members).map(node).collect();
@@ -88,7 +91,7 @@ impl World {
         let metrics = Rc::new(ShardMetrics::new().expect("metrics are made"));
         let (shard, ended, sim, id) = (node.shard.clone(), node.ended.clone(), self.sim.clone(), node.id);
         let others: Vec<_> = self.nodes.iter().map(|node| (node.id, node.shard.clone())).collect();
-        let carried = self.carried.clone();
+        let (carried, duty) = (self.carried.clone(), node.duty.clone());
         *ended.borrow_mut() = None;
         self.sim.spawn(node.id, async move {
             let started = async {
@@ -105,6 +108,7 @@ impl World {
                     let inbox = started.shard.clone();
                     sim.listen(id, ShardId(0), move |frame| inbox.step(frame));
                     sim.spawn(id, courier::carry(sim.clone(), started.shard.clone(), others, carried));
+                    *duty.borrow_mut() = started.duty;
                     *shard.borrow_mut() = Some(started.shard);
                     started.run.run().await.map_err(|error| error.to_string())
                 }

@@ -7,6 +7,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use tracing::{info, warn};
 
+use super::Duty;
 use crate::{
     env::{Env, Instant},
     pb::etcdserverpb as pb,
@@ -30,10 +31,10 @@ pub enum AutoCompaction {
 
 impl AutoCompaction {
     /// Runs until the shard stops.
-    pub async fn run<E: Env>(self, env: E, shard: Shard) {
+    pub async fn run<E: Env>(self, env: E, shard: Shard, duty: Duty) {
         match self {
-            Self::Periodic(period) => periodic(env, shard, period).await,
-            Self::Revisions(retention) => revisions(env, shard, retention).await,
+            Self::Periodic(period) => periodic(env, shard, duty, period).await,
+            Self::Revisions(retention) => revisions(env, shard, duty, retention).await,
         }
     }
 }
@@ -84,12 +85,12 @@ impl Window {
     }
 }
 
-async fn periodic<E: Env>(env: E, shard: Shard, period: Duration) {
+async fn periodic<E: Env>(env: E, shard: Shard, duty: Duty, period: Duration) {
     let mut window = Window::new(period, env.now());
     loop {
         window.sample(shard.revision().0);
         env.sleep(window.pause()).await;
-        if !shard.is_leader() {
+        if duty.term().is_none() {
             continue;
         }
         let began = env.now();
@@ -117,12 +118,12 @@ async fn periodic<E: Env>(env: E, shard: Shard, period: Duration) {
     }
 }
 
-async fn revisions<E: Env>(env: E, shard: Shard, retention: i64) {
+async fn revisions<E: Env>(env: E, shard: Shard, duty: Duty, retention: i64) {
     let mut last = 0;
     loop {
         env.sleep(REVISION_INTERVAL).await;
         let revision = shard.revision().0 - retention;
-        if !shard.is_leader() || revision <= 0 || revision == last {
+        if duty.term().is_none() || revision <= 0 || revision == last {
             continue;
         }
         let began = env.now();

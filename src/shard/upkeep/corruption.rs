@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
+use super::Duty;
 use crate::{
     env::Env,
     pb::etcdserverpb::{self as pb, AlarmType, alarm_request::AlarmAction},
@@ -39,7 +40,7 @@ impl CorruptionChecks {
     }
 
     /// Runs until the shard stops.
-    pub async fn run<E: Env>(self, env: E, shard: Shard) {
+    pub async fn run<E: Env>(self, env: E, shard: Shard, duty: Duty) {
         if self.interval.is_zero() {
             return;
         }
@@ -47,10 +48,8 @@ impl CorruptionChecks {
         info!("local-member-id" = id, interval = ?self.interval, "enabled corruption checking");
         loop {
             env.sleep(self.interval).await;
-            if !shard.is_leader() {
-                continue;
-            }
-            match check(&shard).await {
+            let Some(term) = duty.term() else { continue };
+            match check(&shard, || duty.term() == Some(term)).await {
                 Ok(()) => info!("number-of-peers-checked" = 0, "finished peer corruption check"),
                 Err(Error::Stopped) => return,
                 Err(error) => warn!(%error, "failed to check hash KV"),
@@ -59,7 +58,8 @@ impl CorruptionChecks {
     }
 }
 
-async fn check(shard: &Shard) -> Result<(), Error> {
+/// `leads`: still in the term in which it began. Who was replaced meanwhile leaves the alarm to the new leader's check.
+async fn check(shard: &Shard, leads: impl Fn() -> bool) -> Result<(), Error> {
     let (first, _) = shard.hash_kv(0).await?;
     shard.linearize().await?;
     let (second, _) = shard.hash_kv(0).await?;
@@ -75,6 +75,9 @@ async fn check(shard: &Shard) -> Result<(), Error> {
         "hash-2" = second.hash,
         "found hash mismatch"
     );
+    if !leads() {
+        return Ok(());
+    }
     let raise = pb::AlarmRequest {
         action: AlarmAction::Activate as i32,
         member_id: shard.member_id().0,
