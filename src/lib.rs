@@ -28,7 +28,7 @@
 //! | storage/wal        | the log: durable records in order, recovery                    | env, limits, types |
 //! | storage/checkpoint | checkpoints of the state as incremental segments               | block, env, limits, types |
 //! | storage/data_dir   | the directory that holds both                                  | env, types |
-//! | state              | the replicated state and what changes it: commands; pure       | block, pb, row, state/mvcc, state/space, types |
+//! | state              | the replicated state and what changes it: commands; pure       | block, limits, pb, row, state/mvcc, state/space, types |
 //! | state/space        | the parts of the state, as a checkpoint sees them              | block |
 //! | state/mvcc         | versions of keys, their index, compaction; pure                | block, row, state/space, types |
 //! | consensus          | raft-rs behind own types: log window, proposals, read index    | limits, pb, types |

@@ -65,8 +65,10 @@ pub const RANGE_STEP_KEYS: usize = 64;
 pub const RANGE_SLICE_STEPS: usize = 16;
 /// Pairs that are given up at a time when nobody waits for them any more.
 pub const LEFTOVER_PAIRS: usize = 1024;
-/// Bytes of pairs of a range that are kept: an answer with more is encoded piece by piece, as the client takes it.
+/// Bytes of pairs of an answer that are kept: one with more is encoded piece by piece, as the client takes it.
 pub const RANGE_KEPT_BYTES: usize = 32 * 1024;
+/// Operations of a transaction whose answer is encoded in one step; one with more goes piece by piece, too.
+pub const TXN_ENCODED_OPS: usize = 1_024;
 /// One such piece: its bytes, and the keys looked at for it.
 pub const RANGE_PIECE_BYTES: usize = 64 * 1024;
 pub const RANGE_PIECE_KEYS: usize = 512;

@@ -17,7 +17,7 @@ mod start;
 mod upkeep;
 
 pub use run::{Fatal, Loop};
-pub use serve::{Backup, BackupError, Chunks, ListReader, Quota, Shard, ShardStatus, Transfer};
+pub use serve::{AnswerReader, Backup, BackupError, Chunks, Quota, Shard, ShardStatus, Transfer};
 pub use start::{Options, Started, start};
 pub use upkeep::{AutoCompaction, CorruptionChecks, Due, Duty};
 

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use crate::{backup, shard, state};
+use crate::{backup, limits, shard, state};
 
 /// gRPC status codes, with their numbers on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +127,12 @@ impl Error {
                 }
                 Apply::RangeStreamFilters => {
                     (Code::Unimplemented, "RangeStream does not support revision filters")
+                }
+                Apply::AnswerTooLong(bytes) => {
+                    // grpc-go's, which has all of it by then.
+                    let max = limits::SEND_MESSAGE_BYTES_MAX;
+                    let text = format!("grpc: trying to send message larger than max ({bytes} vs. {max})");
+                    return (Code::ResourceExhausted, Cow::Owned(text));
                 }
                 Apply::RequestTooLarge => (Code::InvalidArgument, "etcdserver: request is too large"),
                 Apply::NoSpace => (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded"),

@@ -6,10 +6,10 @@ use prost::{Message, encoding::encoded_len_varint};
 use super::{Api, Caller, Error};
 use crate::{
     pb::etcdserverpb::{self as pb, AlarmType, alarm_request::AlarmAction},
-    shard::{Chunks, ListReader},
+    shard::{AnswerReader, Chunks},
     state::{
         self, Principal,
-        kv::{RangeAnswer, cost, validate},
+        kv::{Answer, cost, validate},
     },
 };
 
@@ -17,18 +17,18 @@ pub async fn range(
     api: &Api,
     _: &Caller,
     request: pb::RangeRequest,
-) -> Result<RangeAnswer<ListReader>, Error> {
+) -> Result<Answer<pb::RangeResponse, AnswerReader>, Error> {
     if !request.serializable && api.shard().is_learner() {
         return Err(Error::NotForLearners);
     }
     validate::range(&request)?;
-    let mut listed = api.shard().list(request).await?;
+    let mut answer = api.shard().range(request).await?;
     api.shard().metrics().range_total.inc();
-    api.fill(match &mut listed {
-        RangeAnswer::Whole(response) => &mut response.header,
-        RangeAnswer::Long(list) => list.header_mut(),
+    api.fill(match &mut answer {
+        Answer::Whole(response) => &mut response.header,
+        Answer::Long(long) => long.header_mut(),
     });
-    Ok(listed)
+    Ok(answer)
 }
 
 pub async fn put(api: &Api, caller: &Caller, request: pb::PutRequest) -> Result<pb::PutResponse, Error> {
@@ -44,28 +44,38 @@ pub async fn delete_range(
     api: &Api,
     caller: &Caller,
     request: pb::DeleteRangeRequest,
-) -> Result<pb::DeleteRangeResponse, Error> {
+) -> Result<Answer<pb::DeleteRangeResponse, AnswerReader>, Error> {
     validate::delete_range(&request)?;
     api.check_size(request.encoded_len())?;
-    let mut response = api.shard().write(&caller.principal, request).await?;
-    api.fill(&mut response.header);
-    Ok(response)
+    let mut answer = api.shard().write_long(&caller.principal, request).await?;
+    api.fill(match &mut answer {
+        Answer::Whole(response) => &mut response.header,
+        Answer::Long(long) => long.header_mut(),
+    });
+    Ok(answer)
 }
 
-pub async fn txn(api: &Api, caller: &Caller, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
+pub async fn txn(
+    api: &Api,
+    caller: &Caller,
+    request: pb::TxnRequest,
+) -> Result<Answer<pb::TxnResponse, AnswerReader>, Error> {
     api.check_space(cost::txn(&request)).await?;
     validate::txn(&request, api.options().max_txn_ops)?;
-    let mut response = if validate::is_read_only(&request) {
-        let response = api.shard().read_txn(request).await?;
-        api.shard().metrics().range_total.inc_by(response.responses.len() as u64);
-        api.shard().metrics().txn_total.inc_by(u64::from(response.responses.len() > 1));
-        response
+    let mut answer = if validate::is_read_only(&request) {
+        let (answer, operations) = api.shard().read_txn(request).await?;
+        api.shard().metrics().range_total.inc_by(operations.ranges);
+        api.shard().metrics().txn_total.inc_by(u64::from(operations.ranges > 1));
+        answer
     } else {
         api.check_size(request.encoded_len())?;
-        api.shard().write(&caller.principal, request).await?
+        api.shard().write_long(&caller.principal, request).await?
     };
-    api.fill(&mut response.header);
-    Ok(response)
+    api.fill(match &mut answer {
+        Answer::Whole(response) => &mut response.header,
+        Answer::Long(long) => long.header_mut(),
+    });
+    Ok(answer)
 }
 
 pub async fn compact(

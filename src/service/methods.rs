@@ -7,7 +7,7 @@ use futures_util::Stream;
 use prost::Message;
 
 use super::{Api, Caller, Error, Requests, cluster, kv, maintenance};
-use crate::{shard::ListReader, state::kv::RangeAnswer};
+use crate::{shard::AnswerReader, state::kv::Answer};
 
 /// What there is to know of a method beside its messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,10 +68,11 @@ pub trait Codec {
         H: AsyncFn(&Api, &Caller, Q) -> Result<R, Error> + Copy + 'static;
 
     /// A message for one that may be long, and then is encoded as the client takes it.
-    fn list<Q, H>(&self, method: Method, handler: H) -> Self::Row
+    fn long<Q, R, H>(&self, method: Method, handler: H) -> Self::Row
     where
         Q: Message + Default + 'static,
-        H: AsyncFn(&Api, &Caller, Q) -> Result<RangeAnswer<ListReader>, Error> + Copy + 'static;
+        R: Message + 'static,
+        H: AsyncFn(&Api, &Caller, Q) -> Result<Answer<R, AnswerReader>, Error> + Copy + 'static;
 
     /// Many messages for a message.
     fn server_stream<Q, R, S, H>(&self, method: Method, handler: H) -> Self::Row
@@ -97,11 +98,11 @@ pub fn methods<C: Codec>(codec: &C) -> Vec<C::Row> {
     const MAINTENANCE: &str = "etcdserverpb.Maintenance";
     let (read, write) = (Method::read, Method::write);
     vec![
-        codec.list(read(KV, "Range").by_learners(), kv::range),
+        codec.long(read(KV, "Range").by_learners(), kv::range),
         codec.server_stream(read(KV, "RangeStream"), kv::range_stream),
         codec.unary(write(KV, "Put"), kv::put),
-        codec.unary(write(KV, "DeleteRange"), kv::delete_range),
-        codec.unary(write(KV, "Txn"), kv::txn),
+        codec.long(write(KV, "DeleteRange"), kv::delete_range),
+        codec.long(write(KV, "Txn"), kv::txn),
         codec.unary(write(KV, "Compact"), kv::compact),
         codec.unary(read(CLUSTER, "MemberList"), cluster::member_list),
         codec.unary(write(CLUSTER, "MemberAdd"), cluster::member_add),

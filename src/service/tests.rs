@@ -3,7 +3,7 @@ pub(crate) mod member;
 use futures_lite::StreamExt;
 
 use super::*;
-use crate::state::{self, kv::RangeAnswer};
+use crate::state;
 use kv::{compact, delete_range, put, range, range_stream, txn};
 use maintenance::{alarm, status};
 use member::*;
@@ -50,14 +50,12 @@ fn headers_are_complete() {
     serving(Options::default(), async |api, caller| {
         assert_eq!(put(api, &caller, a_put("a", 1)).await.expect("put").header, header(api, 2));
         let request = pb::RangeRequest { key: "a".into(), ..Default::default() };
-        let RangeAnswer::Whole(response) = range(api, &caller, request).await.expect("range") else {
-            panic!("a short answer")
-        };
-        assert_eq!(response.header, header(api, 2));
+        assert_eq!(range(api, &caller, request).await.expect("range").whole().header, header(api, 2));
         let delete = pb::DeleteRangeRequest { key: "a".into(), ..Default::default() };
-        assert_eq!(delete_range(api, &caller, delete).await.expect("delete").header, header(api, 3));
+        let answer = delete_range(api, &caller, delete).await.expect("delete");
+        assert_eq!(answer.whole().header, header(api, 3));
         let empty = pb::TxnRequest::default();
-        assert_eq!(txn(api, &caller, empty).await.expect("txn").header, header(api, 3));
+        assert_eq!(txn(api, &caller, empty).await.expect("txn").whole().header, header(api, 3));
         let compaction = pb::CompactionRequest { revision: 2, physical: true };
         assert_eq!(compact(api, &caller, compaction).await.expect("compact").header, header(api, 3));
         let answer = status(api, &caller, pb::StatusRequest {}).await.expect("status");

@@ -13,6 +13,7 @@ mod inbox;
 mod pending;
 mod proposal;
 mod quota;
+mod reader;
 mod reads;
 mod standing;
 #[cfg(test)]
@@ -39,9 +40,10 @@ use proposal::Proposal;
 use reads::Reads;
 
 pub use backup::{Backup, BackupError};
-pub use handle::{Chunks, ListReader, Shard, ShardStatus};
+pub use handle::{Chunks, Shard, ShardStatus};
 pub use inbox::{Inbox, Taker, Waiting};
 pub use quota::Quota;
+pub use reader::AnswerReader;
 pub use standing::Standing;
 pub use transfer::Transfer;
 pub use transfers::Arriving;

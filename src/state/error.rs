@@ -38,6 +38,9 @@ pub enum Error {
     NoSpace,
     #[error("corrupt cluster")]
     Corrupt,
+    /// So many bytes of it are known when no more is read.
+    #[error("an answer of {0} bytes or more is too long")]
+    AnswerTooLong(usize),
     /// A read that was begun on a state in whose place another was put since: worth another try.
     #[error("the state was replaced while it was read")]
     Replaced,

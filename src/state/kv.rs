@@ -1,16 +1,19 @@
 //! Keys and values: commands that write them, reads of them, and what requests must fulfil.
 //!
-//! A file per command; `range` evaluates reads, whole or slice by slice, `list` and `range_stream` bring long ones to the
-//! client. Facts about behaviour are etcd's: `server/etcdserver/{apply,txn}`, `server/etcdserver/api/v3rpc/key.go` of
+//! A file per command; `range` evaluates reads, whole or slice by slice, `plan` what else is read for an answer, and
+//! `answer`, `list` and `range_stream` bring long ones to the client. Facts about behaviour are etcd's: `server/etcdserver/{apply,txn}`, `server/etcdserver/api/v3rpc/key.go` of
 //! v3.7.
 
+mod answer;
 mod compact;
 mod compare;
 pub mod cost;
 mod delete_range;
+mod field;
 mod filter;
 mod list;
 mod pairs;
+mod plan;
 mod put;
 mod range;
 mod range_stream;
@@ -18,8 +21,9 @@ mod sort;
 mod txn;
 pub mod validate;
 
-pub use list::{List, RangeAnswer};
+pub use answer::{Answer, Evaluation, LongAnswer};
 pub use pairs::{Leave, Pairs};
+pub use plan::Plan;
 pub use range::Range;
 pub use range_stream::{RangeStream, StreamStep};
 

@@ -7,7 +7,7 @@ use super::{
     Error,
     cluster::{Alarms, Cluster},
     command::{Command, Context, Needs},
-    kv::{self, Range, validate},
+    kv::{self, Answer, Plan, Range, validate},
     outcome::{Operations, Outcome},
     space::{Facts, Space, Unsaved},
 };
@@ -115,9 +115,13 @@ impl StateMachine {
     }
 
     /// A transaction for which [`validate::is_read_only`] holds.
-    pub fn read_txn(&self, request: &pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
+    pub fn read_txn(
+        &self,
+        request: &pb::TxnRequest,
+        operations: &mut Operations,
+    ) -> Result<Answer<pb::TxnResponse, Box<Plan>>, Error> {
         assert!(validate::is_read_only(request), "a transaction that may write goes through the log");
-        kv::read_txn(&self.history, request, &mut Operations::default())
+        kv::read_txn(&self.history, request, operations)
     }
 
     pub fn revision(&self) -> Revision {

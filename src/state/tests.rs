@@ -2,5 +2,6 @@ mod any;
 mod list;
 mod model;
 mod outcome;
+mod plan;
 mod properties;
 mod quirks;

@@ -84,7 +84,7 @@ impl Request {
         let nobody = Principal::default();
         Ok(match self {
             Self::Put(put) => shard.write(&nobody, put).await?.header,
-            Self::DeleteRange(delete) => shard.write(&nobody, delete).await?.header,
+            Self::DeleteRange(delete) => shard.write_long(&nobody, delete).await?.whole().header,
             Self::Compact(compact) => shard.write(&nobody, compact).await?.header,
         })
     }

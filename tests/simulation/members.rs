@@ -175,10 +175,11 @@ fn reader(world: &World, number: u64, memory: Rc<RefCell<Memory>>, running: Rc<C
             let key = world::key(sim.below(WRITERS), sim.below(4));
             let (least, least_revision) = memory.borrow().least(&key);
             let request = pb::RangeRequest { key: key.clone().into(), ..Default::default() };
-            let Ok(response) = shard.range(request).await else {
+            let Ok(answer) = shard.range(request).await else {
                 sim.sleep(Duration::from_millis(sim.below(20))).await;
                 continue;
             };
+            let response = answer.whole();
             let revision = response.header.expect("a header").revision;
             let value = response.kvs.first().map_or(0, |kv| world::number(&kv.value));
             let mut memory = memory.borrow_mut();

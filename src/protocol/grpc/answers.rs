@@ -9,7 +9,7 @@ use crate::{
     limits,
     protocol::exchange::{Gone, Reply, Sending},
     service::Error,
-    shard::ListReader,
+    shard::AnswerReader,
 };
 
 /// Why there is no (further) outcome of a call.
@@ -43,14 +43,14 @@ pub(super) fn whole(reply: Reply, message: Bytes, gzip: bool) {
 }
 
 /// Sends an answer piece by piece, each made once the client has room for some of it.
-pub(super) async fn pieces(reply: Reply, prefix: Bytes, mut list: ListReader) {
+pub(super) async fn pieces(reply: Reply, prefix: Bytes, mut answer: AnswerReader) {
     let send = async move {
         let mut sending = reply.begin(status::head(false))?;
         sending.queue(prefix, false)?;
         let (mut pieces, mut more) = (Vec::new(), true);
         while more {
             sending.room(limits::RANGE_PIECE_BYTES).await?;
-            more = match next(&mut list, limits::RANGE_PIECE_BYTES, &mut pieces).await {
+            more = match next(&mut answer, limits::RANGE_PIECE_BYTES, &mut pieces).await {
                 Ok(more) => more,
                 // Of the message a part is sent already.
                 Err(status) => return sending.trailers(status.trailers()),
@@ -66,11 +66,11 @@ pub(super) async fn pieces(reply: Reply, prefix: Bytes, mut list: ListReader) {
 
 /// More of a long answer.
 pub(super) async fn next(
-    list: &mut ListReader,
+    answer: &mut AnswerReader,
     bytes: usize,
     pieces: &mut Vec<Bytes>,
 ) -> Result<bool, Status> {
-    list.next(bytes, pieces).await.map_err(|error| Status::from(&Error::from(error)))
+    answer.next(bytes, pieces).await.map_err(|error| Status::from(&Error::from(error)))
 }
 
 /// The way back of a stream: its head leaves with the first answer.

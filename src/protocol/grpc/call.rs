@@ -25,8 +25,8 @@ use crate::{
     limits, metrics,
     protocol::exchange::{Gone, Reply},
     service::{Api, Caller, Code, Error, Method, Requests},
-    shard::ListReader,
-    state::kv::RangeAnswer,
+    shard::AnswerReader,
+    state::kv::Answer,
 };
 
 /// What the calls of a method have in common.
@@ -74,21 +74,22 @@ impl<E: Env> Calls<E> {
     }
 
     /// Runs a handler whose answer may be long: such a one is encoded as the client makes room for it.
-    pub(super) async fn list<Q>(
+    pub(super) async fn long<Q, R>(
         self: Rc<Self>,
         incoming: Incoming,
-        handler: impl AsyncFn(&Api, &Caller, Q) -> Result<RangeAnswer<ListReader>, Error>,
+        handler: impl AsyncFn(&Api, &Caller, Q) -> Result<Answer<R, AnswerReader>, Error>,
     ) where
         Q: Message + Default,
+        R: Message,
     {
         let Some(handled) = self.handle(incoming, handler).await else { return };
         let Handled { running, reply, gzip, answer } = handled;
         let prepared = match answer.map_err(|error| Status::from(&error)) {
-            Ok(RangeAnswer::Whole(answer)) => self.framed(&answer, gzip).map(Prepared::Whole),
-            Ok(RangeAnswer::Long(list)) if gzip => self.gathered(list).await.map(Prepared::Whole),
-            Ok(RangeAnswer::Long(list)) => prefix(list.encoded_len()).map(|prefix| {
-                self.count(list.encoded_len());
-                Prepared::Long(prefix, list)
+            Ok(Answer::Whole(answer)) => self.framed(&answer, gzip).map(Prepared::Whole),
+            Ok(Answer::Long(long)) if gzip => self.gathered(long).await.map(Prepared::Whole),
+            Ok(Answer::Long(long)) => prefix(long.encoded_len()).map(|prefix| {
+                self.count(long.encoded_len());
+                Prepared::Long(prefix, long)
             }),
             Err(status) => Err(status),
         };
@@ -97,10 +98,10 @@ impl<E: Env> Calls<E> {
                 running.end(Code::Ok);
                 whole(reply, message, gzip);
             }
-            Ok(Prepared::Long(prefix, list)) => {
+            Ok(Prepared::Long(prefix, long)) => {
                 running.end(Code::Ok);
                 // Boxed: rare, and every call would have to have room for it.
-                Box::pin(pieces(reply, prefix, list)).await;
+                Box::pin(pieces(reply, prefix, long)).await;
             }
             Err(status) => {
                 running.end(status.code);
@@ -282,12 +283,12 @@ impl<E: Env> Calls<E> {
     }
 
     /// A long answer, compressed: its length is known only then.
-    async fn gathered(&self, mut list: ListReader) -> Result<Bytes, Status> {
-        let len = list.encoded_len();
+    async fn gathered(&self, mut long: AnswerReader) -> Result<Bytes, Status> {
+        let len = long.encoded_len();
         let (mut zipping, mut pieces) = (Zipping::new(), Vec::new());
         let mut more = true;
         while more {
-            more = next(&mut list, limits::RANGE_ZIPPED_BYTES, &mut pieces).await?;
+            more = next(&mut long, limits::RANGE_ZIPPED_BYTES, &mut pieces).await?;
             pieces.drain(..).for_each(|piece| zipping.add(&piece));
         }
         let message = zipping.finish()?;
@@ -313,7 +314,7 @@ struct Handled<'a, E: Env, R> {
 enum Prepared {
     Whole(Bytes),
     /// With the prefix of its message.
-    Long(Bytes, ListReader),
+    Long(Bytes, AnswerReader),
 }
 
 fn is_over(timer: &mut Option<impl Future<Output = ()> + Unpin>, context: &mut Context<'_>) -> bool {

@@ -10,8 +10,8 @@ use crate::{
     env::Env,
     protocol::exchange::Call,
     service::{self, Api, Caller, Error, Method, Requests},
-    shard::ListReader,
-    state::kv::RangeAnswer,
+    shard::AnswerReader,
+    state::kv::Answer,
 };
 
 /// A method and how its calls begin.
@@ -63,13 +63,14 @@ impl<E: Env> service::Codec for Codec<E> {
         Row::new(method, move |incoming| Box::pin(calls.clone().unary(incoming, handler)))
     }
 
-    fn list<Q, H>(&self, method: Method, handler: H) -> Row
+    fn long<Q, R, H>(&self, method: Method, handler: H) -> Row
     where
         Q: Message + Default + 'static,
-        H: AsyncFn(&Api, &Caller, Q) -> Result<RangeAnswer<ListReader>, Error> + Copy + 'static,
+        R: Message + 'static,
+        H: AsyncFn(&Api, &Caller, Q) -> Result<Answer<R, AnswerReader>, Error> + Copy + 'static,
     {
         let calls = self.calls(method, "unary");
-        Row::new(method, move |incoming| Box::pin(calls.clone().list(incoming, handler)))
+        Row::new(method, move |incoming| Box::pin(calls.clone().long(incoming, handler)))
     }
 
     fn server_stream<Q, R, S, H>(&self, method: Method, handler: H) -> Row

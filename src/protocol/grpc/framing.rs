@@ -109,6 +109,7 @@ impl Framing {
 
 /// A message with its prefix, ready to be sent.
 pub(super) fn framed<M: Message>(message: &M, len: usize, gzip: bool) -> Result<Bytes, Status> {
+    let plain = if gzip { [0; 4] } else { length(len)? };
     let mut bytes = Vec::with_capacity(PREFIX_BYTES + len);
     bytes.resize(PREFIX_BYTES, 0);
     message.encode(&mut bytes).expect("a vector takes any message");
@@ -118,7 +119,7 @@ pub(super) fn framed<M: Message>(message: &M, len: usize, gzip: bool) -> Result<
         zipping.add(&bytes[PREFIX_BYTES..]);
         return zipping.finish();
     }
-    bytes[1..PREFIX_BYTES].copy_from_slice(&length(len)?);
+    bytes[1..PREFIX_BYTES].copy_from_slice(&plain);
     Ok(bytes.into())
 }
 

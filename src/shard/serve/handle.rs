@@ -1,14 +1,14 @@
 //! What a connection holds of a shard. Local form: same core, no locks. Cheap to clone.
 //!
-//! Writes and read indexes go through the loop; a range is evaluated right here, on the caller's
-//! task, in slices.
+//! Writes and read indexes go through the loop; a range is evaluated on the caller's task, in slices (`reader`), and so
+//! is what an answer of a write has to show.
 
 use std::{cell::RefCell, rc::Rc};
 
 use bytes::Bytes;
 
 use super::{
-    held::Held, inbox::Inbox, proposal::proposal, standing::Standing, transfer::Transfer,
+    inbox::Inbox, proposal::proposal, reader::AnswerReader, standing::Standing, transfer::Transfer,
     transfers::Arriving, turnstile::Turnstile,
 };
 use crate::{
@@ -18,9 +18,9 @@ use crate::{
     pb::etcdserverpb as pb,
     shard::{Error, reply},
     state::{
-        self, Command, Principal, StateMachine,
+        Command, Operations, Principal, StateMachine,
         cluster::Alarms,
-        kv::{self, Range, RangeAnswer, RangeStream, StreamStep, validate},
+        kv::{Answer, Plan, Range, RangeStream, StreamStep, validate},
         mvcc::HashKv,
     },
     storage::checkpoint::Export,
@@ -73,6 +73,19 @@ impl Shard {
         answer.await.unwrap_or(Err(Error::Stopped))
     }
 
+    /// The same for a command whose answer may be long.
+    pub async fn write_long<C, M>(
+        &self,
+        principal: &Principal,
+        command: C,
+    ) -> Result<Answer<M, AnswerReader>, Error>
+    where
+        C: Command<Answer = Answer<M, Box<Plan>>>,
+    {
+        let answer = self.write(principal, command).await?;
+        self.complete(answer).await
+    }
+
     /// Returns once everything committed before the call is applied here.
     pub async fn linearize(&self) -> Result<(), Error> {
         let (reply, answer) = reply::channel();
@@ -85,56 +98,22 @@ impl Shard {
     }
 
     /// Linearizable unless `serializable` is set. The header carries only the revision.
-    pub async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Error> {
-        Ok(self.evaluate(&request, None).await?.whole())
-    }
-
-    /// The same, without having all of a long answer in memory.
-    pub async fn list(&self, request: pb::RangeRequest) -> Result<RangeAnswer<ListReader>, Error> {
-        Ok(match self.evaluate(&request, Some(limits::RANGE_KEPT_BYTES)).await? {
-            RangeAnswer::Whole(response) => RangeAnswer::Whole(response),
-            RangeAnswer::Long(list) => RangeAnswer::Long(ListReader::new(self, list)),
-        })
-    }
-
-    async fn evaluate(
+    pub async fn range(
         &self,
-        request: &pb::RangeRequest,
-        kept_max: Option<usize>,
-    ) -> Result<RangeAnswer<kv::List>, Error> {
+        request: pb::RangeRequest,
+    ) -> Result<Answer<pb::RangeResponse, AnswerReader>, Error> {
         if !request.serializable {
             self.linearize().await?;
         }
-        if StateMachine::is_point(request) {
-            return Ok(RangeAnswer::Whole(self.state.borrow().range(request)?));
+        if StateMachine::is_point(&request) {
+            return Ok(Answer::Whole(self.state.borrow().range(&request)?));
         }
-        let mut range = Range::begin(&self.state.borrow(), request, true)?;
-        if let Some(bytes) = kept_max {
-            range = range.keep_at_most(bytes);
-        }
-        let mut range = Held::new(range, self);
-        let mut finished = range.step(&self.state.borrow(), limits::RANGE_AT_ONCE_KEYS)?;
-        while !finished {
-            // A huge list lets writes through between its slices; its revision is fixed.
-            let _slice = self.turnstile.pass().await;
-            let state = self.state.borrow();
-            finished = self.slice(|| range.step(&state, limits::RANGE_STEP_KEYS))?;
-        }
-        Ok(range.end().finish())
-    }
-
-    /// Repeats a step for as long as a slice lasts. True once a step says that it was the last.
-    fn slice(&self, mut step: impl FnMut() -> Result<bool, state::Error>) -> Result<bool, state::Error> {
-        let began = (self.clock)();
-        for _ in 0..limits::RANGE_SLICE_STEPS {
-            if step()? {
-                return Ok(true);
-            }
-            if (self.clock)().since(began) >= limits::RANGE_SLICE {
-                break;
-            }
-        }
-        Ok(false)
+        let range = Range::begin(&self.state.borrow(), &request, true)?;
+        let range = self.evaluate(range.keep_at_most(limits::RANGE_KEPT_BYTES)).await?;
+        Ok(match range.finish() {
+            Answer::Whole(response) => Answer::Whole(response),
+            Answer::Long(answer) => Answer::Long(AnswerReader::new(self, answer)),
+        })
     }
 
     /// A range in chunks that grow towards `chunk_bytes`; linearizable unless `serializable` is set.
@@ -146,12 +125,17 @@ impl Shard {
         Ok(Chunks { shard: self.clone(), stream: Some(stream) })
     }
 
-    /// A transaction without writes, off the log.
-    pub async fn read_txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
+    /// A transaction without writes, off the log, and what it came to.
+    pub async fn read_txn(
+        &self,
+        request: pb::TxnRequest,
+    ) -> Result<(Answer<pb::TxnResponse, AnswerReader>, Operations), Error> {
         if !validate::is_serializable(&request) {
             self.linearize().await?;
         }
-        Ok(self.state.borrow().read_txn(&request)?)
+        let mut operations = Operations::default();
+        let answer = self.state.borrow().read_txn(&request, &mut operations)?;
+        Ok((self.complete(answer).await?, operations))
     }
 
     pub fn metrics(&self) -> &ShardMetrics {
@@ -271,41 +255,6 @@ impl Shard {
             pending: self.inbox.pending(),
             members: standing.members(),
         }
-    }
-}
-
-/// A long answer under way. Its revision is held until it is dropped.
-pub struct ListReader {
-    shard: Shard,
-    list: Option<Box<Held<kv::List>>>,
-}
-
-impl ListReader {
-    fn new(shard: &Shard, list: kv::List) -> Self {
-        let list = Held::new(list, shard);
-        Self { shard: shard.clone(), list: Some(Box::new(list)) }
-    }
-
-    /// To be completed before the first piece.
-    pub fn header_mut(&mut self) -> &mut Option<pb::ResponseHeader> {
-        self.list.as_mut().expect("nothing was taken yet").header_mut()
-    }
-
-    /// Length of the answer: of all pieces together. To be asked before the first piece.
-    pub fn encoded_len(&self) -> usize {
-        self.list.as_ref().expect("nothing was taken yet").encoded_len()
-    }
-
-    /// Appends what comes next of the encoded answer, about `bytes` of it. False when that was all. After an error the
-    /// answer cannot be completed.
-    pub async fn next(&mut self, bytes: usize, pieces: &mut Vec<Bytes>) -> Result<bool, Error> {
-        let Some(list) = &mut self.list else { return Ok(false) };
-        let _slice = self.shard.turnstile.pass().await;
-        let more = list.step(&self.shard.state.borrow(), limits::RANGE_PIECE_KEYS, bytes, pieces);
-        if more != Ok(true) {
-            self.list = None;
-        }
-        Ok(more?)
     }
 }
 

@@ -1,6 +1,10 @@
 //! `DeleteRange` (etcd v3.7 server/etcdserver/txn/delete.go).
 
-use super::range::{header, key_value};
+use super::{
+    answer::Answer,
+    plan::{Plan, Planning},
+    range::header,
+};
 use crate::{
     pb::etcdserverpb as pb,
     state::{
@@ -12,7 +16,7 @@ use crate::{
 };
 
 impl Command for pb::DeleteRangeRequest {
-    type Answer = pb::DeleteRangeResponse;
+    type Answer = Answer<pb::DeleteRangeResponse, Box<Plan>>;
     const KIND: Kind = Kind::first(2);
 
     fn needs(&self) -> Needs {
@@ -26,27 +30,37 @@ impl Command for pb::DeleteRangeRequest {
         outcome: &mut Outcome,
     ) -> Result<Self::Answer, Error> {
         let mut write = state.history_mut().write();
-        let response = execute(&mut write, self, context.answer_wanted, &mut outcome.operations);
+        let mut planning = Planning::new(context.answer_wanted);
+        let response = execute(&mut write, self, &mut planning, &mut outcome.operations);
         outcome.changes.extend(write.end().map(Change::Versions));
-        Ok(response)
+        Ok(planning.delete_range(response))
     }
 }
 
 pub fn execute(
     write: &mut Write<'_>,
     request: &pb::DeleteRangeRequest,
-    answer_wanted: bool,
+    planning: &mut Planning,
     operations: &mut Operations,
 ) -> pb::DeleteRangeResponse {
     operations.deletes += 1;
     operations.ranges += u64::from(request.prev_kv);
+    planning.op();
     let span = Span::new(&request.key, &request.range_end);
-    let mut prev_kvs = Vec::new();
-    if request.prev_kv && answer_wanted {
-        let now = write.now();
-        prev_kvs =
-            now.scan(span).filter(|hit| hit.exists).map(|hit| key_value(&now, hit.pos, true)).collect();
+    let (mut prev_kvs, mut before) = (Vec::new(), None);
+    if request.prev_kv && planning.answer_wanted() {
+        match span {
+            Span::One(_) => {
+                prev_kvs.extend(planning.previous(&request.key, &write.now(), || write.pin()));
+            }
+            Span::From(_) | Span::Between(..) => before = Some(write.pin()),
+        }
     }
     let deleted = write.delete(span);
+    if let Some(before) = before
+        && deleted > 0
+    {
+        planning.put_off_pairs(&request.key, &request.range_end, before);
+    }
     pb::DeleteRangeResponse { header: Some(header(write.revision())), deleted, prev_kvs }
 }

@@ -1,6 +1,9 @@
 //! `Put` (etcd v3.7 server/etcdserver/txn/put.go).
 
-use super::range::{header, key_value};
+use super::{
+    plan::Planning,
+    range::{header, key_value},
+};
 use crate::{
     pb::etcdserverpb as pb,
     state::{
@@ -28,7 +31,8 @@ impl Command for pb::PutRequest {
         let history = state.history_mut();
         check(&history.now(), self)?;
         let mut write = history.write();
-        let response = execute(&mut write, self, context.answer_wanted, &mut outcome.operations);
+        let mut planning = Planning::new(context.answer_wanted);
+        let response = execute(&mut write, self, &mut planning, &mut outcome.operations);
         outcome.changes.extend(write.end().map(Change::Versions));
         Ok(response)
     }
@@ -52,22 +56,32 @@ fn check_lease(lease: i64) -> Result<(), Error> {
 pub fn execute(
     write: &mut Write<'_>,
     request: &pb::PutRequest,
-    answer_wanted: bool,
+    planning: &mut Planning,
     operations: &mut Operations,
 ) -> pb::PutResponse {
     let keeps = request.ignore_value || request.ignore_lease;
     operations.puts += 1;
     operations.put_bytes += (request.key.len() + request.value.len()) as u64;
     operations.ranges += u64::from(request.prev_kv || keeps);
+    planning.op();
     let mut prev_kv = None;
-    if keeps || request.prev_kv && answer_wanted {
-        let now = write.now();
-        prev_kv = now.find(&request.key).map(|pos| key_value(&now, pos, true));
+    if request.prev_kv && planning.answer_wanted() {
+        prev_kv = planning.previous(&request.key, &write.now(), || write.pin());
     }
-    let kept = || prev_kv.as_ref().expect("a put that keeps something was checked to have a predecessor");
-    let value = if request.ignore_value { kept().value.clone() } else { request.value.clone() };
-    let lease = if request.ignore_lease { kept().lease } else { request.lease };
-    write.put(&request.key, &value, lease);
-    let prev_kv = prev_kv.filter(|_| request.prev_kv);
+    let kept = keeps.then(|| {
+        let now = write.now();
+        let pos = now.find(&request.key);
+        key_value(&now, pos.expect("a put that keeps something was checked to have a predecessor"), true)
+    });
+    let (mut value, mut lease) = (&request.value, request.lease);
+    if let Some(kept) = &kept {
+        if request.ignore_value {
+            value = &kept.value;
+        }
+        if request.ignore_lease {
+            lease = kept.lease;
+        }
+    }
+    write.put(&request.key, value, lease);
     pb::PutResponse { header: Some(header(write.next_revision())), prev_kv }
 }

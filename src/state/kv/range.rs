@@ -1,8 +1,10 @@
 //! Evaluation of one range request, whole or slice by slice (`executeRange` in etcd's etcdserver/txn/range.go).
 
 use super::{
+    answer::{Answer, Assembly, Evaluation, LongAnswer},
+    field,
     filter::Filter,
-    list::{self, List, Measure, RangeAnswer},
+    list::{List, Measure},
     pairs::{Leave, Pairs},
     sort::Sorter,
     validate::{has_revision_filters, in_key_order},
@@ -16,11 +18,10 @@ use crate::{
         Error, StateMachine,
         mvcc::{Counted, Pin, Pos, ReadView, Span},
     },
-    types::Revision,
 };
 
 /// Work of building one pair, in units of counting one key.
-const BUILD_COST: usize = 64;
+pub(super) const BUILD_COST: usize = 64;
 
 /// A range under way.
 pub struct Range {
@@ -55,10 +56,14 @@ impl Range {
     /// is of no use unless `count_only` is set.
     pub fn begin(state: &StateMachine, request: &pb::RangeRequest, with_total: bool) -> Result<Self, Error> {
         let store = state.history();
-        store.at(request.revision)?;
-        let read = if request.revision > 0 { Revision(request.revision) } else { store.revision() };
+        let pin = store.pin_at(request.revision)?;
         let range = Self::new(request, store.revision().0, with_total);
-        Ok(Self { pin: Some(store.pin(read)), ..range })
+        Ok(Self { pin: Some(pin), ..range })
+    }
+
+    /// A range over what was pinned, whatever revision it asks for.
+    pub(super) fn pinned(request: &pb::RangeRequest, header_revision: i64, pin: Pin) -> Self {
+        Self { pin: Some(pin), ..Self::new(request, header_revision, true) }
     }
 
     /// `header_revision` is the revision the response shows: the newest one, whatever revision is read. Without
@@ -100,8 +105,8 @@ impl Range {
         }
     }
 
-    /// With more than `bytes` of pairs, the answer is a [`List`] and none are kept. Where pairs are sorted they are
-    /// needed, and the list is of those.
+    /// With more than `bytes` of pairs, the answer is a [`LongAnswer`] and none are kept. Where pairs are sorted they
+    /// are needed, and it is made of those.
     pub fn keep_at_most(mut self, bytes: usize) -> Self {
         self.kept_max = Some(bytes);
         self
@@ -109,24 +114,27 @@ impl Range {
 
     /// The whole response at once.
     pub fn run(mut self, view: &ReadView<'_>) -> pb::RangeResponse {
-        let finished = self.advance(view, usize::MAX / BUILD_COST);
+        let mut boundless = usize::MAX;
+        let finished = self.advance(view, &mut boundless);
         assert!(finished, "the budget is boundless");
         self.finish_whole()
     }
 
-    /// Goes on by about `budget` pairs, or many times as many keys that are only counted. True when nothing is left to
-    /// do.
-    pub fn step(&mut self, state: &StateMachine, budget: usize) -> Result<bool, Error> {
+    /// Like [`Evaluation::step`], by up to `left` keys that are only counted; what it has done is subtracted.
+    pub(super) fn step_within(&mut self, state: &StateMachine, left: &mut usize) -> Result<bool, Error> {
         let pin = self.pin.as_ref().expect("only what was begun with a pin goes step by step");
         let view = state.history().at_pin(pin)?;
-        Ok(self.advance(&view, budget))
+        Ok(self.advance(&view, left))
     }
 
-    fn advance(&mut self, view: &ReadView<'_>, budget: usize) -> bool {
+    fn advance(&mut self, view: &ReadView<'_>, left: &mut usize) -> bool {
         if !self.seen {
-            self.seen = self.look(view, budget);
+            self.seen = self.look(view, left);
         }
-        self.seen && self.sort(budget)
+        if !self.seen || self.sorter.is_none() {
+            return self.seen;
+        }
+        self.sort(std::mem::take(left).div_ceil(BUILD_COST))
     }
 
     fn sort(&mut self, budget: usize) -> bool {
@@ -136,19 +144,18 @@ impl Range {
             if keys_only {
                 kv.value.clear();
             }
-            *kept += list::pair_field_len(&kv);
+            *kept += field::pair_field_len(&kv);
             sorted.push(kv);
         })
     }
 
-    fn look(&mut self, view: &ReadView<'_>, budget: usize) -> bool {
-        let mut left = budget * BUILD_COST;
+    fn look(&mut self, view: &ReadView<'_>, left: &mut usize) -> bool {
         let measured_from = self.kept_max.filter(|_| self.sorter.is_none());
         let key = if self.next_key.is_empty() { &self.request.key[..] } else { &self.next_key[..] };
         let mut last = None;
         let mut hits = view.scan(Span::new(key, &self.request.range_end));
         while let Some(hit) = hits.next() {
-            if left == 0
+            if *left == 0
                 && let Some(last) = last
             {
                 self.next_key = view.record(last).key.to_vec();
@@ -156,7 +163,7 @@ impl Range {
                 return false;
             }
             last = Some(hit.pos);
-            left = left.saturating_sub(1);
+            *left = left.saturating_sub(1);
             if !hit.exists {
                 continue;
             }
@@ -168,20 +175,21 @@ impl Range {
             self.total += 1;
             if !wanted {
                 // Nor are those to come.
-                let Counted { existing, last } = hits.count_on(left);
+                let Counted { seen, existing, last } = hits.count_on(*left);
                 self.total += existing as i64;
+                *left = left.saturating_sub(seen);
                 let Some(last) = last else { return true };
                 self.next_key = view.record(last).key.to_vec();
                 self.next_key.push(0);
                 return false;
             }
-            left = left.saturating_sub(BUILD_COST - 1);
+            *left = left.saturating_sub(BUILD_COST - 1);
             if let Some(kept_max) = measured_from {
                 let record = view.record(hit.pos);
                 if !self.filter.passes(&record) {
                     continue;
                 }
-                let len = list::field_len(&list::shown(record, self.request.keys_only));
+                let len = field::field_len(&field::shown(record, self.request.keys_only));
                 if let Some(measure) = &mut self.measure {
                     measure.add(len, self.request.limit);
                     continue;
@@ -218,22 +226,63 @@ impl Range {
     }
 
     /// The answer, once [`Range::step`] was true.
-    pub fn finish(mut self) -> RangeAnswer<List> {
-        let header = header(self.header_revision);
-        if let Some(measure) = self.measure.take() {
-            let measure = Measure { count: self.total, ..measure };
-            let pin = self.pin.take().expect("a long answer keeps the revision");
-            return RangeAnswer::Long(List::new(&self.request, header, measure, pin));
+    pub fn finish(mut self) -> Answer<pb::RangeResponse, LongAnswer> {
+        let header = Some(header(self.header_revision));
+        let measure = match self.measured() {
+            Some(measure) => measure,
+            None => return Answer::Whole(self.finish_whole()),
+        };
+        let list = match self.measure {
+            Some(_) => self.stored(measure),
+            None => List::kept(self.sorted, measure),
+        };
+        let mut assembly = Assembly::default();
+        assembly.message(&tail(measure.more, measure.count));
+        assembly.list(list);
+        Answer::Long(assembly.finish(header))
+    }
+
+    /// The same as a part of an answer that has more of them. It keeps no pairs beyond the bound; those there are are
+    /// left behind.
+    pub(super) fn finish_part(mut self) -> (Evaluated, Pairs) {
+        let Some(measure) = self.measured() else {
+            return (Evaluated::Kept(self.finish_whole()), Pairs::default());
+        };
+        if self.measure.is_some() {
+            return (Evaluated::Long(measure, self.stored(measure)), Pairs::default());
         }
-        match &self.sorter {
+        let pin = self.pin.take().expect("a part keeps its state");
+        let again = Self::pinned(&self.request, self.header_revision, pin);
+        (Evaluated::Long(measure, List::unsorted(again, measure)), self.leave())
+    }
+
+    /// What it came to, if that is more than was to be kept.
+    fn measured(&self) -> Option<Measure> {
+        match (&self.measure, &self.sorter) {
+            (Some(measure), _) => Some(Measure { count: self.total, ..*measure }),
             // Kept bytes above the bound were measured instead, unless they had to be sorted.
-            Some(sorter) if self.kept_max.is_some_and(|max| self.kept > max) => {
+            (None, Some(sorter)) if self.kept_max.is_some_and(|max| self.kept > max) => {
                 let (pairs, more) = (self.sorted.len() as i64, sorter.has_more());
-                let measure = Measure { pairs, bytes: self.kept, more, count: self.total };
-                RangeAnswer::Long(List::of(header, measure, self.sorted))
+                Some(Measure { pairs, bytes: self.kept, more, count: self.total })
             }
-            _ => RangeAnswer::Whole(self.finish_whole()),
+            (None, _) => None,
         }
+    }
+
+    fn stored(&mut self, measure: Measure) -> List {
+        let pin = self.pin.take().expect("a long answer keeps its state");
+        List::stored(&self.request, measure, pin)
+    }
+
+    /// Its pairs, if it was one that sorts.
+    pub(super) fn into_sorted(self) -> Pairs {
+        assert!(self.sorter.is_some(), "pairs that need no order are not kept");
+        self.sorted
+    }
+
+    /// Bytes of pairs kept so far.
+    pub(super) fn kept(&self) -> usize {
+        if self.measure.is_some() { 0 } else { self.kept }
     }
 
     fn finish_whole(self) -> pb::RangeResponse {
@@ -261,6 +310,32 @@ impl Range {
             kv.lease = 0;
         }
         Some(kv)
+    }
+}
+
+/// A part of an answer that was put off.
+pub(super) enum Evaluated {
+    Kept(pb::RangeResponse),
+    Long(Measure, List),
+}
+
+impl Evaluated {
+    /// What follows the pairs in the answer of a range.
+    pub(super) fn tail(&self) -> pb::RangeResponse {
+        match self {
+            Self::Kept(response) => tail(response.more, response.count),
+            Self::Long(measure, _) => tail(measure.more, measure.count),
+        }
+    }
+}
+
+fn tail(more: bool, count: i64) -> pb::RangeResponse {
+    pb::RangeResponse { more, count, ..pb::RangeResponse::default() }
+}
+
+impl Evaluation for Range {
+    fn step(&mut self, state: &StateMachine, budget: usize) -> Result<bool, Error> {
+        self.step_within(state, &mut budget.saturating_mul(BUILD_COST))
     }
 }
 

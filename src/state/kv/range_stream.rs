@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use prost::Message;
 
-use super::range::Range;
+use super::{answer::Evaluation, range::Range};
 use crate::{
     pb::etcdserverpb as pb,
     state::{Error, StateMachine},

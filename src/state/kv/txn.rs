@@ -5,9 +5,12 @@
 //! about 50 levels.
 
 use super::{
+    answer::Answer as Answered,
     compare::holds,
-    cost, delete_range, put,
-    range::{Range, header},
+    cost, delete_range,
+    plan::{Plan, Planning},
+    put,
+    range::header,
 };
 use crate::{
     pb::etcdserverpb::{self as pb, request_op::Request as Op, response_op::Response as Answer},
@@ -20,7 +23,7 @@ use crate::{
 };
 
 impl Command for pb::TxnRequest {
-    type Answer = pb::TxnResponse;
+    type Answer = Answered<pb::TxnResponse, Box<Plan>>;
     const KIND: Kind = Kind::first(3);
 
     fn needs(&self) -> Needs {
@@ -40,14 +43,15 @@ impl Command for pb::TxnRequest {
         let mut write = store.write();
         let mut execution = Execution {
             on: On::Write(&mut write),
-            answer_wanted: context.answer_wanted,
+            planning: Planning::new(context.answer_wanted),
             operations: &mut outcome.operations,
         };
         let mut response = execution.txn(self, &mut path.iter());
+        let planning = execution.planning;
         // Only the outermost response gets a revision; nested ones keep an empty header.
         response.header = Some(header(write.revision()));
         outcome.changes.extend(write.end().map(Change::Versions));
-        Ok(response)
+        Ok(planning.txn(response))
     }
 }
 
@@ -56,14 +60,14 @@ pub fn read(
     store: &Store,
     request: &pb::TxnRequest,
     operations: &mut Operations,
-) -> Result<pb::TxnResponse, Error> {
+) -> Result<Answered<pb::TxnResponse, Box<Plan>>, Error> {
     let mut path = Vec::new();
     choose(&store.now(), request, &mut path);
     Check { store, deleted_from: None }.txn(request, &mut path.iter())?;
-    let mut execution = Execution { on: On::Read(store), answer_wanted: true, operations };
+    let mut execution = Execution { on: On::Read(store), planning: Planning::new(true), operations };
     let mut response = execution.txn(request, &mut path.iter());
     response.header = Some(header(store.revision().0));
-    Ok(response)
+    Ok(execution.planning.txn(response))
 }
 
 /// Which branch each transaction takes, in the order they are met on the branches taken.
@@ -147,26 +151,26 @@ enum On<'a, 'w> {
 
 struct Execution<'a, 'w> {
     on: On<'a, 'w>,
-    answer_wanted: bool,
+    planning: Planning,
     operations: &'a mut Operations,
 }
 
 impl<'w> Execution<'_, 'w> {
     fn txn(&mut self, request: &pb::TxnRequest, path: &mut Path<'_>) -> pb::TxnResponse {
         let (succeeded, ops) = branch(request, path);
-        let answer_wanted = self.answer_wanted;
+        let answer_wanted = self.planning.answer_wanted();
         let mut responses = Vec::with_capacity(if answer_wanted { ops.len() } else { 0 });
         for op in ops {
             let response = match &op.request {
                 None => None,
                 Some(Op::RequestRange(range)) => self.range(range).map(Answer::ResponseRange),
                 Some(Op::RequestPut(request)) => {
-                    let (write, operations) = self.writer();
-                    Some(Answer::ResponsePut(put::execute(write, request, answer_wanted, operations)))
+                    let (write, planning, operations) = self.writer();
+                    Some(Answer::ResponsePut(put::execute(write, request, planning, operations)))
                 }
                 Some(Op::RequestDeleteRange(request)) => {
-                    let (write, operations) = self.writer();
-                    let response = delete_range::execute(write, request, answer_wanted, operations);
+                    let (write, planning, operations) = self.writer();
+                    let response = delete_range::execute(write, request, planning, operations);
                     Some(Answer::ResponseDeleteRange(response))
                 }
                 Some(Op::RequestTxn(nested)) => Some(Answer::ResponseTxn(self.txn(nested, path))),
@@ -180,21 +184,27 @@ impl<'w> Execution<'_, 'w> {
 
     /// None if nobody wants to know: a range has no effect.
     fn range(&mut self, request: &pb::RangeRequest) -> Option<pb::RangeResponse> {
+        const CHECKED: &str = "the revision was checked before the transaction";
         self.operations.ranges += 1;
-        if !self.answer_wanted {
-            return None;
+        self.planning.op();
+        let read = request.revision;
+        match &self.on {
+            On::Read(store) => {
+                let view = store.at(read).expect(CHECKED);
+                let pin = || store.pin_at(read).expect(CHECKED);
+                self.planning.range(request, store.revision().0, &view, pin)
+            }
+            On::Write(write) => {
+                let view = write.at(read).expect(CHECKED);
+                let pin = || write.pin_at(read).expect(CHECKED);
+                self.planning.range(request, write.revision(), &view, pin)
+            }
         }
-        let (view, revision) = match &self.on {
-            On::Read(store) => (store.at(request.revision), store.revision().0),
-            On::Write(write) => (write.at(request.revision), write.revision()),
-        };
-        let view = view.expect("the revision was checked before the transaction");
-        Some(Range::new(request, revision, true).run(&view))
     }
 
-    fn writer(&mut self) -> (&mut Write<'w>, &mut Operations) {
+    fn writer(&mut self) -> (&mut Write<'w>, &mut Planning, &mut Operations) {
         match &mut self.on {
-            On::Write(write) => (write, self.operations),
+            On::Write(write) => (write, &mut self.planning, self.operations),
             On::Read(_) => unreachable!("a read-only transaction has only ranges"),
         }
     }

@@ -262,6 +262,8 @@ impl<'a> Hits<'a> {
 /// What [`Hits::count_on`] saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counted {
+    /// Keys looked at.
+    pub seen: usize,
     /// Keys that exist.
     pub existing: usize,
     /// A record that has the last key seen, if others may follow.
@@ -279,11 +281,11 @@ impl Hits<'_> {
             match entries.last() {
                 Some(last) if seen >= budget => {
                     let last = Some(self.index.histories.versions(*last).newest());
-                    return Counted { existing, last };
+                    return Counted { seen, existing, last };
                 }
                 _ => {}
             }
-            let Some(leaf) = self.following.next() else { return Counted { existing, last: None } };
+            let Some(leaf) = self.following.next() else { return Counted { seen, existing, last: None } };
             self.enter(leaf, 0);
         }
     }

@@ -179,10 +179,11 @@ impl Store {
         Ok(ReadView { store: self, until: self.log.after(revision) })
     }
 
-    /// The state at a pinned revision, even if it was compacted after it was pinned.
+    /// The state that was pinned, even if its revision was compacted since.
     pub fn at_pin(&self, pin: &Pin) -> Result<ReadView<'_>, Error> {
         self.check_pin(pin)?;
-        let until = if pin.revision == self.revision { Pos::END } else { self.log.after(pin.revision) };
+        let (main, sub) = pin.until;
+        let until = if main > self.revision { Pos::END } else { self.log.seek(main, sub) };
         Ok(ReadView { store: self, until })
     }
 
@@ -204,12 +205,22 @@ impl Store {
 
     /// Keeps the versions visible at `revision` until the pin is dropped.
     pub fn pin(&self, revision: Revision) -> Pin {
+        self.pin_until(revision, (revision.0 + 1, 0))
+    }
+
+    /// Pins what [`Store::at`] shows.
+    pub fn pin_at(&self, revision: i64) -> Result<Pin, Error> {
+        self.at(revision)?;
+        Ok(self.pin(if revision > 0 { Revision(revision) } else { self.revision() }))
+    }
+
+    fn pin_until(&self, revision: Revision, until: (i64, i64)) -> Pin {
         assert!(
             revision.0 <= self.revision && revision.0 >= self.compacted,
             "only a readable revision is pinned"
         );
         *self.pins.borrow_mut().entry(revision.0).or_default() += 1;
-        Pin { revision: revision.0, pins: self.pins.clone() }
+        Pin { revision: revision.0, until, pins: self.pins.clone() }
     }
 
     /// Begins a write transaction at the next revision.
@@ -267,10 +278,15 @@ impl Space for Store {
     }
 }
 
-/// Holds back the freeing of versions. Dropping it lets go.
+/// A state that stays readable: holds back the freeing of versions. Dropping it lets go.
+///
+/// What is visible at a revision is not freed while compaction stays at it or before, and neither is anything newer. So
+/// a moment within a transaction needs no more than the revision before.
 #[derive(Debug)]
 pub struct Pin {
     revision: i64,
+    /// Main and sub revision of the first version that it does not show: positions change when chunks are rewritten.
+    until: (i64, i64),
     pins: Rc<RefCell<BTreeMap<i64, usize>>>,
 }
 
@@ -358,6 +374,20 @@ impl Write<'_> {
     /// Like [`Store::at`], with the transaction's own changes at [`Write::revision`].
     pub fn at(&self, revision: i64) -> Result<ReadView<'_>, Error> {
         self.store.at_within(revision, self.revision())
+    }
+
+    /// Pins what [`Write::now`] shows: no change that follows will be seen.
+    pub fn pin(&self) -> Pin {
+        self.store.pin_until(self.store.revision(), (self.next, self.changes))
+    }
+
+    /// Pins what [`Write::at`] shows.
+    pub fn pin_at(&self, revision: i64) -> Result<Pin, Error> {
+        if revision > 0 && revision < self.next {
+            return self.store.pin_at(revision);
+        }
+        self.at(revision)?;
+        Ok(self.pin())
     }
 
     pub fn put(&mut self, key: &[u8], value: &[u8], lease: i64) {

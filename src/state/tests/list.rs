@@ -9,7 +9,7 @@ use crate::{
     pb::etcdserverpb as pb,
     state::{
         StateMachine,
-        kv::{Range, RangeAnswer},
+        kv::{Answer, Evaluation, Range},
         mvcc::Freed,
     },
 };
@@ -63,11 +63,11 @@ proptest! {
             compact(&mut state);
         }
         match range.finish() {
-            RangeAnswer::Whole(response) => {
+            Answer::Whole(response) => {
                 prop_assert!(response.kvs.iter().map(Message::encoded_len).sum::<usize>() <= kept);
                 prop_assert_eq!(response, expected);
             }
-            RangeAnswer::Long(mut list) => {
+            Answer::Long(mut list) => {
                 let header = list.header_mut().as_mut().expect("it has one");
                 prop_assert_eq!(header.revision, expected.header.unwrap().revision);
                 header.member_id = 77;
@@ -103,7 +103,7 @@ fn what_is_sorted_or_filtered_is_a_list_too() {
         pb::RangeRequest { sort_target: 1, ..all.clone() },
         pb::RangeRequest { min_mod_revision: 3, ..all.clone() },
     ] {
-        assert!(matches!(evaluated(&request, 10), RangeAnswer::Long(_)), "{request:?}");
+        assert!(matches!(evaluated(&request, 10), Answer::Long(_)), "{request:?}");
         assert_eq!(evaluated(&request, 100_000).whole(), state.range(&request).unwrap());
     }
     let request = pb::RangeRequest { count_only: true, ..all };

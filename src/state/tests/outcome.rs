@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::any::apply;
+use super::any::{apply, whole};
 use crate::{
     pb::{
         etcdserverpb::{self as pb, AlarmType, alarm_request::AlarmAction, request_op::Request as Op},
@@ -104,6 +104,7 @@ fn only_the_branch_taken_counts_whether_somebody_waits_or_not() {
         let (mut state, mut outcome) = (StateMachine::new(), Outcome::default());
         let context = Context { principal: &Principal::default(), answer_wanted };
         let answer = state.apply(&request, context, &mut outcome).unwrap();
+        let answer = whole(&state, answer);
         assert!(answer.succeeded);
         assert_eq!(answer.responses.len(), if answer_wanted { 2 } else { 0 });
         let expected = Operations { ranges: 1, puts: 1, put_bytes: 8, deletes: 1, txns: 1 };

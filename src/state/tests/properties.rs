@@ -4,14 +4,14 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::{
-    any::{Request, apply},
+    any::{Got, Request, Response, Slow, apply},
     model::Model,
     outcome::Follower,
 };
 use crate::pb::etcdserverpb::{self as pb, compare::TargetUnion, request_op::Request as Op};
 use crate::state::{
-    Outcome, StateMachine,
-    kv::{Range, RangeStream, StreamStep, validate},
+    Error, Operations, Outcome, StateMachine,
+    kv::{Evaluation, Range, RangeStream, StreamStep, validate},
     mvcc::Freed,
 };
 
@@ -181,19 +181,33 @@ proptest! {
         let mut state = StateMachine::new();
         let mut model = Model::default();
         let mut slow = Vec::new();
+        let mut slow_answers: Vec<(Slow, Result<Response, Error>)> = Vec::new();
         // The same log without anybody who waits, and somebody who only hears what changed.
         let (mut replayed, mut followed, mut outcome) = (StateMachine::new(), Follower::default(), Outcome::default());
         for (now, step) in steps.iter().enumerate() {
             match step {
                 Step::Write(request) if valid(request) => {
+                    let (answer, expected);
                     if let Request::Txn(txn) = request && validate::is_read_only(txn) {
-                        prop_assert_eq!(state.read_txn(txn), model.txn(txn));
+                        let read = state.read_txn(txn, &mut Operations::default());
+                        answer = read.map(|answer| Got::of(answer, Response::Txn));
+                        expected = model.txn(txn).map(Response::Txn);
                     } else {
-                        let answer = request.apply(&mut state, &mut outcome);
+                        answer = request.apply(&mut state, &mut outcome);
                         request.replay(&mut replayed);
-                        prop_assert_eq!(answer, model.apply(request));
+                        expected = model.apply(request);
                         followed.follow(&state, &outcome);
                         outcome.clear();
+                    }
+                    match answer {
+                        Ok(Got::Whole(answer)) => prop_assert_eq!(Ok(answer), expected),
+                        Ok(Got::Slow(mut answer)) => {
+                            if now % 3 > 0 {
+                                answer.keep_at_most(now * 7 % 50);
+                            }
+                            slow_answers.push((answer, expected));
+                        }
+                        Err(error) => prop_assert_eq!(Err(error), expected),
                     }
                 }
                 Step::Write(_) => {}
@@ -209,6 +223,10 @@ proptest! {
                     state.compact_step(*budget, *budget % 3 > 0);
                 }
             }
+            // One step each, as far as it has come; many last to the end.
+            for (answer, expected) in slow_answers.extract_if(.., |(answer, _)| !answer.step(&state, 1, 30)) {
+                prop_assert_eq!(answer.bytes(), expected.unwrap().encode_to_vec());
+            }
             for (_, range, expected) in slow.extract_if(.., |(due, ..)| *due <= now) {
                 prop_assert_eq!(Ok(finish(&state, range, 1)), expected);
             }
@@ -217,6 +235,10 @@ proptest! {
             prop_assert_eq!(state.key_count() as usize, model.at(model.revision).len());
             prop_assert_eq!(&followed.keys, &model.at(model.revision));
             prop_assert_eq!((followed.revision, followed.compacted), (model.revision, model.compacted));
+        }
+        for (mut answer, expected) in slow_answers {
+            while answer.step(&state, 2, 10) {}
+            prop_assert_eq!(answer.bytes(), expected.unwrap().encode_to_vec());
         }
         for (_, range, expected) in slow {
             prop_assert_eq!(Ok(finish(&state, range, 2)), expected);

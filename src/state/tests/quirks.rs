@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::any::apply;
+use super::any::{apply, apply_long, read_txn};
 use crate::pb::{
     etcdserverpb::{
         self as pb, AlarmType,
@@ -44,7 +44,7 @@ fn txn(list: impl IntoIterator<Item = Op>) -> pb::TxnRequest {
 }
 
 fn apply_txn(state: &mut StateMachine, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
-    apply(state, &request)
+    apply_long(state, &request)
 }
 
 /// Revisions 2, 3, ...: one put each.
@@ -107,11 +107,11 @@ fn a_range_header_shows_the_newest_revision() {
 fn a_negative_revision_in_a_transaction_is_compacted() {
     let mut state = with(&[("a", "1")]);
     let at = |revision| txn([Op::RequestRange(pb::RangeRequest { revision, ..range("a", "") })]);
-    assert!(state.read_txn(&at(-1)).is_ok());
-    assert_eq!(state.read_txn(&at(-2)), Err(Error::Compacted));
+    assert!(read_txn(&state, &at(-1)).is_ok());
+    assert_eq!(read_txn(&state, &at(-2)), Err(Error::Compacted));
     apply(&mut state, &pb::CompactionRequest { revision: 1, physical: false }).unwrap();
-    assert_eq!(state.read_txn(&at(-1)), Err(Error::Compacted));
-    assert_eq!(state.read_txn(&at(3)), Err(Error::FutureRevision));
+    assert_eq!(read_txn(&state, &at(-1)), Err(Error::Compacted));
+    assert_eq!(read_txn(&state, &at(3)), Err(Error::FutureRevision));
 }
 
 /// storage/mvcc/kvstore.go, updateCompactRev: the compacted revision starts at -1, so revision 0 can be compacted once.
@@ -193,7 +193,7 @@ fn comparing_missing_keys() {
         let (target, result) = (target as i32, result as i32);
         let compare =
             vec![pb::Compare { target, result, key: bytes("a"), target_union, range_end: Bytes::new() }];
-        state.read_txn(&pb::TxnRequest { compare, ..Default::default() }).unwrap().succeeded
+        read_txn(&state, &pb::TxnRequest { compare, ..Default::default() }).unwrap().succeeded
     };
     assert!(holds(CompareTarget::Mod, CompareResult::Equal, Some(TargetUnion::ModRevision(0))));
     assert!(holds(CompareTarget::Mod, CompareResult::Equal, Some(TargetUnion::Version(5))));
@@ -357,9 +357,9 @@ fn a_corrupt_cluster_takes_no_write_and_tells_so_before_being_full() {
     alarm(&mut state, AlarmAction::Activate, AlarmType::Nospace);
     alarm(&mut state, AlarmAction::Activate, AlarmType::Corrupt);
     assert_eq!(apply(&mut state, &put("a", "2")), Err(Error::Corrupt));
-    assert_eq!(apply(&mut state, &delete("a", "")), Err(Error::Corrupt));
+    assert_eq!(apply_long(&mut state, &delete("a", "")), Err(Error::Corrupt));
     let deletes = txn([Op::RequestDeleteRange(delete("a", ""))]);
-    assert_eq!(apply(&mut state, &deletes), Err(Error::Corrupt));
+    assert_eq!(apply_long(&mut state, &deletes), Err(Error::Corrupt));
     let compaction = pb::CompactionRequest { revision: 2, physical: false };
     assert_eq!(apply(&mut state, &compaction), Err(Error::Corrupt));
     assert_eq!(state.range(&range("a", "")).unwrap().count, 1);
