@@ -6,8 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What is not the project's: built, fetched or recorded.
-const PASSED_OVER: [&str; 7] = ["target", ".git", ".tools", "bin", "corpus", "artifacts", "node_modules"];
+/// What is not the project's: built, fetched, recorded or others' work.
+const PASSED_OVER: [&str; 8] =
+    ["target", ".git", ".tools", "bin", "corpus", "artifacts", "node_modules", "third_party"];
 const TEXTS: [&str; 8] = ["rs", "md", "toml", "sh", "proto", "go", "yml", "yaml"];
 
 pub fn root() -> PathBuf {
