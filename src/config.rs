@@ -94,6 +94,8 @@ pub enum Retention {
 /// gRPC keep-alive of client connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeepAlive {
+    /// Shortest time between two pings of a client.
+    pub min_time: Duration,
     /// Zero means the server sends no pings.
     pub interval: Duration,
     pub timeout: Duration,

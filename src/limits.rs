@@ -107,8 +107,28 @@ pub const REMOVAL_PAUSE: Duration = Duration::from_millis(2);
 pub const QUOTA_BYTES: i64 = 2 * 1024 * 1024 * 1024;
 /// A larger quota is taken with a warning (etcd's `MaxQuotaBytes`).
 pub const QUOTA_BYTES_RECOMMENDED: i64 = 8 * 1024 * 1024 * 1024;
-/// Open client connections of one core; a further one waits in the listener's backlog.
+/// Open client connections of one core, unless the descriptors allow for fewer; a further one waits in the listener's
+/// backlog.
 pub const CONNECTIONS_MAX: usize = 65_536;
+/// Descriptors that connections leave to the member itself: its log, checkpoints, backups, listeners and log files
+/// (etcd's `reservedInternalFDNum`). With no more than these it does not start.
+pub const DESCRIPTORS_KEPT: u64 = 150;
+/// Of them, those that connections to `--listen-metrics-urls` may take when clients have all others.
+pub const METRICS_CONNECTIONS: usize = 32;
+/// Pause after a failed accept: out of descriptors or memory, most likely.
+pub const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+/// How often it is said that connections are not accepted.
+pub const ACCEPT_COMPLAINT: Duration = Duration::from_secs(10);
+/// Time without a packet after which the kernel asks a client for a sign of life, and between two such questions
+/// (etcd's period).
+pub const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
+/// Time from a connection's beginning until it is clear what the client speaks, with HTTP/2 until its first SETTINGS
+/// frame.
+pub const CONNECTION_BEGIN: Duration = Duration::from_secs(30);
+/// Time for a request's headers, and for the next byte of any other frame that has begun.
+pub const FRAME_WAIT: Duration = Duration::from_secs(30);
+/// Time for the next bytes of a message that has begun, or of a request that consists of one.
+pub const MESSAGE_WAIT: Duration = Duration::from_secs(60);
 /// Connections the kernel holds until they are accepted.
 pub const LISTEN_BACKLOG: i32 = 4_096;
 /// Bytes a client may send on one stream before they are read: the largest default request goes
@@ -132,6 +152,19 @@ pub const TURN_MAX: Duration = Duration::from_millis(5);
 pub const IO_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// Streams a client may have open on one connection, whatever a larger `--max-concurrent-streams` says.
 pub const CONNECTION_STREAMS_MAX: u32 = 65_536;
+/// SETTINGS frames that a client may send at once, and how long until it may send one more. Clients that measure the
+/// bandwidth send a dozen in a connection's life.
+pub const SETTINGS_BURST: u32 = 128;
+pub const SETTINGS_PAUSE: Duration = Duration::from_millis(100);
+/// Streams visited in a turn for SETTINGS frames: each visits all that are open. One frame is always allowed.
+pub const TURN_SETTINGS_STREAMS: usize = 4_096;
+/// PING frames sooner than allowed that a client may send; one more ends the connection (grpc-go's `maxPingStrikes`).
+pub const PING_STRIKES_MAX: u32 = 2;
+/// Time between two PING frames of a client without a request under way (grpc-go's `defaultPingTimeout`).
+pub const PING_IDLE: Duration = Duration::from_secs(2 * 60 * 60);
+/// Time for a client to take in why its connection ends; what it sends meanwhile is read and forgotten, since the kernel
+/// would otherwise cut it off.
+pub const PARTING: Duration = Duration::from_secs(1);
 /// Bytes gathered for one send.
 pub const CONNECTION_SEND_BYTES: usize = 64 * 1024;
 /// Bytes of answers that a client has not taken yet; with more, no further request of its connection is
@@ -150,3 +183,6 @@ pub const TURN_ROUNDS_MAX: usize = 16;
 
 /// Checkpoints that wait to be carried to other members: one for each is enough.
 pub const TRANSFERS_MAX: usize = 16;
+
+/// Time between two renderings of `/metrics`: who asks meanwhile gets the next one together.
+pub const SCRAPE_PAUSE: Duration = Duration::from_millis(20);

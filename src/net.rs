@@ -36,6 +36,8 @@ use connections::Connections;
 pub struct NetConfig {
     /// `--max-concurrent-streams`, per connection.
     pub max_concurrent_streams: u32,
+    /// `--grpc-keepalive-min-time`: a client that asks for signs of life more often is given up.
+    pub keepalive_min_time: Duration,
     /// `--grpc-keepalive-interval`: an idle client is asked for a sign of life, zero for never.
     pub keepalive_interval: Duration,
     /// `--grpc-keepalive-timeout`: it is given up after this long without one.
@@ -49,6 +51,7 @@ impl Default for NetConfig {
     fn default() -> Self {
         Self {
             max_concurrent_streams: u32::MAX,
+            keepalive_min_time: Duration::from_secs(5),
             keepalive_interval: Duration::from_secs(2 * 60 * 60),
             keepalive_timeout: Duration::from_secs(20),
             drain_timeout: Duration::from_secs(7),
@@ -84,7 +87,7 @@ pub async fn serve<E: Env>(
             false
         };
         if !futures_lite::future::or(drained, timeout).await {
-            let keyspace = &server.routes().api().keyspace().name;
+            let keyspace = &server.routes().endpoints().api().keyspace().name;
             tracing::warn!(
                 keyspace,
                 open = connections.open(),

@@ -8,6 +8,7 @@ pub(crate) mod exchange;
 pub mod grpc;
 pub(crate) mod http;
 mod offer;
+mod timers;
 
 use std::rc::Rc;
 
@@ -21,11 +22,13 @@ use crate::{
 };
 use exchange::{Body, Call, Reply};
 use grpc::Grpc;
+use http::Endpoints;
+use timers::Timers;
 
 /// Where requests of all connections of a keyspace go.
 pub struct Routes {
-    api: Api,
     grpc: Grpc,
+    endpoints: Endpoints,
 }
 
 impl Routes {
@@ -37,11 +40,12 @@ impl Routes {
     /// To these methods.
     pub fn to<E: Env>(env: &E, api: Api, rows: impl FnOnce(&grpc::Codec<E>) -> Vec<grpc::Row>) -> Self {
         let codec = grpc::Codec::new(env, &api);
-        Self { grpc: Grpc::new(&api, rows(&codec)), api }
+        let timers = Timers::new(env);
+        Self { grpc: Grpc::new(&api, timers.clone(), rows(&codec)), endpoints: Endpoints::new(api, timers) }
     }
 
-    pub(crate) fn api(&self) -> &Api {
-        &self.api
+    pub(crate) fn endpoints(&self) -> &Endpoints {
+        &self.endpoints
     }
 
     /// The call that a request over HTTP/2 begins.
@@ -56,7 +60,7 @@ impl Routes {
         if offer.grpc && grpc::asked_for(&head.headers) {
             self.grpc.call(connection, head, body, reply)
         } else {
-            Box::pin(http::answer_call(self.api.clone(), offer.http, head, reply))
+            Box::pin(http::answer_call(self.endpoints.clone(), offer.http, head, reply))
         }
     }
 }

@@ -40,6 +40,7 @@ use crate::{
     storage::wal::{WalError, WalMetrics, WalOptions, format::batch_bytes_max},
     types::{Keyspace, ShardId},
 };
+use resources::Resources;
 use signals::Stop;
 
 /// What an entry and a log write add to a request at most.
@@ -90,7 +91,7 @@ pub enum StartError {
 
 /// Runs a member until it is asked to stop, which gives the signal, or cannot go on.
 pub fn run(mut config: Config) -> Result<i32, StartError> {
-    resources::prepare()?;
+    let resources = resources::prepare()?;
     // The executor opens files relative to nowhere, and messages should name where they are.
     for path in [Some(&mut config.data_dir), config.wal_dir.as_mut()].into_iter().flatten() {
         *path = std::path::absolute(&*path).map_err(|source| DiskError::from_io("find", path, source))?;
@@ -101,12 +102,13 @@ pub fn run(mut config: Config) -> Result<i32, StartError> {
     let core = choose_core(config.core)?;
     announce(&config, core);
     Quota::new(config.quota_bytes).announce();
-    run_on(core, |env| serve(env, config, listeners, stop))?
+    run_on(core, |env| serve(env, config, resources, listeners, stop))?
 }
 
 async fn serve(
     env: RealEnv,
     config: Config,
+    resources: Resources,
     listeners: Vec<(Bound, Offer)>,
     stop: Stop,
 ) -> Result<i32, StartError> {
@@ -154,7 +156,14 @@ async fn serve(
             };
             let listening =
                 listeners.into_iter().map(|(socket, offer)| Listening { listener: socket.listen(), offer });
-            net::serve(&env, listening.collect(), Routes::new(&env, api), net_config(&config), stopped).await;
+            net::serve(
+                &env,
+                listening.collect(),
+                Routes::new(&env, api),
+                net_config(&config, resources),
+                stopped,
+            )
+            .await;
         }
         handle.stop();
         // The loop ends by itself once everything admitted is answered and the log is closed.
@@ -293,9 +302,11 @@ fn api_options(config: &Config) -> service::Options {
     }
 }
 
-fn net_config(config: &Config) -> NetConfig {
+fn net_config(config: &Config, resources: Resources) -> NetConfig {
     NetConfig {
+        connections_max: resources.connections_max,
         max_concurrent_streams: config.max_concurrent_streams,
+        keepalive_min_time: config.keep_alive.min_time,
         keepalive_interval: config.keep_alive.interval,
         keepalive_timeout: config.keep_alive.timeout,
         ..NetConfig::default()

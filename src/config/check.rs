@@ -16,6 +16,8 @@ use crate::limits;
 const ELECTION_MS_MAX: u64 = 50_000;
 /// A request this large is served, with a warning (etcd's `recommendedMaxRequestBytes`).
 const REQUEST_BYTES_RECOMMENDED: u64 = 10 * 1024 * 1024;
+/// grpc-go's `defaultKeepalivePolicyMinTime`.
+const GRPC_PING_PAUSE: Duration = Duration::from_secs(5 * 60);
 /// Lengths on the wire and in the log are 32 bits wide, with room for framing.
 const REQUEST_BYTES_MAX: u64 = 1 << 30;
 const SEGMENT_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
@@ -175,6 +177,11 @@ pub fn config(
         max_request_bytes,
         max_concurrent_streams: u32::try_from(settings.uint("max-concurrent-streams")).unwrap_or(u32::MAX),
         keep_alive: KeepAlive {
+            // As in etcd, where none given is not none at all but grpc-go's default.
+            min_time: match positive(settings, "grpc-keepalive-min-time")? {
+                Duration::ZERO => GRPC_PING_PAUSE,
+                given => given,
+            },
             interval: positive(settings, "grpc-keepalive-interval")?,
             timeout: positive(settings, "grpc-keepalive-timeout")?,
         },

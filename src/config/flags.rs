@@ -124,7 +124,7 @@ const MEMBER: &[Flag] = &[
         "grpc-keepalive-min-time",
         Duration,
         "5s",
-        Accepted("clients may ping as often as they like here"),
+        Built,
         "Shortest time allowed between two pings of a client.",
     ),
     f(

@@ -8,6 +8,7 @@ use std::{
     io,
     net::SocketAddr,
     task::{Context, Poll},
+    time::Duration,
 };
 
 /// A socket that takes connections in. Dropping it closes it.
@@ -18,10 +19,14 @@ pub trait Listener: 'static {
     fn accept(&self) -> impl Future<Output = io::Result<Self::Socket>>;
 }
 
-/// One connection, not delayed by Nagle's algorithm. Dropping it closes it.
+/// One connection, not delayed by Nagle's algorithm. If the other end's machine is gone, that is noticed within minutes.
+/// Dropping it closes it.
 pub trait Socket: Unpin + 'static {
     /// Who is at the other end, where that has an address.
     fn peer(&self) -> Option<SocketAddr>;
+    /// From now on the connection is lost once what was sent is not acknowledged for so long, or cannot be sent because
+    /// the other end reads nothing.
+    fn give_up_after(&self, timeout: Duration) -> io::Result<()>;
     /// Bytes read, zero at the end. `buffer` may be uninitialised memory: it is written to and not read.
     fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>>;
     /// How many of `bytes` were taken. While pending, the task is woken when there is room again.

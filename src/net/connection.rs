@@ -1,6 +1,11 @@
 //! One connection: which HTTP version it speaks, and who serves it.
 
-use std::{future::poll_fn, rc::Rc, task::Poll};
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    rc::Rc,
+    task::Poll,
+};
 
 use super::{
     NetConfig,
@@ -10,6 +15,7 @@ use super::{
 };
 use crate::{
     env::{self, Env},
+    limits,
     protocol::{Offer, Routes},
     service::{Connection, Stopping},
 };
@@ -17,6 +23,8 @@ use crate::{
 /// Why a connection ended early. Clients come and go as they like.
 #[derive(Debug, thiserror::Error)]
 enum Error {
+    #[error("the client has not said what it speaks")]
+    Silent,
     #[error(transparent)]
     Socket(#[from] std::io::Error),
     #[error(transparent)]
@@ -62,16 +70,23 @@ impl<E: Env> Server<E> {
         connection: Rc<Connection>,
         permit: &Permit,
     ) -> Result<(), Error> {
-        let version = poll_fn(|context| match permit.poll_phase(context) {
-            Phase::Serving => socket.poll_version(context),
-            Phase::Draining | Phase::Closing => Poll::Ready(Ok(None)),
+        let mut late = self.env.sleep(limits::CONNECTION_BEGIN);
+        let version = poll_fn(|context| {
+            if permit.poll_phase(context) != Phase::Serving {
+                return Poll::Ready(Ok(None));
+            }
+            let version = socket.poll_version(context).map_err(Error::from);
+            if version.is_pending() && Pin::new(&mut late).poll(context).is_ready() {
+                return Poll::Ready(Err(Error::Silent));
+            }
+            version
         });
         match version.await? {
             None => {}
             Some(Version::Http1) => {
                 // Boxed, as the other: most of a connection's life is one of the two.
-                let api = self.routes.api().clone();
-                Box::pin(http1::serve(&self.env, api, offer.http, socket, permit)).await?;
+                let endpoints = self.routes.endpoints().clone();
+                Box::pin(http1::serve(&self.env, endpoints, offer.http, socket, permit)).await?;
             }
             Some(Version::Http2) => {
                 let route = |head, body, reply| self.routes.call(offer, &connection, head, body, reply);

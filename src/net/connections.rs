@@ -8,6 +8,8 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use crate::limits;
+
 /// How far the member has got with stopping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
@@ -49,9 +51,14 @@ impl Connections {
         self.phase.get()
     }
 
-    /// Takes a permit. To be called after [`Connections::vacant`] only.
+    /// Whether there is no permit left, nor any of those `beyond` the bound.
+    pub(super) fn is_full(&self, beyond: usize) -> bool {
+        self.open() >= self.max + beyond
+    }
+
+    /// Takes a permit. To be called right after [`Connections::vacant`] only.
     pub(super) fn enter(self: &Rc<Self>) -> Permit {
-        assert!(self.open() < self.max, "more connections than the bound");
+        assert!(!self.is_full(limits::METRICS_CONNECTIONS), "more connections than the bound");
         let id = self.next.get();
         self.next.set(id + 1);
         self.open.borrow_mut().insert(id, None);
@@ -59,8 +66,8 @@ impl Connections {
     }
 
     /// Waits for a permit; false if the member is stopping.
-    pub(super) async fn vacant(&self) -> bool {
-        self.wait(|| self.open() < self.max || self.phase() != Phase::Serving).await;
+    pub(super) async fn vacant(&self, beyond: usize) -> bool {
+        self.wait(|| !self.is_full(beyond) || self.phase() != Phase::Serving).await;
         self.phase() == Phase::Serving
     }
 

@@ -1,5 +1,7 @@
 //! HTTP/1.1: hyper's state machine on our socket, for the plain endpoints only. gRPC needs HTTP/2.
 
+mod host;
+
 use std::{
     convert::Infallible,
     future::{Future, poll_fn},
@@ -26,8 +28,10 @@ use super::{
 };
 use crate::{
     env::{self, Env, StdClock, StdInstant},
-    protocol::{Surface, http},
-    service::Api,
+    protocol::{
+        Surface,
+        http::{self, Endpoints},
+    },
 };
 
 /// A client that has begun a request must finish its head within this time.
@@ -36,14 +40,14 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Serves one connection to its end. A listener without plain endpoints knows no path.
 pub(super) async fn serve<E: Env>(
     env: &E,
-    api: Api,
+    endpoints: Endpoints,
     surface: Option<Surface>,
     socket: Socket<impl env::Socket>,
     permit: &Permit,
 ) -> Result<(), hyper::Error> {
     let mut settings = http1::Builder::new();
     settings.timer(Timers::new(env)).header_read_timeout(HEAD_TIMEOUT);
-    let mut connection = pin!(settings.serve_connection(Stream(socket), Front { api, surface }));
+    let mut connection = pin!(settings.serve_connection(Stream(socket), Front { endpoints, surface }));
     let mut draining = false;
     poll_fn(|context| {
         match permit.poll_phase(context) {
@@ -62,7 +66,7 @@ pub(super) async fn serve<E: Env>(
 
 /// What hyper calls for each request of a connection.
 struct Front {
-    api: Api,
+    endpoints: Endpoints,
     surface: Option<Surface>,
 }
 
@@ -72,10 +76,13 @@ impl Service<Request<Incoming>> for Front {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>>>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let (api, surface) = (self.api.clone(), self.surface);
+        let (endpoints, surface) = (self.endpoints.clone(), self.surface);
         Box::pin(async move {
             let (head, _) = request.into_parts();
-            Ok(http::answer(&api, surface, &head).await.map(Full::new))
+            if let Some(refusal) = host::refusal(&head) {
+                return Ok(refusal.map(Full::new));
+            }
+            Ok(http::answer(&endpoints, surface, &head).await.map(Full::new))
         })
     }
 }

@@ -8,11 +8,15 @@
 //!
 //! Calls are polled right here, not by tasks of their own. h2 sees none of it; what it holds of a
 //! connection is bounded by its windows, the number of streams and resets it allows, and by what this
-//! driver hands to it: with too many bytes of answers unsent, new requests are held, then refused.
+//! driver hands to it: with too many bytes of answers unsent, new requests are held, then refused. What a client may
+//! have it do beside requests is metered before h2 sees it.
 
 mod bell;
 mod calls;
+mod frames;
 mod keepalive;
+mod meter;
+mod patience;
 mod wire;
 
 use std::{
@@ -24,8 +28,10 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
+use futures_lite::future::or;
 use h2::{Reason, RecvStream, server};
 use http::{Request, request::Parts};
 
@@ -42,6 +48,7 @@ use crate::{
 use bell::Bell;
 use calls::Calls;
 use keepalive::Keepalive;
+use patience::Patience;
 use wire::Wire;
 
 /// Why a connection ended early.
@@ -53,12 +60,19 @@ pub(super) enum Error {
     Protocol(#[from] h2::Error),
     #[error("no sign of life from the client")]
     Silence,
+    #[error("the client has not finished what it had begun")]
+    Unfinished,
+    #[error("the client asks for too much: {0}")]
+    Excess(&'static str),
 }
 
 /// What all connections have in common.
 pub(super) struct Settings {
     protocol: server::Builder,
     keepalive: Option<Keepalive>,
+    ping_pause: Duration,
+    /// For the kernel: data that is not acknowledged for so long ends the connection.
+    unacknowledged: Option<Duration>,
 }
 
 impl Settings {
@@ -75,7 +89,12 @@ impl Settings {
             .max_local_error_reset_streams(Some(limits::RESET_STREAMS_MAX));
         let (interval, timeout) = (config.keepalive_interval, config.keepalive_timeout);
         let wanted = !interval.is_zero() && !timeout.is_zero();
-        Self { protocol, keepalive: wanted.then_some(Keepalive { interval, timeout }) }
+        Self {
+            protocol,
+            keepalive: wanted.then_some(Keepalive { interval, timeout }),
+            ping_pause: config.keepalive_min_time,
+            unacknowledged: wanted.then_some(timeout),
+        }
     }
 }
 
@@ -87,13 +106,16 @@ pub(super) async fn serve<E: Env, S: env::Socket>(
     permit: &Permit,
     route: impl Fn(Parts, Body, Reply) -> Call,
 ) -> Result<(), Error> {
-    let wire = Wire::new(env, socket);
+    if let Some(timeout) = settings.unacknowledged {
+        socket.give_up_after(timeout)?;
+    }
+    let wire = Wire::new(env, socket, settings.ping_pause);
     let mut handshake = pin!(settings.protocol.handshake(wire.clone()));
     let connection = poll_fn(|context| {
         if permit.poll_phase(context) != Phase::Serving {
             return Poll::Ready(Ok(None));
         }
-        wire.begin_turn();
+        wire.begin_turn(0);
         let connection = handshake.as_mut().poll(context)?;
         // Our settings, which a client may wait for.
         if let Poll::Ready(Err(error)) = wire.poll_send(context) {
@@ -104,7 +126,7 @@ pub(super) async fn serve<E: Env, S: env::Socket>(
     let Some(connection) = connection.await? else { return Ok(()) };
     let mut driver = None;
     let mut start = Some((connection, route));
-    poll_fn(|context| {
+    let ended = poll_fn(|context| {
         let phase = permit.poll_phase(context);
         let driver = driver.get_or_insert_with(|| {
             let (connection, route) = start.take().expect("made once");
@@ -112,7 +134,11 @@ pub(super) async fn serve<E: Env, S: env::Socket>(
         });
         driver.poll(phase)
     })
-    .await
+    .await;
+    if let Err(Error::Excess(_)) = ended {
+        or(wire.forget_the_rest(), env.sleep(limits::PARTING)).await;
+    }
+    ended
 }
 
 /// A request that waits to be started.
@@ -132,6 +158,9 @@ where
     waker: Waker,
     unsent: Unsent,
     held: VecDeque<Held>,
+    /// Calls that are no requests.
+    own_calls: usize,
+    patience: Patience<E>,
     /// The client has not answered in time.
     lost: Rc<Cell<bool>>,
     draining: bool,
@@ -152,7 +181,10 @@ impl<E: Env, S: env::Socket, R: Fn(Parts, Body, Reply) -> Call> Driver<E, S, R> 
             let pings = connection.ping_pong().expect("asked for once");
             calls.add(Box::pin(keepalive.watch(wire.clone(), pings, lost.clone())));
         }
+        let patience = Patience::new(wire.env(), limits::FRAME_WAIT);
         Self {
+            own_calls: calls.open(),
+            patience,
             connection,
             route,
             wire,
@@ -179,7 +211,7 @@ impl<E: Env, S: env::Socket, R: Fn(Parts, Body, Reply) -> Call> Driver<E, S, R> 
         }
         let waker = self.waker.clone();
         let mut context = Context::from_waker(&waker);
-        self.wire.begin_turn();
+        self.wire.begin_turn((self.calls.open() + self.held.len()).saturating_sub(self.own_calls));
         let mut quiet = false;
         for _ in 0..limits::TURN_ROUNDS_MAX {
             self.calls.poll_due();
@@ -188,8 +220,9 @@ impl<E: Env, S: env::Socket, R: Fn(Parts, Body, Reply) -> Call> Driver<E, S, R> 
             }
             // What h2 was told so far is seen to now.
             self.bell.attend();
-            if self.poll_requests(&mut context)?.is_ready() {
-                return Poll::Ready(Ok(()));
+            match self.poll_requests(&mut context) {
+                Poll::Pending => {}
+                Poll::Ready(ended) => return Poll::Ready(self.end(&mut context, ended)),
             }
             quiet = !self.calls.due() && self.bell.leave();
             if quiet {
@@ -203,7 +236,17 @@ impl<E: Env, S: env::Socket, R: Fn(Parts, Body, Reply) -> Call> Driver<E, S, R> 
         if !quiet || self.wire.held_back() || goes_on {
             self.bell.yield_turn();
         }
+        if self.patience.poll(&mut context, self.wire.unfinished()).is_ready() {
+            return Poll::Ready(Err(Error::Unfinished));
+        }
         Poll::Pending
+    }
+
+    /// What the connection ends with.
+    fn end(&self, context: &mut Context<'_>, ended: Result<(), Error>) -> Result<(), Error> {
+        let Some(word) = self.wire.excess() else { return ended };
+        self.wire.part(context, word)?;
+        Err(Error::Excess(word))
     }
 
     /// Lets h2 write and read, and starts what has arrived. Ready at the connection's end.

@@ -3,12 +3,13 @@
 use std::{
     io,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use crate::env;
 
 /// What a client that knows HTTP/2 begins with (RFC 9113, 3.4).
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Version {
@@ -67,6 +68,11 @@ impl<S: env::Socket> Socket<S> {
         let read = ready!(self.stream.poll_read(context, buffer))?;
         assert!(read <= buffer.len(), "received more than there was room for");
         Poll::Ready(Ok(read))
+    }
+
+    /// What is sent and not acknowledged for so long ends the connection.
+    pub(super) fn give_up_after(&self, timeout: Duration) -> io::Result<()> {
+        self.stream.give_up_after(timeout)
     }
 
     pub(super) fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {

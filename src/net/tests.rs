@@ -1,5 +1,6 @@
 //! The whole protocol stack, on a real executor with real sockets and disks or on simulated ones.
 
+mod conduct;
 mod http2;
 mod streams;
 
@@ -385,6 +386,29 @@ fn plain_http_is_served_on_the_same_port() {
     assert!(get(served.metrics, "/version").starts_with("HTTP/1.1 404 Not Found\r\n"));
 }
 
+/// Answers of upstream 3.7.1 to the same requests.
+#[test]
+fn a_request_names_one_host() {
+    let served = Served::start();
+    let ask = |version: &str, hosts: &str| {
+        let request = format!("GET /livez HTTP/{version}\r\nconnection: close\r\n{hosts}\r\n");
+        let answer = http1(served.client, &request);
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+        (head.lines().next().expect("a line").to_owned(), body.to_owned())
+    };
+    for (version, hosts, text) in [
+        ("1.1", "", "400 Bad Request: missing required Host header"),
+        ("1.1", "host: a\r\nhost: a\r\n", "400 Bad Request"),
+        ("1.0", "host: a\r\nhost: b\r\n", "400 Bad Request"),
+        ("1.1", "host: a/b\r\n", "400 Bad Request: malformed Host header"),
+    ] {
+        assert_eq!(ask(version, hosts), (format!("HTTP/{version} {text}"), text.to_owned()), "{hosts:?}");
+    }
+    for (version, hosts) in [("1.1", "host: [::1%25eth0]:2379\r\n"), ("1.1", "host:\r\n"), ("1.0", "")] {
+        assert_eq!(ask(version, hosts), (format!("HTTP/{version} 200 OK"), "ok\n".to_owned()), "{hosts:?}");
+    }
+}
+
 #[test]
 fn garbage_ends_its_connection_only() {
     let served = Served::start();
@@ -417,6 +441,23 @@ fn connections_over_the_bound_wait_for_a_permit() {
     second.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
     second.read_exact(&mut head).expect("answered");
     assert_eq!(&head, b"HTTP/1.1 200");
+}
+
+#[test]
+fn who_looks_after_the_member_is_let_in_when_clients_have_taken_all() {
+    let config = NetConfig { connections_max: 2, ..NetConfig::default() };
+    let served = Served::start_with(config);
+    let clients = [(); 2].map(|()| {
+        let mut client = TcpStream::connect(served.client).expect("the server listens");
+        client.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").expect("sent");
+        client.read_exact(&mut [0; 12]).expect("answered");
+        client
+    });
+    for _ in 0..2 {
+        assert!(get(served.metrics, "/livez").ends_with("ok\n"));
+    }
+    drop(clients);
+    assert!(get(served.client, "/livez").ends_with("ok\n"));
 }
 
 #[test]

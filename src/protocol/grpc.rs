@@ -16,13 +16,16 @@ use std::rc::Rc;
 use http::{HeaderMap, header::CONTENT_TYPE, request::Parts};
 use prometheus::IntCounter;
 
-use super::exchange::{Body, Call, Reply};
+use super::{
+    exchange::{Body, Call, Reply},
+    timers::Timers,
+};
 use crate::{
     limits,
     service::{Api, Code, Connection},
 };
-use answers::refuse;
-use asked::Asked;
+use answers::{refuse, refuse_as};
+use asked::{Asked, Refusal};
 use framing::Framing;
 use requests::Messages;
 use status::Status;
@@ -35,6 +38,7 @@ pub(super) struct Grpc {
     rows: Vec<Row>,
     received_bytes: IntCounter,
     message_max: usize,
+    timers: Timers,
 }
 
 /// A call that has come in for a method.
@@ -47,7 +51,7 @@ struct Incoming {
 }
 
 impl Grpc {
-    pub(super) fn new(api: &Api, mut rows: Vec<Row>) -> Self {
+    pub(super) fn new(api: &Api, timers: Timers, mut rows: Vec<Row>) -> Self {
         rows.sort_by(|one, other| order(&one.path, &other.path));
         assert!(
             rows.is_sorted_by(|one, other| order(&one.path, &other.path).is_lt()),
@@ -57,19 +61,26 @@ impl Grpc {
             rows,
             received_bytes: api.metrics().grpc_received_bytes.clone(),
             message_max: api.options().max_request_bytes + limits::GRPC_OVERHEAD_BYTES,
+            timers,
         }
     }
 
     /// The call that a request begins.
     pub(super) fn call(&self, connection: &Rc<Connection>, head: Parts, body: Body, reply: Reply) -> Call {
+        let asked = match Asked::of(&head) {
+            Ok(asked) => Ok(asked),
+            Err(Refusal::Unreadable(status)) => Err(status),
+            Err(Refusal::Malformed(http, status)) => {
+                return Box::pin(async move { refuse_as(reply, http, &status) });
+            }
+        };
         let path = head.uri.path();
         let Ok(at) = self.rows.binary_search_by(|row| order(&row.path, path)) else {
             return self.unimplemented(path, reply);
         };
-        let asked = Asked::of(head.headers);
         let gzip = asked.as_ref().is_ok_and(|asked| asked.gzip);
         let framing = Framing::new(self.message_max, gzip, self.received_bytes.clone());
-        let messages = Messages::new(body, framing);
+        let messages = Messages::new(body, framing, self.timers.clone());
         self.rows[at].begin(Incoming { connection: connection.clone(), asked, messages, reply })
     }
 

@@ -2,6 +2,7 @@
 
 mod health;
 mod query;
+mod scrapes;
 #[cfg(test)]
 mod tests;
 
@@ -15,9 +16,11 @@ use http::{
 use super::{
     Surface,
     exchange::{Gone, Reply},
+    timers::Timers,
 };
 use crate::service::{Api, metrics, version};
 use query::Query;
+use scrapes::Scrapes;
 
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -33,13 +36,30 @@ const CORS: [(HeaderName, HeaderValue); 3] = [
     ),
 ];
 
+/// What the endpoints of a keyspace share. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Endpoints {
+    api: Api,
+    scrapes: Scrapes,
+}
+
+impl Endpoints {
+    pub(super) fn new(api: Api, timers: Timers) -> Self {
+        Self { api, scrapes: Scrapes::new(timers) }
+    }
+
+    pub(crate) fn api(&self) -> &Api {
+        &self.api
+    }
+}
+
 /// The answer to a request; a listener without plain endpoints knows no path.
-pub(crate) async fn answer(api: &Api, surface: Option<Surface>, head: &Parts) -> Response<Bytes> {
+pub(crate) async fn answer(endpoints: &Endpoints, surface: Option<Surface>, head: &Parts) -> Response<Bytes> {
     let Some(surface) = surface else { return not_found() };
     let method = &head.method;
     let mut response = match surface {
         Surface::Client if method == Method::OPTIONS => Response::new(Bytes::new()),
-        _ => endpoint(api, surface, method, head.uri.path(), head.uri.query().unwrap_or("")).await,
+        _ => endpoint(endpoints, surface, method, head.uri.path(), head.uri.query().unwrap_or("")).await,
     };
     if surface == Surface::Client {
         response.headers_mut().extend(CORS);
@@ -48,8 +68,8 @@ pub(crate) async fn answer(api: &Api, surface: Option<Surface>, head: &Parts) ->
 }
 
 /// The same over HTTP/2.
-pub(super) async fn answer_call(api: Api, surface: Option<Surface>, head: Parts, reply: Reply) {
-    let (mut answer, body) = answer(&api, surface, &head).await.into_parts();
+pub(super) async fn answer_call(endpoints: Endpoints, surface: Option<Surface>, head: Parts, reply: Reply) {
+    let (mut answer, body) = answer(&endpoints, surface, &head).await.into_parts();
     answer.headers.entry(CONTENT_LENGTH).or_insert_with(|| body.len().into());
     let answer = Response::from_parts(answer, ());
     let sent = if head.method == Method::HEAD || body.is_empty() {
@@ -62,13 +82,23 @@ pub(super) async fn answer_call(api: Api, surface: Option<Surface>, head: Parts,
     }
 }
 
-async fn endpoint(api: &Api, surface: Surface, method: &Method, path: &str, query: &str) -> Response<Bytes> {
+async fn endpoint(
+    endpoints: &Endpoints,
+    surface: Surface,
+    method: &Method,
+    path: &str,
+    query: &str,
+) -> Response<Bytes> {
+    let Endpoints { api, scrapes } = endpoints;
     let query = Query::parse(query);
     match path {
-        "/metrics" => match metrics::text(api.metrics(), std::slice::from_ref(api)) {
-            Ok(text) => ok(PROMETHEUS, text),
-            Err(error) => refusal(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
-        },
+        "/metrics" => {
+            let render = || metrics::text(api.metrics(), std::slice::from_ref(api));
+            match scrapes.text(render).await {
+                Ok(text) => ok(PROMETHEUS, text),
+                Err(error) => refusal(StatusCode::INTERNAL_SERVER_ERROR, error),
+            }
+        }
         "/version" if surface == Surface::Client => match *method {
             Method::GET => ok(JSON, versions()),
             _ => method_not_allowed(),

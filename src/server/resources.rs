@@ -13,12 +13,16 @@ use crate::limits;
 const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
 /// Buffers the executor registers with the ring, and room for the ring; with less locked memory it goes on without.
 const MEMLOCK_BYTES_WANTED: u64 = 2 * limits::IO_BUFFER_BYTES as u64;
-/// As in etcd: below this not even the member's own files are certain.
-const DESCRIPTORS_MIN: u64 = 150;
+/// What the limits allow for.
+#[derive(Clone, Copy, Debug)]
+pub struct Resources {
+    /// Connections that leave the member the descriptors it needs itself.
+    pub connections_max: usize,
+}
 
 /// Raises the soft limits to the hard ones and says what is missing. Memory comes in small pages from now on: the kernel
 /// clears a huge one at the first touch, which holds up the core for milliseconds.
-pub fn prepare() -> Result<(), StartError> {
+pub fn prepare() -> Result<Resources, StartError> {
     // `None` is no limit.
     let locked = raise(Resource::Memlock).unwrap_or(u64::MAX);
     if locked < MEMLOCK_BYTES_MIN {
@@ -33,13 +37,19 @@ pub fn prepare() -> Result<(), StartError> {
         );
     }
     let descriptors = raise(Resource::Nofile).unwrap_or(u64::MAX);
-    if descriptors <= DESCRIPTORS_MIN {
-        return Err(StartError::Descriptors { limit: descriptors, needed: DESCRIPTORS_MIN });
+    let kept = limits::DESCRIPTORS_KEPT;
+    if descriptors <= kept {
+        return Err(StartError::Descriptors { limit: descriptors, needed: kept });
     }
     if let Err(error) = disable_transparent_huge_pages(true) {
         info!(%error, "huge pages stay in use, which may delay requests now and then");
     }
-    Ok(())
+    Ok(Resources { connections_max: connections_max(descriptors) })
+}
+
+fn connections_max(descriptors: u64) -> usize {
+    let others = descriptors.saturating_sub(limits::DESCRIPTORS_KEPT);
+    usize::try_from(others).unwrap_or(usize::MAX).min(limits::CONNECTIONS_MAX)
 }
 
 /// The limit in force afterwards.
@@ -54,5 +64,16 @@ fn raise(resource: Resource) -> Option<u64> {
             warn!(%error, resource = ?resource, "cannot raise a soft limit to its hard limit");
             current
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_the_member_its_descriptors() {
+        assert_eq!(connections_max(1_000), 850, "as in etcd");
+        assert_eq!(connections_max(u64::MAX), limits::CONNECTIONS_MAX);
     }
 }

@@ -2,11 +2,11 @@
 
 use super::{Api, maintenance::alarm_name};
 use crate::{
-    metrics::{self, Error, Families, Metrics},
+    metrics::{self, Families, Metrics},
     pb::etcdserverpb::AlarmType,
 };
 
-pub use crate::metrics::TEXT_CONTENT_TYPE;
+pub use crate::metrics::{Error, TEXT_CONTENT_TYPE};
 
 /// The exposition in Prometheus' text format: of the process, and of the shards of these keyspaces.
 pub fn text(process: &Metrics, keyspaces: &[Api]) -> Result<Vec<u8>, Error> {

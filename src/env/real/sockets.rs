@@ -2,15 +2,17 @@
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener as StdListener},
-    os::fd::{FromRawFd, IntoRawFd},
+    net::{Ipv6Addr, SocketAddr, TcpListener as StdListener},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd},
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
-use futures_lite::{AsyncRead, AsyncWrite};
+use futures_lite::{AsyncRead, AsyncWrite, StreamExt};
+use futures_util::stream::FuturesUnordered;
 use glommio::net::{TcpListener, TcpStream};
-use socket2::{Domain, Protocol, Type};
+use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 
 use super::disk::os_error;
 use crate::{
@@ -30,12 +32,31 @@ pub struct Reuse {
 pub struct Bound(StdListener);
 
 impl Bound {
-    /// Port 0 takes any free one.
+    /// Port 0 takes any free one. "All addresses", of whichever family, are those of both families where the machine
+    /// has both, as with Go's listeners.
     pub fn bind(address: SocketAddr, reuse: Reuse) -> io::Result<Self> {
+        if !address.ip().is_unspecified() {
+            return Self::bind_exactly(address, reuse);
+        }
+        let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, address.port()));
+        match Self::bind_exactly(both, reuse) {
+            Err(error) if address.is_ipv4() && is_without_ipv6(&error) => Self::bind_exactly(address, reuse),
+            bound => bound,
+        }
+    }
+
+    fn bind_exactly(address: SocketAddr, reuse: Reuse) -> io::Result<Self> {
         let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(false)?;
+        }
         // As Go's listeners do: a restart need not wait for old connections to time out.
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(reuse.port)?;
+        // Connections inherit it.
+        let keepalive =
+            TcpKeepalive::new().with_time(limits::TCP_KEEPALIVE).with_interval(limits::TCP_KEEPALIVE);
+        socket.set_tcp_keepalive(&keepalive)?;
         socket.bind(&address.into())?;
         socket.listen(limits::LISTEN_BACKLOG)?;
         Ok(Self(StdListener::from(socket)))
@@ -52,6 +73,11 @@ impl Bound {
     }
 }
 
+/// The machine's kernel has no IPv6, or no address of it.
+fn is_without_ipv6(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+}
+
 /// A listening socket of an executor.
 #[derive(Debug)]
 pub struct RealListener(TcpListener);
@@ -61,14 +87,22 @@ impl Listener for RealListener {
 
     async fn accept(&self) -> io::Result<RealSocket> {
         loop {
-            let stream = self.0.accept().await.map_err(os_error)?;
+            // Polled only when there is something to accept: each time it is polled, the executor keeps one more waker of
+            // whoever waits, and who waits here is woken for much else.
+            let mut accepted: FuturesUnordered<_> = std::iter::once(self.0.accept()).collect();
+            let stream = accepted.next().await.expect("there is one").map_err(os_error)?;
             match stream.set_nodelay(true).and_then(|()| stream.peer_addr()) {
-                Ok(peer) => return Ok(RealSocket { stream, peer }),
+                Ok(peer) => return Ok(RealSocket { stream, peer: canonical(peer) }),
                 // The peer is gone already.
                 Err(error) => tracing::debug!(%error, "dropping a new connection"),
             }
         }
     }
+}
+
+/// A client's own address, where it came to a socket of both families.
+fn canonical(peer: SocketAddr) -> SocketAddr {
+    SocketAddr::new(peer.ip().to_canonical(), peer.port())
 }
 
 /// A TCP connection.
@@ -83,6 +117,12 @@ impl Socket for RealSocket {
         Some(self.peer)
     }
 
+    fn give_up_after(&self, timeout: Duration) -> io::Result<()> {
+        // SAFETY: the stream owns the descriptor and outlives the borrow.
+        let socket = unsafe { BorrowedFd::borrow_raw(self.stream.as_raw_fd()) };
+        SockRef::from(&socket).set_tcp_user_timeout(Some(timeout))
+    }
+
     fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
@@ -93,5 +133,65 @@ impl Socket for RealSocket {
 
     fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_close(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpStream};
+
+    use super::*;
+    use crate::env::real::run_anywhere;
+
+    /// Whether this machine has IPv6 at all.
+    fn has_ipv6() -> bool {
+        StdListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
+    }
+
+    #[test]
+    fn all_addresses_are_those_of_both_families() {
+        for all in
+            [SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))]
+        {
+            if all.is_ipv6() && !has_ipv6() {
+                continue;
+            }
+            run_anywhere(async move |_| {
+                let bound = Bound::bind(all, Reuse::default()).expect("a free port");
+                let port = bound.address().expect("bound").port();
+                let listener = bound.listen();
+                let mut from = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, port))];
+                if has_ipv6() {
+                    from.push(SocketAddr::from((Ipv6Addr::LOCALHOST, port)));
+                }
+                for to in from {
+                    let client = TcpStream::connect(to).expect("the listener takes it");
+                    let socket = listener.accept().await.expect("accepted");
+                    assert_eq!(socket.peer(), Some(client.local_addr().expect("connected")), "{to}");
+                }
+            })
+            .expect("an executor");
+        }
+    }
+
+    #[test]
+    fn a_connection_is_watched_by_the_kernel() {
+        run_anywhere(async |_| {
+            let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+            let bound = Bound::bind(loopback, Reuse::default()).expect("a free port");
+            let address = bound.address().expect("bound");
+            let listener = bound.listen();
+            let _client = TcpStream::connect(address).expect("the listener takes it");
+            let socket = listener.accept().await.expect("accepted");
+            socket.give_up_after(Duration::from_secs(20)).expect("a socket");
+            // SAFETY: the stream owns the descriptor and outlives the borrow.
+            let descriptor = unsafe { BorrowedFd::borrow_raw(socket.stream.as_raw_fd()) };
+            let options = SockRef::from(&descriptor);
+            assert!(options.keepalive().expect("a socket") && options.tcp_nodelay().expect("a socket"));
+            assert_eq!(options.tcp_keepalive_time().expect("a socket"), limits::TCP_KEEPALIVE);
+            assert_eq!(options.tcp_keepalive_interval().expect("a socket"), limits::TCP_KEEPALIVE);
+            assert_eq!(options.tcp_user_timeout().expect("a socket"), Some(Duration::from_secs(20)));
+        })
+        .expect("an executor");
     }
 }

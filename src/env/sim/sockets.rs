@@ -12,6 +12,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     rc::{Rc, Weak},
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use bytes::{Buf, Bytes};
@@ -117,9 +118,9 @@ impl Sim {
         Ok(end(to, &here, &there))
     }
 
-    fn travel(&self) -> std::time::Duration {
+    fn travel(&self) -> Duration {
         let nanos = self.below(self.faults().delay_max.as_nanos() as u64 + 1);
-        std::time::Duration::from_nanos(nanos)
+        Duration::from_nanos(nanos)
     }
 
     /// A part of what could be done at once, sometimes.
@@ -152,6 +153,11 @@ impl Drop for SimListener {
 impl Socket for SimSocket {
     fn peer(&self) -> Option<SocketAddr> {
         Some(self.peer)
+    }
+
+    /// Machines that are gone for good are not simulated.
+    fn give_up_after(&self, _: Duration) -> io::Result<()> {
+        Ok(())
     }
 
     fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
@@ -237,7 +243,7 @@ impl SimSocket {
         let (sim, pipe) = (self.sim.clone(), self.outgoing.clone());
         self.sim.spawn(MemberId(0), async move {
             let left = at.saturating_sub(sim.now().0);
-            sim.sleep(std::time::Duration::from_nanos(left)).await;
+            sim.sleep(Duration::from_nanos(left)).await;
             wake(&mut pipe.borrow_mut().reader);
         });
     }

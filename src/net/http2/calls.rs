@@ -82,6 +82,10 @@ impl Calls {
         seat.button.wake_by_ref();
     }
 
+    pub(super) fn open(&self) -> usize {
+        self.seats.len() - self.free.len()
+    }
+
     pub(super) fn due(&self) -> bool {
         !self.due.seats.borrow().is_empty()
     }
@@ -115,10 +119,6 @@ mod tests {
         Calls::new(Bell::new(Waker::noop().clone()))
     }
 
-    fn open(calls: &Calls) -> usize {
-        calls.seats.len() - calls.free.len()
-    }
-
     #[test]
     fn a_call_is_polled_when_it_is_due_and_its_seat_is_used_again() {
         let mut calls = calls();
@@ -130,10 +130,10 @@ mod tests {
                 yield_now().await;
                 polls.set(polls.get() + 1);
             }));
-            assert_eq!(open(&calls), 1);
+            assert_eq!(calls.open(), 1);
             calls.poll_due();
             calls.poll_due();
-            assert_eq!((open(&calls), calls.seats.len()), (0, 1), "round {round}");
+            assert_eq!((calls.open(), calls.seats.len()), (0, 1), "round {round}");
         }
         calls.poll_due();
         assert_eq!(polls.get(), 6);
@@ -158,12 +158,12 @@ mod tests {
         }
         calls.poll_due();
         calls.poll_due();
-        assert_eq!((polls.get(), open(&calls)), (2 * SEATS_KEPT, 2 * SEATS_KEPT));
+        assert_eq!((polls.get(), calls.open()), (2 * SEATS_KEPT, 2 * SEATS_KEPT));
         let last = waker.borrow().clone().expect("polled");
         last.wake_by_ref();
         last.wake_by_ref();
         calls.poll_due();
-        assert_eq!((polls.get(), open(&calls)), (2 * SEATS_KEPT + 1, 2 * SEATS_KEPT - 1));
+        assert_eq!((polls.get(), calls.open()), (2 * SEATS_KEPT + 1, 2 * SEATS_KEPT - 1));
         for seat in &calls.seats {
             seat.waker.wake_by_ref();
         }

@@ -279,6 +279,31 @@ fn answers_go_on_when_the_client_has_said_everything() {
 }
 
 #[test]
+fn a_message_that_stops_ends_the_call_and_a_pause_between_two_does_not() {
+    let served = Served::start();
+    served.call("Echo", async |sim, mut call| {
+        for _ in 0..3 {
+            call.send(&message(10)).await;
+            assert_eq!(call.next().await, Ok(message(10)));
+            sim.sleep(Duration::from_secs(60 * 60)).await;
+        }
+        // Slow, but it goes on.
+        for byte in Call::framed(&message(10)) {
+            call.requests.send_data(Bytes::from(vec![byte]), false).expect("the stream is open");
+            sim.sleep(limits::MESSAGE_WAIT / 2).await;
+        }
+        assert_eq!(call.next().await, Ok(message(10)));
+        let began = sim.now();
+        let stopped = Call::framed(&message(10)).slice(..7);
+        call.requests.send_data(stopped, false).expect("the stream is open");
+        let end = ("4".to_owned(), "grpc: the request has stopped within a message".to_owned());
+        assert_eq!(call.next().await, Err(end));
+        assert!(sim.now().since(began) <= 2 * limits::MESSAGE_WAIT);
+    });
+    assert_eq!(served.handled("Echo", "DeadlineExceeded"), 1);
+}
+
+#[test]
 fn a_handler_that_does_not_listen_holds_its_client_up() {
     let served = Served::start();
     let sent = served.call("Deaf", async |sim, mut call| {

@@ -3,6 +3,7 @@
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::StatusCode;
 
 use super::status::{self, Status};
 use crate::{
@@ -139,6 +140,13 @@ pub(super) fn end(reply: Reply, halt: Halt) {
 /// Ends a call without success.
 pub(super) fn refuse(reply: Reply, status: &Status) {
     said(reply.finish(status.head()));
+}
+
+/// Ends what is no call: with a code of HTTP too.
+pub(super) fn refuse_as(reply: Reply, http: StatusCode, status: &Status) {
+    let mut head = status.head();
+    *head.status_mut() = http;
+    said(reply.finish(head));
 }
 
 /// A client need not wait for its answer.

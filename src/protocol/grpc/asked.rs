@@ -2,7 +2,7 @@
 
 use std::{rc::Rc, time::Duration};
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderValue, Method, StatusCode, request::Parts};
 
 use super::{deadline, status::Status};
 use crate::{
@@ -23,38 +23,75 @@ pub(super) struct Asked {
     pub(super) gzip_answers: bool,
 }
 
+/// Why a call is not begun.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// It is none, whatever method it is for.
+    Malformed(StatusCode, Status),
+    /// Its messages cannot be read.
+    Unreadable(Status),
+}
+
 impl Asked {
-    /// The first of each name counts.
-    pub(super) fn of(headers: HeaderMap) -> Result<Self, Status> {
-        let (mut timeout, mut leader, mut version, mut encoding, mut accepted) =
-            (None, None, None, None, None);
-        for (name, value) in &headers {
+    /// Refuses what grpc-go refuses, in its order, codes and words. The first of each name counts, and the last timeout.
+    pub(super) fn of(head: &Parts) -> Result<Self, Refusal> {
+        let mut asked = Self::default();
+        let (mut hosts, mut malformed) = (0, None);
+        let (mut leader, mut version, mut encoding, mut accepted) = (None, None, None, None);
+        for (name, value) in &head.headers {
             let slot = match name.as_str() {
                 "client-api-version" => &mut version,
-                "grpc-timeout" => &mut timeout,
                 "hasleader" => &mut leader,
                 "grpc-encoding" => &mut encoding,
                 "grpc-accept-encoding" => &mut accepted,
+                "grpc-timeout" => {
+                    match deadline::parse(value.as_bytes()) {
+                        Ok(timeout) => asked.timeout = Some(timeout),
+                        Err(text) => malformed = Some(format!("malformed grpc-timeout: {text}")),
+                    }
+                    continue;
+                }
+                "host" => {
+                    hosts += 1;
+                    continue;
+                }
                 _ => continue,
             };
             slot.get_or_insert(value);
         }
-        let gzip = match encoding.map(HeaderValue::as_bytes) {
+        if hosts > 1 {
+            let authorities = usize::from(head.uri.authority().is_some());
+            malformed = Some(format!(
+                "num values of :authority: {authorities}, num values of host: {hosts}, both must only have 1 value \
+                 as per HTTP/2 spec"
+            ));
+        }
+        let internal = |http, text| Err(Refusal::Malformed(http, Status::new(Code::Internal, text)));
+        if let Some(text) = malformed {
+            return internal(StatusCode::BAD_REQUEST, text);
+        }
+        if head.method != Method::POST {
+            let method = head.method.as_str();
+            let text = format!("Received a HEADERS frame with :method {method:?} which should be POST");
+            return internal(StatusCode::METHOD_NOT_ALLOWED, text);
+        }
+        if asked.timeout.is_some_and(|timeout| timeout.is_zero()) {
+            let late = Status::new(Code::DeadlineExceeded, "context deadline exceeded");
+            return Err(Refusal::Malformed(StatusCode::OK, late));
+        }
+        asked.gzip = match encoding.map(HeaderValue::as_bytes) {
             None | Some(b"" | b"identity") => false,
             Some(b"gzip") => true,
             Some(other) => {
                 let other = String::from_utf8_lossy(other);
                 let text = format!("grpc: Decompressor is not installed for grpc-encoding {other:?}");
-                return Err(Status::new(Code::Unimplemented, text));
+                return Err(Refusal::Unreadable(Status::new(Code::Unimplemented, text)));
             }
         };
-        Ok(Self {
-            client_version: version.cloned(),
-            leader: leader.is_some_and(|leader| leader == "true"),
-            timeout: deadline::parse(timeout.map(HeaderValue::as_bytes)),
-            gzip,
-            gzip_answers: gzip && accepted.is_some_and(accepts_gzip),
-        })
+        asked.gzip_answers = asked.gzip && accepted.is_some_and(accepts_gzip);
+        asked.client_version = version.cloned();
+        asked.leader = leader.is_some_and(|leader| leader == "true");
+        Ok(asked)
     }
 
     /// As it came.
@@ -77,13 +114,20 @@ fn accepts_gzip(accepted: &HeaderValue) -> bool {
 mod tests {
     use super::*;
 
-    fn asked(headers: &[(&'static str, &'static str)]) -> Result<Asked, Status> {
-        Asked::of(
-            headers
-                .iter()
-                .map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value)))
-                .collect(),
-        )
+    fn asked(headers: &[(&'static str, &'static str)]) -> Result<Asked, Refusal> {
+        asked_by(Method::POST, "http://x/a.B/C", headers)
+    }
+
+    fn asked_by(
+        method: Method,
+        uri: &'static str,
+        headers: &[(&'static str, &'static str)],
+    ) -> Result<Asked, Refusal> {
+        let mut request = http::Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        Asked::of(&request.body(()).expect("a request").into_parts().0)
     }
 
     #[test]
@@ -97,6 +141,53 @@ mod tests {
             let asked = asked(headers).expect("known encodings");
             assert_eq!((asked.gzip, asked.gzip_answers), (gzip, answers), "{headers:?}");
         }
-        assert_eq!(asked(&[("grpc-encoding", "nope")]).expect_err("unknown").code, Code::Unimplemented);
+        let unknown = asked(&[("grpc-encoding", "nope")]).expect_err("unknown");
+        assert!(matches!(unknown, Refusal::Unreadable(status) if status.code == Code::Unimplemented));
+    }
+
+    /// Answers of upstream 3.7.1 to the same requests.
+    #[test]
+    fn what_is_no_call_is_refused_as_in_grpc_go() {
+        let late = ("grpc-timeout", "0n");
+        for (method, uri, headers, http, code, text) in [
+            (
+                Method::GET,
+                "http://x/a.B/C",
+                &[late][..],
+                405,
+                Code::Internal,
+                "Received a HEADERS frame with :method \"GET\" which should be POST",
+            ),
+            (
+                Method::GET,
+                "http://x/a.B/C",
+                &[("grpc-timeout", "1s"), ("grpc-timeout", "1S")],
+                400,
+                Code::Internal,
+                "malformed grpc-timeout: transport: timeout unit is not recognized: \"1s\"",
+            ),
+            (
+                Method::POST,
+                "http://x/a.B/C",
+                &[("host", "x"), ("host", "x"), ("grpc-timeout", "1s")],
+                400,
+                Code::Internal,
+                "num values of :authority: 1, num values of host: 2, both must only have 1 value as per HTTP/2 spec",
+            ),
+            (
+                Method::POST,
+                "http://x/a.B/C",
+                &[late],
+                200,
+                Code::DeadlineExceeded,
+                "context deadline exceeded",
+            ),
+        ] {
+            let refusal = asked_by(method, uri, headers).expect_err("refused");
+            let Refusal::Malformed(status, told) = refusal else { panic!("{refusal:?}") };
+            assert_eq!((status.as_u16(), told), (http, Status::new(code, text)));
+        }
+        let asked = asked_by(Method::POST, "/a.B/C", &[("grpc-timeout", "1S")]).expect("a call");
+        assert_eq!(asked.timeout, Some(Duration::from_secs(1)));
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 
 use bytes::{Bytes, BytesMut};
-use flate2::{Compression, read::GzDecoder, write::GzEncoder};
+use flate2::{Compression, read::MultiGzDecoder, write::GzEncoder};
 use prometheus::IntCounter;
 use prost::Message;
 
@@ -95,7 +95,7 @@ impl Framing {
     fn inflate(&self, message: &[u8]) -> Result<Bytes, Status> {
         let max = self.max;
         let mut plain = Vec::new();
-        if let Err(error) = GzDecoder::new(message).take(max as u64 + 1).read_to_end(&mut plain) {
+        if let Err(error) = MultiGzDecoder::new(message).take(max as u64 + 1).read_to_end(&mut plain) {
             let text = format!("grpc: failed to decompress the received message: {error}");
             return Err(Status::new(Code::Internal, text));
         }
@@ -168,6 +168,12 @@ mod tests {
         Framing::new(max, gzip, IntCounter::new("received", "for the test").expect("a valid name"))
     }
 
+    fn zipped(bytes: &[u8]) -> Vec<u8> {
+        let mut zipping = GzEncoder::new(Vec::new(), Compression::default());
+        zipping.write_all(bytes).expect("a vector takes it all");
+        zipping.finish().expect("a vector takes it all")
+    }
+
     fn messages(lengths: &[usize]) -> Vec<u8> {
         let mut bytes = Vec::new();
         for length in lengths {
@@ -227,6 +233,16 @@ mod tests {
         roomy.add(sent.clone());
         let plain = roomy.cut().expect("sound").expect("complete");
         assert_eq!(pb::PutRequest::decode(plain).expect("sound"), message);
+        let whole = message.encode_to_vec();
+        let members = [zipped(&whole[..500]), zipped(&whole[500..])].concat();
+        let mut parts = framing(2000, true);
+        parts.add([&[1][..], &(members.len() as u32).to_be_bytes(), &members].concat().into());
+        let plain = parts.cut().expect("sound").expect("complete");
+        assert_eq!(
+            pb::PutRequest::decode(plain).expect("sound"),
+            message,
+            "in two members, as Go reads them"
+        );
         let mut tight = framing(500, true);
         tight.add(sent);
         assert_eq!(tight.cut().expect_err("a bomb").code, Code::ResourceExhausted);

@@ -14,20 +14,32 @@ use prost::Message;
 
 use super::{answers::Halt, asked::Asked, framing::Framing, status::Status};
 use crate::{
-    metrics,
-    protocol::exchange::Body,
+    limits, metrics,
+    protocol::{
+        exchange::Body,
+        timers::{Timer, Timers},
+    },
     service::{Code, Error},
 };
 
 /// As bytes. No more of the body is read than the next one needs.
+///
+/// Between messages a client may take its time; within one, or with the only one, it is given up if nothing comes any
+/// more. A timer runs only while there is something to wait for, and looks once in a while whether anything came.
 pub(super) struct Messages {
     body: Body,
     framing: Framing,
+    timers: Timers,
+    timer: Option<Timer>,
+    /// Something came since the timer was set.
+    heard: bool,
+    /// The call consists of one message.
+    only: bool,
 }
 
 impl Messages {
-    pub(super) fn new(body: Body, framing: Framing) -> Self {
-        Self { body, framing }
+    pub(super) fn new(body: Body, framing: Framing, timers: Timers) -> Self {
+        Self { body, framing, timers, timer: None, heard: false, only: false }
     }
 
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Halt>> {
@@ -35,13 +47,39 @@ impl Messages {
             if let Some(message) = self.framing.cut()? {
                 return Poll::Ready(Ok(Some(message)));
             }
-            match ready!(self.body.poll_data(context)) {
-                Some(data) => self.framing.add(data?),
+            let Poll::Ready(data) = self.body.poll_data(context) else {
+                return self.poll_late(context).map(Err);
+            };
+            match data {
+                Some(data) => {
+                    self.heard = true;
+                    self.framing.add(data?);
+                }
                 None if self.framing.is_between_messages() => return Poll::Ready(Ok(None)),
                 None => {
                     let text = "grpc: the request ended within a message";
                     return Poll::Ready(Err(Status::new(Code::Internal, text).into()));
                 }
+            }
+        }
+    }
+
+    /// Ready when nothing has come for too long.
+    fn poll_late(&mut self, context: &mut Context<'_>) -> Poll<Halt> {
+        if !self.only && self.framing.is_between_messages() {
+            self.timer = None;
+            return Poll::Pending;
+        }
+        loop {
+            if self.timer.is_none() {
+                self.heard = false;
+            }
+            let timer = self.timer.get_or_insert_with(|| self.timers.sleep(limits::MESSAGE_WAIT));
+            ready!(timer.as_mut().poll(context));
+            self.timer = None;
+            if !self.heard {
+                let text = "grpc: the request has stopped within a message";
+                return Poll::Ready(Status::new(Code::DeadlineExceeded, text).into());
             }
         }
     }
@@ -52,6 +90,7 @@ impl Messages {
         asked: Result<Asked, Status>,
     ) -> Result<(Asked, Q), Halt> {
         let asked = asked?;
+        self.only = true;
         let Some(first) = poll_fn(|context| self.poll_next(context)).await? else {
             return Err(Status::new(Code::Internal, "grpc: the request has no message").into());
         };

@@ -10,8 +10,9 @@ fn healthy() -> TestMember {
 
 fn ask(member: &TestMember, surface: Surface, method: &str, target: &str) -> Response<Bytes> {
     let request = http::Request::builder().method(method).uri(target).body(()).expect("a request");
-    let ((head, ()), api) = (request.into_parts(), member.api.clone());
-    member.run(async move { answer(&api, Some(surface), &head).await })
+    let (head, ()) = request.into_parts();
+    let endpoints = Endpoints::new(member.api.clone(), Timers::new(&member.env));
+    member.run(async move { answer(&endpoints, Some(surface), &head).await })
 }
 
 /// Code, content type and body of a GET on a client listener.

@@ -26,6 +26,17 @@ const STEPS_MAX: u64 = 3_000_000;
 /// Opens the first of a cluster's members. Its loop does not run yet: until it does, it has no leader, answers no
 /// write and no linearizable read.
 pub(crate) async fn open<E: Env>(env: &E, dir: &Path, founders: Vec<pb::Member>) -> (Started<E>, DataDir<E>) {
+    open_with(env, dir, founders, NO_CHECKPOINTS).await
+}
+
+const NO_CHECKPOINTS: Due = Due { entries: u64::MAX, bytes: usize::MAX, log_bytes: u64::MAX };
+
+async fn open_with<E: Env>(
+    env: &E,
+    dir: &Path,
+    founders: Vec<pb::Member>,
+    checkpoint_due: Due,
+) -> (Started<E>, DataDir<E>) {
     let data_dir = DataDir::open(env, dir, None).await.expect("the directory is free");
     let shard = ShardId(0);
     let options = shard::Options {
@@ -38,7 +49,7 @@ pub(crate) async fn open<E: Env>(env: &E, dir: &Path, founders: Vec<pb::Member>)
             ..WalOptions::new(data_dir.wal(shard), shard)
         },
         checkpoint: CheckpointOptions::new(data_dir.checkpoint(shard), shard),
-        checkpoint_due: Due { entries: u64::MAX, bytes: usize::MAX, log_bytes: u64::MAX },
+        checkpoint_due,
         heartbeat: Duration::from_millis(10),
         election: Duration::from_millis(100),
         pre_vote: true,
@@ -88,23 +99,32 @@ pub(crate) struct TestMember {
 impl TestMember {
     /// One that serves.
     pub(crate) fn serving(options: Options) -> Self {
-        let member = Self::of(founders(1), options);
-        assert!(member.sim.run_until(STEPS_MAX, || member.shard.can_read()), "it never serves");
-        member
+        Self::of(1, founders(1), options, NO_CHECKPOINTS).once_it_serves()
+    }
+
+    /// One that serves, in a world of its own, and makes a checkpoint after so many entries.
+    pub(crate) fn with_checkpoints(seed: u64, entries: u64) -> Self {
+        let due = Due { entries, ..NO_CHECKPOINTS };
+        Self::of(seed, founders(1), Options::default(), due).once_it_serves()
+    }
+
+    fn once_it_serves(self) -> Self {
+        assert!(self.sim.run_until(STEPS_MAX, || self.shard.can_read()), "it never serves");
+        self
     }
 
     /// One that has never heard of the two others of its cluster.
     pub(crate) fn alone() -> Self {
-        Self::of(founders(3), Options::default())
+        Self::of(1, founders(3), Options::default(), NO_CHECKPOINTS)
     }
 
-    fn of(founders: Vec<pb::Member>, options: Options) -> Self {
-        let sim = Sim::new(1);
+    fn of(seed: u64, founders: Vec<pb::Member>, options: Options, checkpoint_due: Due) -> Self {
+        let sim = Sim::new(seed);
         let env = SimEnv::new(&sim, MEMBER, SimDisk::new(&sim));
         let opened = Rc::new(RefCell::new(None));
         let (machine, shown) = (env.clone(), opened.clone());
         env.spawn(async move {
-            let (started, _dir) = open(&machine, Path::new("/data"), founders).await;
+            let (started, _dir) = open_with(&machine, Path::new("/data"), founders, checkpoint_due).await;
             *shown.borrow_mut() = Some(started.shard);
             started.run.run().await.expect("nothing is wrong with its disk");
         });
