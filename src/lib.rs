@@ -16,6 +16,7 @@
 //! | types              | newtypes shared by all stages                                  |  |
 //! | limits             | every bound                                                    |  |
 //! | pb                 | wire messages generated from `proto/`                          |  |
+//! | client             | what is held for each client, and who waits in which line       | limits |
 //! | block              | what the state is made of on disk: blocks, named by their space |  |
 //! | env                | disk, links, sockets, clock, tasks: real and simulated         | limits, types |
 //! | logging            | JSON and console log lines in etcd's shape                     | config |
@@ -35,12 +36,12 @@
 //! | shard              | the loop, which hands values between the three parts below     | consensus, env, limits, metrics, pb, shard/group, shard/replica, shard/serve, shard/upkeep, state, state/mvcc, storage/checkpoint, storage/wal, types |
 //! | shard/group        | who is in the group, as Raft and as the state has it           | consensus, pb, state, types |
 //! | shard/replica      | Raft and the log's turns, replay, the start of a log           | consensus, env, limits, pb, shard/group, state, storage/checkpoint, storage/wal, types |
-//! | shard/serve        | admission, batches, reads, replies, what connections hold      | backup, env, limits, metrics, pb, row, shard, state, state/mvcc, storage/checkpoint, types |
+//! | shard/serve        | admission, batches, reads, replies, what connections hold      | backup, client, env, limits, metrics, pb, row, shard, state, state/mvcc, storage/checkpoint, types |
 //! | shard/upkeep       | checkpoints, compaction, checks                                | block, consensus, env, limits, metrics, pb, shard, shard/group, shard/serve, state, state/mvcc, storage/checkpoint, types |
-//! | service            | etcd's services as plain handlers, table of methods, errors    | backup, env, limits, metrics, pb, shard, shard/serve, state, types |
-//! | protocol           | gRPC and plain HTTP: codecs over the table of methods          | env, limits, metrics, service, shard, shard/serve, state |
-//! | net                | listeners, connections, HTTP/1 and HTTP/2                      | env, limits, protocol, service |
-//! | server             | a member from all parts: start, readiness, stop                | block, config, env, limits, logging, metrics, net, pb, protocol, service, shard, shard/serve, shard/upkeep, state, state/mvcc, storage/checkpoint, storage/data_dir, storage/wal, types |
+//! | service            | etcd's services as plain handlers, table of methods, errors    | backup, client, env, limits, metrics, pb, shard, shard/serve, state, types |
+//! | protocol           | gRPC and plain HTTP: codecs over the table of methods          | client, env, limits, metrics, service, shard, shard/serve, state |
+//! | net                | listeners, connections, HTTP/1 and HTTP/2                      | client, env, limits, protocol, service |
+//! | server             | a member from all parts: start, readiness, stop                | block, client, config, env, limits, logging, metrics, net, pb, protocol, service, shard, shard/serve, shard/upkeep, state, state/mvcc, storage/checkpoint, storage/data_dir, storage/wal, types |
 //!
 //! A row such as `storage/wal` is a part of its folder with rules of its own. Whoever names something that another module
 //! hands on by `pub use` uses both.
@@ -49,6 +50,7 @@
 
 pub mod backup;
 pub mod block;
+pub mod client;
 pub mod config;
 pub mod consensus;
 pub mod ctl;

@@ -167,10 +167,28 @@ pub const PING_IDLE: Duration = Duration::from_secs(2 * 60 * 60);
 pub const PARTING: Duration = Duration::from_secs(1);
 /// Bytes gathered for one send.
 pub const CONNECTION_SEND_BYTES: usize = 64 * 1024;
-/// Bytes of answers that a client has not taken yet; with more, no further request of its connection is
-/// started. What is under way by then may add to it.
-pub const CONNECTION_UNSENT_BYTES: usize = 64 * 1024 * 1024;
-/// Requests held back that way; one more is refused.
+/// Bytes held on behalf of all clients of a core, unless the machine's memory says otherwise: see `server/memory.rs`.
+pub const CLIENTS_BYTES: usize = 256 * 1024 * 1024;
+/// The least of it, on the smallest machine.
+pub const CLIENTS_BYTES_MIN: usize = 64 * 1024 * 1024;
+/// The same of one client; with more, or with more than its part where others hold much, no further request of its
+/// connection is started.
+pub const CLIENT_BYTES: usize = 64 * 1024 * 1024;
+/// Messages of the longest kind that a client has room for, whatever their length.
+pub const CLIENT_MESSAGES_MIN: usize = 4;
+/// What a call under way is counted with, beside what is known of it.
+pub const CALL_BYTES: usize = 4 * 1024;
+/// Ranges of one client under way that are not answered at once, and of those the ones with many pairs in memory.
+pub const CLIENT_READS_MAX: usize = 16;
+pub const CLIENT_SORTS_MAX: usize = 1;
+/// Pairs a range may have in memory before they are many.
+pub const RANGE_FEW_PAIRS: usize = 1_024;
+/// Writes admitted and not applied yet, shared out among the clients who have some; more of a client wait: two full
+/// batches, so that one gathers while the other is written.
+pub const SHARD_SHARED_WRITES: usize = 2 * ENTRY_REQUESTS_MAX;
+/// Writes of one client that wait to be admitted; one more is refused.
+pub const CLIENT_WRITES_WAITING_MAX: usize = SHARD_PENDING_MAX;
+/// Requests held back as their client has no room; one more is refused.
 pub const CONNECTION_HELD_MAX: usize = 1_024;
 /// Bytes of one piece of an answer.
 pub const DATA_QUEUED_BYTES_MAX: usize = 1024 * 1024 * 1024;

@@ -8,6 +8,7 @@
 
 mod identity;
 mod listeners;
+mod memory;
 mod resources;
 mod restored;
 mod signals;
@@ -299,6 +300,7 @@ fn api_options(config: &Config) -> service::Options {
         max_request_bytes: config.max_request_bytes,
         max_txn_ops: config.max_txn_ops,
         quota: Quota::new(config.quota_bytes),
+        clients: memory::clients(config.max_request_bytes),
     }
 }
 

@@ -28,6 +28,7 @@ pub use requests::Requests;
 pub use stopping::Stopping;
 
 use crate::{
+    client::{Bounds, Clients},
     limits,
     metrics::Metrics,
     pb::etcdserverpb as pb,
@@ -47,6 +48,8 @@ pub struct Options {
     pub max_txn_ops: usize,
     /// `--quota-backend-bytes`.
     pub quota: Quota,
+    /// Memory held on behalf of clients.
+    pub clients: Bounds,
 }
 
 impl Default for Options {
@@ -55,6 +58,7 @@ impl Default for Options {
             max_request_bytes: limits::MAX_REQUEST_BYTES,
             max_txn_ops: limits::MAX_TXN_OPS,
             quota: Quota::default(),
+            clients: Bounds::default(),
         }
     }
 }
@@ -68,6 +72,7 @@ struct Inner {
     shard: Shard,
     metrics: Rc<Metrics>,
     options: Options,
+    clients: Clients,
 }
 
 impl Api {
@@ -76,7 +81,8 @@ impl Api {
         // The label is without the patch level.
         let (cluster_version, _) = version::CLUSTER.rsplit_once('.').expect("a version has three parts");
         metrics.identify(shard.member_id().0, cluster_version);
-        Self(Rc::new(Inner { keyspace, shard, metrics, options }))
+        let clients = Clients::new(options.clients);
+        Self(Rc::new(Inner { keyspace, shard, metrics, options, clients }))
     }
 
     /// Which keyspace is served.
@@ -87,6 +93,11 @@ impl Api {
     /// Of the process; the shard has its own.
     pub fn metrics(&self) -> &Rc<Metrics> {
         &self.0.metrics
+    }
+
+    /// What is held for whom.
+    pub fn clients(&self) -> &Clients {
+        &self.0.clients
     }
 
     pub fn options(&self) -> &Options {

@@ -43,6 +43,9 @@ pub struct ShardMetrics {
     pub slow_read_indexes: IntCounter,
     pub read_indexes_failed: IntCounter,
     pub quota_backend_bytes: IntGauge,
+    /// `pinion_client_memory_bytes`: held on behalf of clients, and how much may be.
+    pub client_memory: IntGauge,
+    pub client_memory_limit: IntGauge,
 
     /// Operations, nested ones included; a request of more than one operation is also a txn.
     pub range_total: IntCounter,
@@ -119,6 +122,14 @@ impl ShardMetrics {
                 .counter("etcd_server_read_indexes_failed_total", "Read index rounds that failed.")?,
             quota_backend_bytes: to
                 .gauge("etcd_server_quota_backend_bytes", "Bytes the keyspace may occupy.")?,
+            client_memory: to.gauge(
+                "pinion_client_memory_bytes",
+                "Bytes held on behalf of clients: requests and answers under way.",
+            )?,
+            client_memory_limit: to.gauge(
+                "pinion_client_memory_limit_bytes",
+                "Bytes that may be held on behalf of clients before requests are refused.",
+            )?,
             range_total: to.counter("etcd_mvcc_range_total", "Ranges evaluated by this member.")?,
             put_total: to.counter("etcd_mvcc_put_total", "Puts evaluated by this member.")?,
             delete_total: to.counter("etcd_mvcc_delete_total", "Deletes evaluated by this member.")?,

@@ -57,7 +57,8 @@ impl<E: Env> Server<E> {
     /// Serves one connection to its end.
     pub(super) async fn serve(self: Rc<Self>, stream: impl env::Socket, offer: Offer, permit: Permit) {
         let (peer, stopping) = (stream.peer(), self.stopping.clone());
-        let connection = Rc::new(Connection { peer, certificate: None, stopping });
+        let client = self.routes.api().clients().client();
+        let connection = Rc::new(Connection { peer, certificate: None, stopping, client });
         if let Err(error) = self.converse(Socket::new(stream), offer, connection, &permit).await {
             tracing::debug!(error = %error, "connection ended");
         }
@@ -89,8 +90,9 @@ impl<E: Env> Server<E> {
                 Box::pin(http1::serve(&self.env, endpoints, offer.http, socket, permit)).await?;
             }
             Some(Version::Http2) => {
+                let client = &connection.client;
                 let route = |head, body, reply| self.routes.call(offer, &connection, head, body, reply);
-                Box::pin(http2::serve(&self.env, &self.settings, socket, permit, route)).await?;
+                Box::pin(http2::serve(&self.env, &self.settings, socket, permit, client, route)).await?;
             }
         }
         Ok(())

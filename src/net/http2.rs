@@ -8,8 +8,8 @@
 //!
 //! Calls are polled right here, not by tasks of their own. h2 sees none of it; what it holds of a
 //! connection is bounded by its windows, the number of streams and resets it allows, and by what this
-//! driver hands to it: with too many bytes of answers unsent, new requests are held, then refused. What a client may
-//! have it do beside requests is metered before h2 sees it.
+//! driver hands to it: while too much is held for its client, new requests are held back, then refused. What a client
+//! may have it do beside requests is metered before h2 sees it.
 
 mod bell;
 mod calls;
@@ -41,9 +41,10 @@ use super::{
     socket::Socket,
 };
 use crate::{
+    client::{Charge, Client},
     env::{self, Env},
     limits,
-    protocol::exchange::{Body, Call, Payload, Reply, Unsent},
+    protocol::exchange::{Body, Call, Payload, Reply},
 };
 use bell::Bell;
 use calls::Calls;
@@ -104,6 +105,7 @@ pub(super) async fn serve<E: Env, S: env::Socket>(
     settings: &Settings,
     socket: Socket<S>,
     permit: &Permit,
+    client: &Client,
     route: impl Fn(Parts, Body, Reply) -> Call,
 ) -> Result<(), Error> {
     if let Some(timeout) = settings.unacknowledged {
@@ -130,7 +132,7 @@ pub(super) async fn serve<E: Env, S: env::Socket>(
         let phase = permit.poll_phase(context);
         let driver = driver.get_or_insert_with(|| {
             let (connection, route) = start.take().expect("made once");
-            Driver::new(connection, settings, route, wire.clone(), context.waker())
+            Driver::new(connection, settings, client, route, wire.clone(), context.waker())
         });
         driver.poll(phase)
     })
@@ -142,7 +144,11 @@ pub(super) async fn serve<E: Env, S: env::Socket>(
 }
 
 /// A request that waits to be started.
-type Held = (Request<RecvStream>, server::SendResponse<Payload>);
+struct Held {
+    request: Request<RecvStream>,
+    reply: server::SendResponse<Payload>,
+    _charge: Charge,
+}
 
 struct Driver<E, S, R>
 where
@@ -156,7 +162,7 @@ where
     bell: Arc<Bell>,
     /// For whatever is not a single call's: h2 and the socket.
     waker: Waker,
-    unsent: Unsent,
+    client: Client,
     held: VecDeque<Held>,
     /// Calls that are no requests.
     own_calls: usize,
@@ -170,6 +176,7 @@ impl<E: Env, S: env::Socket, R: Fn(Parts, Body, Reply) -> Call> Driver<E, S, R> 
     fn new(
         mut connection: server::Connection<Wire<E, S>, Payload>,
         settings: &Settings,
+        client: &Client,
         route: R,
         wire: Wire<E, S>,
         task: &Waker,
@@ -191,7 +198,7 @@ impl<E: Env, S: env::Socket, R: Fn(Parts, Body, Reply) -> Call> Driver<E, S, R> 
             calls,
             waker: bell.clone().into(),
             bell,
-            unsent: Unsent::default(),
+            client: client.clone(),
             held: VecDeque::new(),
             lost,
             draining: false,
@@ -253,9 +260,9 @@ impl<E: Env, S: env::Socket, R: Fn(Parts, Body, Reply) -> Call> Driver<E, S, R> 
     fn poll_requests(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let mut started = 0;
         loop {
-            while self.has_room()
+            while self.client.has_room()
                 && started < limits::ROUND_CALLS_MAX
-                && let Some((request, reply)) = self.held.pop_front()
+                && let Some(Held { request, reply, .. }) = self.held.pop_front()
             {
                 self.start(request, reply);
                 started += 1;
@@ -267,15 +274,16 @@ impl<E: Env, S: env::Socket, R: Fn(Parts, Body, Reply) -> Call> Driver<E, S, R> 
             }
             match self.connection.poll_accept(context)? {
                 // What was written may have made room for them.
-                Poll::Pending if !self.held.is_empty() && self.has_room() => {}
+                Poll::Pending if !self.held.is_empty() && self.client.has_room() => {}
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(None) => return Poll::Ready(Ok(())),
                 Poll::Ready(Some((request, mut reply))) => {
-                    if self.has_room() && self.held.is_empty() {
+                    if self.client.has_room() && self.held.is_empty() {
                         self.start(request, reply);
                         started += 1;
                     } else if self.held.len() < limits::CONNECTION_HELD_MAX {
-                        self.held.push_back((request, reply));
+                        let charge = self.client.charge(head_bytes(&request));
+                        self.held.push_back(Held { request, reply, _charge: charge });
                     } else {
                         // Clients may send it again, as nothing was done about it.
                         reply.send_reset(Reason::REFUSED_STREAM);
@@ -285,14 +293,15 @@ impl<E: Env, S: env::Socket, R: Fn(Parts, Body, Reply) -> Call> Driver<E, S, R> 
         }
     }
 
-    /// Whether another request may be started.
-    fn has_room(&self) -> bool {
-        self.unsent.bytes() <= limits::CONNECTION_UNSENT_BYTES
-    }
-
     fn start(&mut self, request: Request<RecvStream>, reply: server::SendResponse<Payload>) {
         let (head, body) = request.into_parts();
-        let (body, reply) = (Body::from(body), Reply::new(reply, self.unsent.clone()));
+        let (body, reply) = (Body::from(body), Reply::new(reply, &self.client));
         self.calls.add((self.route)(head, body, reply));
     }
+}
+
+/// About what a request takes before it is started. Its fields are at most as long as [`limits::HEADER_LIST_BYTES`] says.
+fn head_bytes(request: &Request<RecvStream>) -> usize {
+    let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
+    limits::CALL_BYTES + request.uri().path().len() + fields.sum::<usize>()
 }

@@ -1,10 +1,8 @@
 //! One request over HTTP/2: its body as it comes in, and the answer on its way out. The driver in `net` makes both.
 
 use std::{
-    cell::Cell,
     future::{Future, poll_fn},
     pin::Pin,
-    rc::Rc,
     task::{Context, Poll, ready},
 };
 
@@ -12,7 +10,10 @@ use bytes::{Buf, Bytes};
 use h2::{RecvStream, SendStream, server::SendResponse};
 use http::{HeaderMap, Response};
 
-use crate::limits;
+use crate::{
+    client::{Charge, Client},
+    limits,
+};
 
 /// A call, from its request's head to its answer.
 pub(crate) type Call = Pin<Box<dyn Future<Output = ()>>>;
@@ -27,27 +28,16 @@ impl From<h2::Error> for Gone {
     }
 }
 
-/// Bytes of answers that a connection has handed to h2 and h2 not yet to the socket.
-#[derive(Clone, Default)]
-pub(crate) struct Unsent(Rc<Cell<usize>>);
-
-impl Unsent {
-    pub(crate) fn bytes(&self) -> usize {
-        self.0.get()
-    }
-
-    fn charge(&self, bytes: Bytes) -> Payload {
-        let charged = bytes.len();
-        self.0.set(self.0.get() + charged);
-        Payload { bytes, charged, unsent: self.clone() }
-    }
-}
-
-/// A piece of an answer; counted until it is sent or given up.
+/// A piece of an answer; counted until h2 has handed it to the socket or gives it up.
 pub(crate) struct Payload {
     bytes: Bytes,
-    charged: usize,
-    unsent: Unsent,
+    _charge: Charge,
+}
+
+impl Payload {
+    fn new(client: &Client, bytes: Bytes) -> Self {
+        Self { _charge: client.owe(bytes.len()), bytes }
+    }
 }
 
 impl Buf for Payload {
@@ -61,13 +51,6 @@ impl Buf for Payload {
 
     fn advance(&mut self, count: usize) {
         self.bytes.advance(count);
-    }
-}
-
-impl Drop for Payload {
-    fn drop(&mut self) {
-        let unsent = &self.unsent.0;
-        unsent.set(unsent.get() - self.charged);
     }
 }
 
@@ -88,12 +71,17 @@ impl Body {
 /// The way back to the client, before anything was sent.
 pub(crate) struct Reply {
     stream: SendResponse<Payload>,
-    unsent: Unsent,
+    call: Charge,
 }
 
 impl Reply {
-    pub(crate) fn new(stream: SendResponse<Payload>, unsent: Unsent) -> Self {
-        Self { stream, unsent }
+    /// The call is counted until its answer is under way.
+    pub(crate) fn new(stream: SendResponse<Payload>, client: &Client) -> Self {
+        Self { stream, call: client.charge(limits::CALL_BYTES) }
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        self.call.client()
     }
 
     /// Ready when the client no longer wants an answer.
@@ -110,14 +98,14 @@ impl Reply {
     /// A head that a body follows.
     pub(crate) fn begin(mut self, head: Response<()>) -> Result<Sending, Gone> {
         let stream = self.stream.send_response(head, false)?;
-        Ok(Sending { stream, unsent: self.unsent })
+        Ok(Sending { stream, call: self.call })
     }
 }
 
 /// An answer whose head is sent.
 pub(crate) struct Sending {
     stream: SendStream<Payload>,
-    unsent: Unsent,
+    call: Charge,
 }
 
 impl Sending {
@@ -128,10 +116,10 @@ impl Sending {
     /// Queues all of `body`, which leaves as the client takes it. For what is in memory anyway.
     pub(crate) fn queue(&mut self, mut body: Bytes, last: bool) -> Result<(), Gone> {
         while body.len() > limits::DATA_QUEUED_BYTES_MAX {
-            let piece = self.unsent.charge(body.split_to(limits::DATA_QUEUED_BYTES_MAX));
-            self.stream.send_data(piece, false)?;
+            let piece = body.split_to(limits::DATA_QUEUED_BYTES_MAX);
+            self.stream.send_data(Payload::new(self.call.client(), piece), false)?;
         }
-        self.stream.send_data(self.unsent.charge(body), last)?;
+        self.stream.send_data(Payload::new(self.call.client(), body), last)?;
         Ok(())
     }
 
@@ -146,6 +134,8 @@ impl Sending {
 
     /// Queues `body` piece by piece, as the client makes room. For what has more to follow.
     pub(crate) async fn send(&mut self, mut body: Bytes) -> Result<(), Gone> {
+        let client = self.call.client().clone();
+        let mut waiting = Some(client.owe(body.len()));
         while !body.is_empty() {
             self.stream.reserve_capacity(body.len());
             let mut room = self.stream.capacity();
@@ -153,7 +143,12 @@ impl Sending {
                 room = poll_fn(|context| self.stream.poll_capacity(context)).await.ok_or(Gone)??;
             }
             let piece = body.split_to(room.min(body.len()));
-            self.stream.send_data(self.unsent.charge(piece), false)?;
+            // What was sent counts by itself, what waits counts on.
+            drop(waiting.take());
+            self.stream.send_data(Payload::new(&client, piece), false)?;
+            if !body.is_empty() {
+                waiting = Some(client.owe(body.len()));
+            }
         }
         Ok(())
     }

@@ -80,7 +80,7 @@ impl Grpc {
         };
         let gzip = asked.as_ref().is_ok_and(|asked| asked.gzip);
         let framing = Framing::new(self.message_max, gzip, self.received_bytes.clone());
-        let messages = Messages::new(body, framing, self.timers.clone());
+        let messages = Messages::new(body, framing, self.timers.clone(), reply.client());
         self.rows[at].begin(Incoming { connection: connection.clone(), asked, messages, reply })
     }
 

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, rc::Rc};
 
 use super::Stopping;
-use crate::{env::Instant, state::Principal};
+use crate::{client::Client, env::Instant, state::Principal};
 
 /// One call's caller. Making one allocates nothing where there is no token.
 #[derive(Clone, Debug)]
@@ -26,11 +26,17 @@ pub struct Connection {
     /// The common name of the client's certificate.
     pub certificate: Option<Rc<str>>,
     pub stopping: Stopping,
+    /// What is held for whoever is at the other end.
+    pub client: Client,
 }
 
 impl Caller {
     /// Word that the server is stopping, which whatever lasts as long as its client likes has to end with.
     pub fn stopping(&self) -> &Stopping {
         &self.connection.stopping
+    }
+
+    pub fn client(&self) -> &Client {
+        &self.connection.client
     }
 }

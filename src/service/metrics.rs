@@ -25,6 +25,8 @@ fn gather(api: &Api) -> Families {
     metrics.proposals_committed.set(status.committed.0 as i64);
     metrics.proposals_applied.set(status.applied.0 as i64);
     metrics.proposals_pending.set(status.pending as i64);
+    metrics.client_memory.set(api.clients().used() as i64);
+    metrics.client_memory_limit.set(api.clients().bounds().total as i64);
     metrics.keys_total.set(status.keys as i64);
     metrics.db_total_size.set(size as i64);
     metrics.db_total_size_in_use.set(in_use as i64);

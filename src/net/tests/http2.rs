@@ -130,7 +130,7 @@ fn a_client_that_never_reads_holds_up_only_itself() {
             let whole = pb::RangeRequest { key: "k0".into(), serializable: true, ..Default::default() };
             answers.push(send(&mut sender, "Range", &whole));
         }
-        let filling = limits::CONNECTION_UNSENT_BYTES / MESSAGE + 1;
+        let filling = limits::CLIENT_BYTES / MESSAGE + 1;
         while counted(&served, started) < filling {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

@@ -7,6 +7,7 @@ use http::StatusCode;
 
 use super::status::{self, Status};
 use crate::{
+    client::Revoked,
     limits,
     protocol::exchange::{Gone, Reply, Sending},
     service::Error,
@@ -24,6 +25,12 @@ pub(super) enum Halt {
 impl From<Status> for Halt {
     fn from(status: Status) -> Self {
         Halt::Status(status)
+    }
+}
+
+impl From<Revoked> for Halt {
+    fn from(_: Revoked) -> Self {
+        Halt::Status(Status::from(&Error::TooManyRequests))
     }
 }
 

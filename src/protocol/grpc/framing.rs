@@ -60,6 +60,12 @@ impl Framing {
         }
     }
 
+    /// Bytes in memory of a message that is arriving.
+    pub(super) fn held(&self) -> usize {
+        let gathered = if self.gathered.is_empty() { 0 } else { self.gathered.capacity() };
+        self.arrived.len() + gathered
+    }
+
     /// Whether the body may end here.
     pub(super) fn is_between_messages(&self) -> bool {
         self.prefix.is_none() && self.arrived.is_empty() && self.gathered.is_empty()
@@ -67,7 +73,15 @@ impl Framing {
 
     fn take(&mut self, len: usize) -> Option<Bytes> {
         if !self.gathered.is_empty() {
-            return (self.gathered.len() >= len).then(|| self.gathered.split_to(len).freeze());
+            if self.gathered.len() < len {
+                return None;
+            }
+            let taken = self.gathered.split_to(len).freeze();
+            if self.gathered.is_empty() {
+                // It would keep all the memory.
+                self.gathered = BytesMut::new();
+            }
+            return Some(taken);
         }
         (self.arrived.len() >= len).then(|| self.arrived.split_to(len))
     }

@@ -14,6 +14,7 @@ use prost::Message;
 
 use super::{answers::Halt, asked::Asked, framing::Framing, status::Status};
 use crate::{
+    client::{Charge, Claim, Client, Revoked},
     limits, metrics,
     protocol::{
         exchange::Body,
@@ -22,7 +23,7 @@ use crate::{
     service::{Code, Error},
 };
 
-/// As bytes. No more of the body is read than the next one needs.
+/// As bytes. No more of the body is read than the next one needs, and what has come of it is claimed until the rest has.
 ///
 /// Between messages a client may take its time; within one, or with the only one, it is given up if nothing comes any
 /// more. A timer runs only while there is something to wait for, and looks once in a while whether anything came.
@@ -35,17 +36,22 @@ pub(super) struct Messages {
     heard: bool,
     /// The call consists of one message.
     only: bool,
+    claim: Claim,
 }
 
 impl Messages {
-    pub(super) fn new(body: Body, framing: Framing, timers: Timers) -> Self {
-        Self { body, framing, timers, timer: None, heard: false, only: false }
+    pub(super) fn new(body: Body, framing: Framing, timers: Timers, client: &Client) -> Self {
+        Self { body, framing, timers, timer: None, heard: false, only: false, claim: client.claim() }
     }
 
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Halt>> {
         loop {
             if let Some(message) = self.framing.cut()? {
                 return Poll::Ready(Ok(Some(message)));
+            }
+            self.claim.set(self.framing.held())?;
+            if let Poll::Ready(Revoked) = self.claim.poll_revoked(context) {
+                return Poll::Ready(Err(Revoked.into()));
             }
             let Poll::Ready(data) = self.body.poll_data(context) else {
                 return self.poll_late(context).map(Err);
@@ -84,19 +90,25 @@ impl Messages {
         }
     }
 
-    /// The one message of a call that has one; any more are skipped.
+    /// The one message of a call that has one, and what a long one is counted with; any more are skipped.
     pub(super) async fn only<Q: Message + Default>(
         mut self,
         asked: Result<Asked, Status>,
-    ) -> Result<(Asked, Q), Halt> {
+    ) -> Result<(Asked, Q, Option<Charge>), Halt> {
         let asked = asked?;
         self.only = true;
         let Some(first) = poll_fn(|context| self.poll_next(context)).await? else {
             return Err(Status::new(Code::Internal, "grpc: the request has no message").into());
         };
+        let mut charge = None;
+        if first.len() > limits::CALL_BYTES {
+            self.claim.set(first.len())?;
+            let rest = self.claim.client().claim();
+            charge = Some(std::mem::replace(&mut self.claim, rest).settle());
+        }
         let message = decode(first)?;
         while poll_fn(|context| self.poll_next(context)).await?.is_some() {}
-        Ok((asked, message))
+        Ok((asked, message, charge))
     }
 
     /// All of them, each decoded once it is asked for.

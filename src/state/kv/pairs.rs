@@ -1,7 +1,11 @@
 //! Many pairs in pieces: half a million of them in one piece of memory would stop the core while it grows or goes.
 
-use std::{collections::VecDeque, vec};
+use std::{
+    collections::{VecDeque, btree_set},
+    vec,
+};
 
+use super::sort::Ordered;
 use crate::pb::mvccpb::KeyValue;
 
 /// Pairs of a piece.
@@ -10,10 +14,35 @@ pub const RUN_PAIRS: usize = 256;
 /// A queue of pairs.
 #[derive(Default)]
 pub struct Pairs {
-    runs: VecDeque<vec::IntoIter<KeyValue>>,
+    runs: VecDeque<Run>,
     /// Those added last.
     open: Vec<KeyValue>,
     len: usize,
+}
+
+/// A piece, as whoever gave it up had it.
+enum Run {
+    Plain(vec::IntoIter<KeyValue>),
+    Ordered(vec::IntoIter<Ordered>),
+    Sorted(btree_set::IntoIter<Ordered>),
+}
+
+impl Run {
+    fn len(&self) -> usize {
+        match self {
+            Run::Plain(run) => run.len(),
+            Run::Ordered(run) => run.len(),
+            Run::Sorted(run) => run.len(),
+        }
+    }
+
+    fn next(&mut self) -> Option<KeyValue> {
+        match self {
+            Run::Plain(run) => run.next(),
+            Run::Ordered(run) => run.next().map(|pair| pair.kv),
+            Run::Sorted(run) => run.next().map(|pair| pair.kv),
+        }
+    }
 }
 
 /// A read that may be left before its end, with what it has gathered by then.
@@ -32,6 +61,18 @@ impl Pairs {
 
     /// Adds pairs at the end.
     pub fn push_run(&mut self, run: vec::IntoIter<KeyValue>) {
+        self.add(Run::Plain(run));
+    }
+
+    pub(super) fn push_ordered(&mut self, run: vec::IntoIter<Ordered>) {
+        self.add(Run::Ordered(run));
+    }
+
+    pub(super) fn push_sorted(&mut self, run: btree_set::IntoIter<Ordered>) {
+        self.add(Run::Sorted(run));
+    }
+
+    fn add(&mut self, run: Run) {
         self.close_run();
         self.len += run.len();
         if run.len() > 0 {
@@ -41,7 +82,7 @@ impl Pairs {
 
     fn close_run(&mut self) {
         if !self.open.is_empty() {
-            self.runs.push_back(std::mem::take(&mut self.open).into_iter());
+            self.runs.push_back(Run::Plain(std::mem::take(&mut self.open).into_iter()));
         }
     }
 

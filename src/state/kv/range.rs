@@ -127,6 +127,11 @@ impl Range {
         Ok(self.advance(&view, left))
     }
 
+    /// Pairs in memory.
+    pub fn held(&self) -> usize {
+        self.kvs.len() + self.sorted.len() + self.sorter.as_ref().map_or(0, Sorter::held)
+    }
+
     fn advance(&mut self, view: &ReadView<'_>, left: &mut usize) -> bool {
         if !self.seen {
             self.seen = self.look(view, left);

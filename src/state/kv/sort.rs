@@ -1,9 +1,11 @@
-//! Sorting of range results, a little at a time: the pairs of a long range come in short runs, which are merged from
-//! their least pairs on.
+//! Sorting of range results, a little at a time.
+//!
+//! With a limit no more pairs are kept than are wanted, in a tree that grows and goes node by node. Without one all are:
+//! they come in short runs, which are merged from their least pairs on.
 
 use std::{
     cmp::Ordering,
-    collections::{BinaryHeap, VecDeque},
+    collections::{BTreeSet, BinaryHeap, VecDeque},
     vec,
 };
 
@@ -22,19 +24,17 @@ pub fn is_needed(request: &pb::RangeRequest) -> bool {
     request.sort_target != SortTarget::Key as i32 || request.sort_order == SortOrder::Descend as i32
 }
 
-/// Takes pairs in key order and gives them back in the order of a request. Equal ones stay in key order.
+/// Takes pairs and gives them back in the order of a request, equal ones in key order.
 pub struct Sorter {
     order: Order,
-    /// Pairs that are wanted back.
-    limit: usize,
     taken: usize,
-    given: usize,
-    run: Vec<KeyValue>,
-    /// Sorted, and not looked at yet.
-    runs: VecDeque<Vec<KeyValue>>,
-    /// The next pair of each run.
-    heads: BinaryHeap<Head>,
-    opened: usize,
+    kept: Kept,
+}
+
+enum Kept {
+    All(Runs),
+    /// Those that come first of all taken so far, and how many may be wanted.
+    Least(BTreeSet<Ordered>, usize),
 }
 
 impl Sorter {
@@ -43,21 +43,17 @@ impl Sorter {
         if !is_needed(request) {
             return None;
         }
-        let limit =
-            if request.limit > 0 { usize::try_from(request.limit).unwrap_or(usize::MAX) } else { usize::MAX };
-        Some(Self {
-            order: Order {
-                target: SortTarget::try_from(request.sort_target).expect("validated"),
-                descending: request.sort_order == SortOrder::Descend as i32,
-            },
-            limit,
-            taken: 0,
-            given: 0,
-            run: Vec::new(),
-            runs: VecDeque::new(),
-            heads: BinaryHeap::new(),
-            opened: 0,
-        })
+        let order = Order {
+            target: SortTarget::try_from(request.sort_target).expect("validated"),
+            descending: request.sort_order == SortOrder::Descend as i32,
+        };
+        let kept = if request.limit > 0 {
+            let limit = usize::try_from(request.limit).unwrap_or(usize::MAX);
+            Kept::Least(BTreeSet::new(), limit)
+        } else {
+            Kept::All(Runs::default())
+        };
+        Some(Self { order, taken: 0, kept })
     }
 
     /// Pairs taken so far.
@@ -65,14 +61,77 @@ impl Sorter {
         self.taken
     }
 
+    /// Pairs in memory.
+    pub fn held(&self) -> usize {
+        match &self.kept {
+            Kept::All(runs) => runs.held,
+            Kept::Least(least, _) => least.len(),
+        }
+    }
+
     /// Whether it took more than are wanted back.
     pub fn has_more(&self) -> bool {
-        self.taken > self.limit
+        match self.kept {
+            Kept::All(_) => false,
+            Kept::Least(_, limit) => self.taken > limit,
+        }
     }
 
     pub fn take(&mut self, kv: KeyValue) {
         self.taken += 1;
-        self.run.push(kv);
+        let pair = Ordered { kv, order: self.order };
+        match &mut self.kept {
+            Kept::All(runs) => runs.take(pair),
+            Kept::Least(least, limit) => {
+                if least.len() == *limit {
+                    if least.last().is_some_and(|last| pair > *last) {
+                        return;
+                    }
+                    least.pop_last();
+                }
+                least.insert(pair);
+            }
+        }
+    }
+
+    /// Adds what was taken and not given back, in no order.
+    pub fn leave(self, pairs: &mut Pairs) {
+        match self.kept {
+            Kept::All(runs) => runs.leave(pairs),
+            Kept::Least(least, _) => pairs.push_sorted(least.into_iter()),
+        }
+    }
+
+    /// Once all were taken: hands over up to about `budget` pairs, the next in order. True when there are no more.
+    pub fn give(&mut self, budget: usize, mut to: impl FnMut(KeyValue)) -> bool {
+        match &mut self.kept {
+            Kept::All(runs) => runs.give(budget, to),
+            Kept::Least(least, _) => {
+                for _ in 0..budget {
+                    let Some(pair) = least.pop_first() else { break };
+                    to(pair.kv);
+                }
+                least.is_empty()
+            }
+        }
+    }
+}
+
+/// All pairs.
+#[derive(Default)]
+struct Runs {
+    held: usize,
+    run: Vec<Ordered>,
+    /// Sorted, and not looked at yet.
+    runs: VecDeque<Vec<Ordered>>,
+    /// The next pair of each run.
+    heads: BinaryHeap<Head>,
+}
+
+impl Runs {
+    fn take(&mut self, pair: Ordered) {
+        self.held += 1;
+        self.run.push(pair);
         if self.run.len() == RUN_PAIRS {
             self.end_run();
         }
@@ -80,23 +139,19 @@ impl Sorter {
 
     fn end_run(&mut self) {
         let mut run = std::mem::take(&mut self.run);
-        let order = self.order;
-        run.sort_by(|a, b| order.compare(a, b));
-        run.truncate(self.limit);
+        run.sort();
         self.runs.push_back(run);
     }
 
-    /// Adds what was taken and not given back, in no order.
-    pub fn leave(self, pairs: &mut Pairs) {
-        self.runs.into_iter().chain([self.run]).for_each(|run| pairs.push_run(run.into_iter()));
-        for Head { kv, rest, .. } in self.heads {
-            pairs.push(kv);
-            pairs.push_run(rest);
+    fn leave(self, pairs: &mut Pairs) {
+        self.runs.into_iter().chain([self.run]).for_each(|run| pairs.push_ordered(run.into_iter()));
+        for Head { pair, rest } in self.heads {
+            pairs.push(pair.kv);
+            pairs.push_ordered(rest);
         }
     }
 
-    /// Once all were taken: hands over up to about `budget` pairs, the next in order. True when there are no more.
-    pub fn give(&mut self, budget: usize, mut to: impl FnMut(KeyValue)) -> bool {
+    fn give(&mut self, budget: usize, mut to: impl FnMut(KeyValue)) -> bool {
         if !self.run.is_empty() {
             self.end_run();
         }
@@ -107,29 +162,21 @@ impl Sorter {
                 return false;
             }
             left -= 1;
-            let rest = run.into_iter();
-            self.heads.extend(Head::of(rest, self.opened, self.order));
-            self.opened += 1;
+            self.heads.extend(Head::of(run.into_iter()));
         }
         while let Some(mut head) = self.heads.pop() {
             if left == 0 {
                 self.heads.push(head);
                 return false;
             }
-            if self.given == self.limit {
-                // Nothing of the run is wanted; giving up its memory takes time too.
-                left = left.saturating_sub(head.rest.len() + 1);
-                continue;
-            }
             left -= 1;
-            self.given += 1;
-            let next = head.rest.next();
-            match next {
+            self.held -= 1;
+            match head.rest.next() {
                 Some(next) => {
-                    to(std::mem::replace(&mut head.kv, next));
+                    to(std::mem::replace(&mut head.pair, next).kv);
                     self.heads.push(head);
                 }
-                None => to(head.kv),
+                None => to(head.pair.kv),
             }
         }
         true
@@ -151,28 +198,52 @@ impl Order {
             SortTarget::Mod => a.mod_revision.cmp(&b.mod_revision),
             SortTarget::Value => a.value.cmp(&b.value),
         };
-        if self.descending { ascending.reverse() } else { ascending }
+        let ordering = if self.descending { ascending.reverse() } else { ascending };
+        ordering.then_with(|| a.key.cmp(&b.key))
     }
 }
 
-/// A run by its first pair. The least is the greatest, as the heap wants it.
-struct Head {
-    kv: KeyValue,
-    rest: vec::IntoIter<KeyValue>,
-    run: usize,
+/// A pair in its place.
+pub(super) struct Ordered {
+    pub(super) kv: KeyValue,
     order: Order,
 }
 
+impl Ord for Ordered {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.order.compare(&self.kv, &other.kv)
+    }
+}
+
+impl PartialOrd for Ordered {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Ordered {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Ordered {}
+
+/// A run by its first pair. The least is the greatest, as the heap wants it.
+struct Head {
+    pair: Ordered,
+    rest: vec::IntoIter<Ordered>,
+}
+
 impl Head {
-    fn of(mut rest: vec::IntoIter<KeyValue>, run: usize, order: Order) -> Option<Self> {
-        Some(Self { kv: rest.next()?, rest, run, order })
+    fn of(mut rest: vec::IntoIter<Ordered>) -> Option<Self> {
+        Some(Self { pair: rest.next()?, rest })
     }
 }
 
 impl Ord for Head {
     fn cmp(&self, other: &Self) -> Ordering {
-        let order = self.order.compare(&self.kv, &other.kv).then(self.run.cmp(&other.run));
-        order.reverse()
+        other.pair.cmp(&self.pair)
     }
 }
 
@@ -215,11 +286,14 @@ mod tests {
                     })
                     .collect();
                 let mut sorter = Sorter::new(&request).expect("it is needed");
-                kvs.iter().for_each(|kv| sorter.take(kv.clone()));
+                let wanted = if limit == 0 { usize::MAX } else { limit as usize };
+                for kv in &kvs {
+                    sorter.take(kv.clone());
+                    assert_eq!(sorter.held(), sorter.taken().min(wanted), "no more is kept than is wanted");
+                }
                 let order = sorter.order;
                 let mut expected = kvs;
                 expected.sort_by(|a, b| order.compare(a, b));
-                let wanted = if limit == 0 { usize::MAX } else { limit as usize };
                 assert_eq!((sorter.taken(), sorter.has_more()), (pairs, pairs > wanted));
                 expected.truncate(wanted);
                 let mut given = Vec::new();
@@ -232,6 +306,7 @@ mod tests {
                     }
                 }
                 assert!(given == expected, "{pairs} pairs, limit {limit}, target {target}");
+                assert_eq!(sorter.held(), 0);
             }
         }
     }
