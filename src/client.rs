@@ -5,7 +5,7 @@
 //! bounded for each call or connection is thereby bounded in sum, and who holds the most pays:
 //! - while a client holds more than its part, nothing further is begun for it ([`Client::has_room`]): back-pressure;
 //! - what grows with the client's own doing is a [`Claim`]. Where a claim finds no room, the youngest one of whoever
-//!   holds the most is revoked, which its owner answers with `too many requests`: refusal, and no two ever wait for each
+//!   holds the most beside its first is revoked, which its owner answers with `too many requests`: refusal, and no two ever wait for each
 //!   other.
 //!
 //! Invariant: claims never bring the sum above the bound. What cannot be refused, as it is there already, may add to it:
@@ -44,9 +44,13 @@ struct All {
     /// Clients for whom anything is held.
     holders: Cell<usize>,
     next: Cell<u64>,
-    /// Clients by what they claim, and by their number.
-    claimants: RefCell<BTreeMap<(usize, u64), Weak<One>>>,
+    /// Clients who claim something; whoever makes room first is the last.
+    claimants: RefCell<BTreeMap<Rank, Weak<One>>>,
 }
+
+/// What a client claims beyond the oldest of its claims, what it claims in all, and its number: each may have one claim
+/// before others pay for it.
+type Rank = (usize, usize, u64);
 
 /// Bytes that may be held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +76,7 @@ struct One {
     /// Part of it: claims, by age, and their sum.
     claims: RefCell<BTreeMap<u64, Rc<claim::State>>>,
     claimed: Cell<usize>,
+    rank: Cell<Option<Rank>>,
     /// Calls that wait until more was sent.
     unsent_line: Line,
     /// Long reads under way, and those of them that have many pairs in memory.
@@ -116,6 +121,7 @@ impl Clients {
             unsent: Cell::new(0),
             claims: RefCell::default(),
             claimed: Cell::new(0),
+            rank: Cell::new(None),
             unsent_line: Line::default(),
             reads: Gate::new(limits::CLIENT_READS_MAX),
             sorts: Gate::new(limits::CLIENT_SORTS_MAX),
@@ -164,6 +170,11 @@ impl Client {
     /// Whether anything further may be begun for it.
     pub fn has_room(&self) -> bool {
         self.used() <= self.0.clients.part()
+    }
+
+    /// Whether something of so many bytes may be kept for when there is room.
+    pub fn may_keep(&self, bytes: usize) -> bool {
+        self.0.clients.used() + bytes <= self.0.clients.bounds().total
     }
 
     /// Waits until it has taken enough of its answers for another one to be made.

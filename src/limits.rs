@@ -186,6 +186,7 @@ pub const RANGE_FEW_PAIRS: usize = 1_024;
 /// Writes admitted and not applied yet, shared out among the clients who have some; more of a client wait: two full
 /// batches, so that one gathers while the other is written.
 pub const SHARD_SHARED_WRITES: usize = 2 * ENTRY_REQUESTS_MAX;
+const _: () = assert!(SHARD_SHARED_WRITES < SHARD_PENDING_MAX, "others find room");
 /// Writes of one client that wait to be admitted; one more is refused.
 pub const CLIENT_WRITES_WAITING_MAX: usize = SHARD_PENDING_MAX;
 /// Requests held back as their client has no room; one more is refused.

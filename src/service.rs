@@ -108,6 +108,11 @@ impl Api {
         &self.0.shard
     }
 
+    /// The shard on behalf of whoever calls.
+    fn shard_of(&self, caller: &Caller) -> Shard {
+        self.shard().of(caller.client())
+    }
+
     /// Bytes occupied and bytes in use, as reported to clients.
     fn sizes(status: &ShardStatus) -> (u64, u64) {
         (status.size_bytes.max(EMPTY_BYTES), status.size_in_use_bytes.max(EMPTY_BYTES))

@@ -62,8 +62,7 @@ impl Claim {
             self.claimed = Some((age, state));
             return Err(Revoked);
         }
-        self.client.resize(&state, 0);
-        self.client.0.claims.borrow_mut().remove(&age);
+        self.client.end_claim(age);
         Ok(())
     }
 
@@ -128,11 +127,11 @@ impl Client {
         true
     }
 
-    /// Whoever claims the most; this client not for the only claim it has, so that each may have one.
+    /// Whoever is to make room; this client not by the only claim it has.
     fn most_claiming(&self) -> Option<Client> {
         let claimants = self.0.clients.0.claimants.borrow();
         let alone = self.0.claims.borrow().len() == 1;
-        let mut most = claimants.iter().rev().filter(|((_, id), _)| !alone || *id != self.0.id);
+        let mut most = claimants.iter().rev().filter(|((_, _, id), _)| !alone || *id != self.0.id);
         most.next().map(|(_, client)| Client(client.upgrade().expect("whoever claims is there")))
     }
 
@@ -150,27 +149,34 @@ impl Client {
     }
 
     fn revoke(&self, age: u64) {
-        let state = self.0.claims.borrow_mut().remove(&age).expect("revoked once");
-        self.resize(&state, 0);
+        let state = self.end_claim(age);
         state.is_revoked.set(true);
         if let Some(waker) = state.waker.take() {
             waker.wake();
         }
     }
 
+    fn end_claim(&self, age: u64) -> Rc<State> {
+        let state = self.0.claims.borrow_mut().remove(&age).expect("it ends once");
+        self.resize(&state, 0);
+        state
+    }
+
     /// Counts a claim anew.
     fn resize(&self, state: &State, bytes: usize) {
         let before = state.bytes.replace(bytes);
-        let claimed = self.0.claimed.get();
-        let after = claimed - before + bytes;
-        if after != claimed {
-            let mut claimants = self.0.clients.0.claimants.borrow_mut();
-            claimants.remove(&(claimed, self.0.id));
-            if after > 0 {
-                claimants.insert((after, self.0.id), Rc::downgrade(&self.0));
-            }
-            self.0.claimed.set(after);
+        let claimed = self.0.claimed.get() - before + bytes;
+        self.0.claimed.set(claimed);
+        let first = self.0.claims.borrow().values().next().map_or(0, |oldest| oldest.bytes.get());
+        let rank = (claimed > 0).then(|| (claimed - first, claimed, self.0.id));
+        let mut claimants = self.0.clients.0.claimants.borrow_mut();
+        if let Some(rank) = self.0.rank.replace(rank) {
+            claimants.remove(&rank);
         }
+        if let Some(rank) = rank {
+            claimants.insert(rank, Rc::downgrade(&self.0));
+        }
+        drop(claimants);
         if bytes > before {
             self.add(bytes - before);
         } else {

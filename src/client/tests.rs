@@ -29,27 +29,31 @@ fn a_client_over_its_bound_pays_with_what_it_began_last() {
     assert_eq!(claims[3].set(1), Err(Revoked), "once and for all");
     assert_eq!((client.used(), clients.used()), (350, 350));
     // The oldest goes on, so that something comes to its end.
+    assert_eq!(claims[0].set(700), Ok(()));
+    assert_eq!(clients.used(), 700 + 250);
     assert_eq!(claims[0].set(900), Ok(()));
-    assert_eq!(clients.used(), 900 + 250);
+    assert!(is_revoked(&claims[1]) && is_revoked(&claims[2]), "there is no more for all");
+    assert_eq!(clients.used(), 900);
 }
 
 #[test]
 fn whoever_holds_the_most_makes_room_for_others() {
     let clients = Clients::new(BOUNDS);
     let (greedy, other, modest) = (clients.client(), clients.client(), clients.client());
-    let of_greedy: Vec<_> = (0..4).map(|_| claimed(&greedy, 100)).collect();
+    let mut of_greedy: Vec<_> = (0..4).map(|_| claimed(&greedy, 100)).collect();
     let of_other: Vec<_> = (0..3).map(|_| claimed(&other, 130)).collect();
     let mut of_modest = claimed(&modest, 210);
     assert_eq!(clients.used(), 1_000);
     of_modest.set(350).unwrap();
-    assert!(is_revoked(&of_greedy[3]) && is_revoked(&of_other[2]), "the largest, then who is so then");
+    assert!(is_revoked(&of_greedy[3]) && is_revoked(&of_other[2]), "who has the most beside its first");
     assert_eq!(of_greedy.iter().chain(&of_other).filter(|claim| is_revoked(claim)).count(), 2);
     assert_eq!(clients.used(), 300 + 260 + 350);
-    // It is the largest by now, and its only claim goes on at the cost of the others.
-    of_modest.set(400).unwrap();
+    // It is the largest by now, but it has only the one, and others do not go on at its cost.
     of_modest.set(460).unwrap();
     assert!(is_revoked(&of_greedy[2]));
     assert_eq!(clients.used(), 200 + 260 + 460);
+    of_greedy[0].set(200).unwrap();
+    assert!(!is_revoked(&of_modest) && is_revoked(&of_other[1]));
     assert_eq!(of_modest.set(1_001), Err(Revoked), "more than there is");
     drop((of_greedy, of_other, of_modest));
     assert_eq!((clients.used(), clients.0.holders.get()), (0, 0));

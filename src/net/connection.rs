@@ -57,7 +57,7 @@ impl<E: Env> Server<E> {
     /// Serves one connection to its end.
     pub(super) async fn serve(self: Rc<Self>, stream: impl env::Socket, offer: Offer, permit: Permit) {
         let (peer, stopping) = (stream.peer(), self.stopping.clone());
-        let client = self.routes.api().clients().client();
+        let client = self.routes.endpoints().api().clients().client();
         let connection = Rc::new(Connection { peer, certificate: None, stopping, client });
         if let Err(error) = self.converse(Socket::new(stream), offer, connection, &permit).await {
             tracing::debug!(error = %error, "connection ended");

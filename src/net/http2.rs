@@ -281,8 +281,11 @@ impl<E: Env, S: env::Socket, R: Fn(Parts, Body, Reply) -> Call> Driver<E, S, R> 
                     if self.client.has_room() && self.held.is_empty() {
                         self.start(request, reply);
                         started += 1;
-                    } else if self.held.len() < limits::CONNECTION_HELD_MAX {
-                        let charge = self.client.charge(head_bytes(&request));
+                        continue;
+                    }
+                    let bytes = head_bytes(&request);
+                    if self.held.len() < limits::CONNECTION_HELD_MAX && self.client.may_keep(bytes) {
+                        let charge = self.client.charge(bytes);
                         self.held.push_back(Held { request, reply, _charge: charge });
                     } else {
                         // Clients may send it again, as nothing was done about it.

@@ -6,7 +6,7 @@ use prost::{Message, encoding::encoded_len_varint};
 use super::{Api, Caller, Error};
 use crate::{
     pb::etcdserverpb::{self as pb, AlarmType, alarm_request::AlarmAction},
-    shard::{AnswerReader, Chunks},
+    shard::{AnswerReader, Chunks, Shard},
     state::{
         self, Principal,
         kv::{Answer, cost, validate},
@@ -15,14 +15,14 @@ use crate::{
 
 pub async fn range(
     api: &Api,
-    _: &Caller,
+    caller: &Caller,
     request: pb::RangeRequest,
 ) -> Result<Answer<pb::RangeResponse, AnswerReader>, Error> {
     if !request.serializable && api.shard().is_learner() {
         return Err(Error::NotForLearners);
     }
     validate::range(&request)?;
-    let mut answer = api.shard().range(request).await?;
+    let mut answer = api.shard_of(caller).range(request).await?;
     api.shard().metrics().range_total.inc();
     api.fill(match &mut answer {
         Answer::Whole(response) => &mut response.header,
@@ -35,7 +35,7 @@ pub async fn put(api: &Api, caller: &Caller, request: pb::PutRequest) -> Result<
     api.check_space(cost::put(&request)).await?;
     validate::put(&request)?;
     api.check_size(request.encoded_len())?;
-    let mut response = api.shard().write(&caller.principal, request).await?;
+    let mut response = api.shard_of(caller).write(&caller.principal, request).await?;
     api.fill(&mut response.header);
     Ok(response)
 }
@@ -47,7 +47,7 @@ pub async fn delete_range(
 ) -> Result<Answer<pb::DeleteRangeResponse, AnswerReader>, Error> {
     validate::delete_range(&request)?;
     api.check_size(request.encoded_len())?;
-    let mut answer = api.shard().write_long(&caller.principal, request).await?;
+    let mut answer = api.shard_of(caller).write_long(&caller.principal, request).await?;
     api.fill(match &mut answer {
         Answer::Whole(response) => &mut response.header,
         Answer::Long(long) => long.header_mut(),
@@ -63,13 +63,13 @@ pub async fn txn(
     api.check_space(cost::txn(&request)).await?;
     validate::txn(&request, api.options().max_txn_ops)?;
     let mut answer = if validate::is_read_only(&request) {
-        let (answer, operations) = api.shard().read_txn(request).await?;
+        let (answer, operations) = api.shard_of(caller).read_txn(request).await?;
         api.shard().metrics().range_total.inc_by(operations.ranges);
         api.shard().metrics().txn_total.inc_by(u64::from(operations.ranges > 1));
         answer
     } else {
         api.check_size(request.encoded_len())?;
-        api.shard().write_long(&caller.principal, request).await?
+        api.shard_of(caller).write_long(&caller.principal, request).await?
     };
     api.fill(match &mut answer {
         Answer::Whole(response) => &mut response.header,
@@ -83,7 +83,7 @@ pub async fn compact(
     caller: &Caller,
     request: pb::CompactionRequest,
 ) -> Result<pb::CompactionResponse, Error> {
-    let mut response = api.shard().write(&caller.principal, request).await?;
+    let mut response = api.shard_of(caller).write(&caller.principal, request).await?;
     // etcd tells the revision at the time of the answer, not that of the entry.
     response.header.get_or_insert_default().revision = 0;
     api.fill(&mut response.header);
@@ -93,11 +93,11 @@ pub async fn compact(
 /// A range in chunks of one revision, in key order; the last one carries header, count and more.
 pub fn range_stream(
     api: &Api,
-    _: &Caller,
+    caller: &Caller,
     request: pb::RangeRequest,
 ) -> Result<impl Stream<Item = Result<pb::RangeStreamResponse, Error>> + 'static + use<>, Error> {
     validate::range_stream(&request)?;
-    let begin = Progress::Begin(api.clone(), request);
+    let begin = Progress::Begin(api.clone(), api.shard_of(caller), request);
     Ok(stream::try_unfold(begin, Progress::next))
 }
 
@@ -138,7 +138,7 @@ impl Api {
 
 /// Where a range stream stands.
 enum Progress {
-    Begin(Api, pb::RangeRequest),
+    Begin(Api, Shard, pb::RangeRequest),
     Under(Api, Box<Chunks>),
 }
 
@@ -146,10 +146,10 @@ impl Progress {
     async fn next(self) -> Result<Option<(pb::RangeStreamResponse, Self)>, Error> {
         let (api, mut chunks) = match self {
             Progress::Under(api, chunks) => (api, chunks),
-            Progress::Begin(api, request) => {
+            Progress::Begin(api, shard, request) => {
                 // etcd has chunks grow towards this size, too.
                 let chunk_bytes = api.options().max_request_bytes;
-                let chunks = api.shard().range_stream(request, chunk_bytes).await?;
+                let chunks = shard.range_stream(request, chunk_bytes).await?;
                 (api, Box::new(chunks))
             }
         };

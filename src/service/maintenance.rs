@@ -48,7 +48,7 @@ pub async fn alarm(
             pb::AlarmResponse { header: None, alarms: api.shard().alarms().list(request.alarm) }
         }
         Ok(AlarmAction::Activate | AlarmAction::Deactivate) => {
-            api.shard().write(&caller.principal, request).await?
+            api.shard_of(caller).write(&caller.principal, request).await?
         }
         // etcd 3.7 ends with a panic.
         Err(_) => return Err(Error::Unimplemented("etcdserver: unknown alarm action")),
@@ -73,9 +73,13 @@ pub async fn defragment(
     Ok(pb::DefragmentResponse { header: None })
 }
 
-pub async fn hash_kv(api: &Api, _: &Caller, request: pb::HashKvRequest) -> Result<pb::HashKvResponse, Error> {
+pub async fn hash_kv(
+    api: &Api,
+    caller: &Caller,
+    request: pb::HashKvRequest,
+) -> Result<pb::HashKvResponse, Error> {
     let timer = api.shard().metrics().hash_rev_seconds.start_timer();
-    let (hash, current) = api.shard().hash_kv(request.revision).await?;
+    let (hash, current) = api.shard_of(caller).hash_kv(request.revision).await?;
     timer.observe_duration();
     let mut header = Some(pb::ResponseHeader { revision: current.0, ..Default::default() });
     api.fill(&mut header);
@@ -89,10 +93,10 @@ pub async fn hash_kv(api: &Api, _: &Caller, request: pb::HashKvRequest) -> Resul
 
 /// Over the versions, how far they are compacted and the alarms. etcd hashes its database file, so hashes of
 /// different servers do not compare.
-pub async fn hash(api: &Api, _: &Caller, _: pb::HashRequest) -> Result<pb::HashResponse, Error> {
+pub async fn hash(api: &Api, caller: &Caller, _: pb::HashRequest) -> Result<pb::HashResponse, Error> {
     let timer = api.shard().metrics().hash_seconds.start_timer();
     let alarms = api.shard().alarms().list(AlarmType::None as i32);
-    let (versions, current) = api.shard().hash_kv(0).await?;
+    let (versions, current) = api.shard_of(caller).hash_kv(0).await?;
     let mut hash = crc32c::crc32c_append(versions.hash, &versions.compacted.0.to_be_bytes());
     for alarm in alarms {
         hash = crc32c::crc32c_append(hash, &alarm.alarm.to_be_bytes());

@@ -11,6 +11,7 @@ mod handle;
 mod held;
 mod inbox;
 mod pending;
+mod places;
 mod proposal;
 mod quota;
 mod reader;
@@ -40,7 +41,7 @@ use proposal::Proposal;
 use reads::Reads;
 
 pub use backup::{Backup, BackupError};
-pub use handle::{Chunks, Shard, ShardStatus};
+pub use handle::{Chunks, Parts, Shard, ShardStatus};
 pub use inbox::{Inbox, Taker, Waiting};
 pub use quota::Quota;
 pub use reader::AnswerReader;

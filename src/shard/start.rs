@@ -9,7 +9,7 @@ use super::{
     group::config,
     replica::{Parts, Replay, Replica, baseline_record, entry_bytes_max, found},
     run::Loop,
-    serve::{Inbox, Serving, Shard, Standing, Turnstile},
+    serve::{self, Inbox, Serving, Shard, Standing, Turnstile},
     upkeep::{Checkpoints, Due, Duty, Loader, Upkeep},
 };
 use crate::{
@@ -131,7 +131,7 @@ pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<ShardMetrics>) 
         let inbox = inbox.clone();
         Turnstile::new(env.clone(), move || inbox.is_log_busy())
     };
-    let shard = Shard {
+    let shard = Shard::new(serve::Parts {
         inbox: inbox.clone(),
         state: state.clone(),
         standing: standing.clone(),
@@ -140,7 +140,7 @@ pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<ShardMetrics>) 
         metrics: metrics.clone(),
         cluster_id: options.cluster_id,
         member_id,
-    };
+    });
     // etcd's request timeout: five seconds and two elections.
     let patience = Duration::from_secs(5) + 2 * options.election;
     let parts = Parts { pipeline, wal, applied };

@@ -386,7 +386,7 @@ fn a_stop_ends_what_would_last_for_ever_at_once() {
 }
 
 /// The client's socket in the shape h2 asks for.
-struct Stand(SimSocket);
+pub(super) struct Stand(pub(super) SimSocket);
 
 impl AsyncRead for Stand {
     fn poll_read(

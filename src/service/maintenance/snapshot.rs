@@ -11,17 +11,17 @@ use crate::{
     backup::Metadata,
     pb::etcdserverpb as pb,
     service::{Api, Caller, Error, version},
-    shard::{Backup, BackupError},
+    shard::{Backup, BackupError, Shard},
     types::Size,
 };
 
 /// The database in pieces of 32 KiB, then its SHA-256.
 pub fn snapshot(
     api: &Api,
-    _: &Caller,
+    caller: &Caller,
     _: pb::SnapshotRequest,
 ) -> Result<impl Stream<Item = Result<pb::SnapshotResponse, Error>> + 'static + use<>, Error> {
-    Ok(stream::try_unfold(Progress::Begin(api.clone()), Progress::next))
+    Ok(stream::try_unfold(Progress::Begin(api.shard_of(caller)), Progress::next))
 }
 
 impl From<BackupError> for Error {
@@ -35,7 +35,7 @@ impl From<BackupError> for Error {
 
 /// Where a snapshot stands.
 enum Progress {
-    Begin(Api),
+    Begin(Shard),
     Under(Box<Sending>),
 }
 
@@ -50,7 +50,7 @@ struct Sending {
 impl Progress {
     async fn next(self) -> Result<Option<(pb::SnapshotResponse, Self)>, Error> {
         let mut sending = match self {
-            Progress::Begin(api) => Box::new(Sending::begin(&api).await?),
+            Progress::Begin(shard) => Box::new(Sending::begin(&shard).await?),
             Progress::Under(sending) => sending,
         };
         let Some(piece) = sending.backup.next().await else {
@@ -62,14 +62,14 @@ impl Progress {
 }
 
 impl Sending {
-    async fn begin(api: &Api) -> Result<Self, Error> {
-        let took = api.shard().metrics().snapshot_seconds.start_timer();
+    async fn begin(shard: &Shard) -> Result<Self, Error> {
+        let took = shard.metrics().snapshot_seconds.start_timer();
         let metadata = Metadata {
             storage_version: Some(version::STORAGE.into()),
             cluster_version: Some(version::CLUSTER.into()),
             ..Metadata::default()
         };
-        let backup = api.shard().backup(metadata).await?;
+        let backup = shard.backup(metadata).await?;
         let total = backup.bytes();
         info!(
             "total-bytes" = total,

@@ -42,7 +42,7 @@ impl Shard {
         let metadata = self.metadata(metadata, &cursor);
         let mut planner = Planner::new(&metadata)?;
         loop {
-            let _slice = self.turnstile.pass().await;
+            let _slice = self.pass().await;
             let plan = |record: &Record<'_>| planner.version(record).map_err(BackupError::from);
             if self.state.borrow().history_step(&mut cursor, limits::BACKUP_SLICE_BYTES, plan)? {
                 break;
@@ -87,8 +87,8 @@ impl Backup {
             if let Some(piece) = writer.piece() {
                 return Some(Ok(piece));
             }
-            let turnstile = self.shard.turnstile.clone();
-            let _slice = turnstile.pass().await;
+            let shard = self.shard.clone();
+            let _slice = shard.pass().await;
             if let Err(error) = self.step() {
                 self.writer = None;
                 return Some(Err(error));

@@ -8,17 +8,23 @@ use std::{cell::RefCell, rc::Rc};
 use bytes::Bytes;
 
 use super::{
-    inbox::Inbox, proposal::proposal, reader::AnswerReader, standing::Standing, transfer::Transfer,
-    transfers::Arriving, turnstile::Turnstile,
+    inbox::Inbox,
+    proposal::proposal,
+    reader::AnswerReader,
+    standing::Standing,
+    transfer::Transfer,
+    transfers::Arriving,
+    turnstile::{Slice, Turnstile},
 };
 use crate::{
+    client::Client,
     env::Instant,
     limits,
     metrics::ShardMetrics,
     pb::etcdserverpb as pb,
     shard::{Error, reply},
     state::{
-        Command, Operations, Principal, StateMachine,
+        Builder, Command, Operations, Principal, StateMachine,
         cluster::Alarms,
         kv::{Answer, Plan, Range, RangeStream, StreamStep, validate},
         mvcc::HashKv,
@@ -27,9 +33,15 @@ use crate::{
     types::{ClusterId, LogIndex, MemberId, Revision, Term},
 };
 
-/// A shard as its owner core's connections see it.
+/// A shard as its owner core's connections see it: on behalf of one's client, or of the member itself.
 #[derive(Clone)]
 pub struct Shard {
+    parts: Rc<Parts>,
+    client: Option<Client>,
+}
+
+/// What all of them see.
+pub struct Parts {
     pub(in crate::shard) inbox: Rc<Inbox>,
     pub(in crate::shard) state: Rc<RefCell<StateMachine>>,
     pub(in crate::shard) standing: Rc<Standing>,
@@ -62,12 +74,42 @@ pub struct ShardStatus {
     pub members: Vec<pb::Member>,
 }
 
+impl std::ops::Deref for Shard {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}
+
 impl Shard {
-    /// Through the log: answered once durable, committed and applied.
+    /// For the member itself, which waits in no line.
+    pub(in crate::shard) fn new(parts: Parts) -> Self {
+        Self { parts: Rc::new(parts), client: None }
+    }
+
+    /// The same shard on behalf of a client.
+    pub fn of(&self, client: &Client) -> Self {
+        Self { parts: self.parts.clone(), client: Some(client.clone()) }
+    }
+
+    /// Waits for a slice of reading.
+    pub(super) async fn pass(&self) -> Slice<'_> {
+        match &self.client {
+            Some(client) => self.turnstile.pass_for(client).await,
+            None => self.turnstile.pass().await,
+        }
+    }
+
+    /// Through the log, in the client's turn: answered once durable, committed and applied.
     pub async fn write<C: Command>(&self, principal: &Principal, command: C) -> Result<C::Answer, Error> {
         self.state.borrow().may_propose::<C>()?;
+        let place = match &self.client {
+            Some(client) => Some(self.inbox.places.take(client, Builder::cost(principal, &command)).await?),
+            None => None,
+        };
         let (proposal, answer) = proposal::<C>();
-        self.inbox.push_write(principal, &command, (self.clock)(), proposal)?;
+        self.inbox.push_write(principal, &command, (self.clock)(), proposal, place)?;
         // What it was decoded from is given back while it waits.
         drop(command);
         answer.await.unwrap_or(Err(Error::Stopped))
@@ -183,7 +225,7 @@ impl Shard {
             (state.revision(), state.hash_kv(revision)?)
         };
         loop {
-            let _slice = self.turnstile.pass().await;
+            let _slice = self.pass().await;
             let hash = self.state.borrow().hash_step(&mut cursor, limits::HASH_SLICE_BYTES)?;
             if let Some(hash) = hash {
                 return Ok((hash, current));
@@ -271,7 +313,7 @@ impl Chunks {
             let stream = self.stream.as_mut()?;
             let mut came = StreamStep::Pending;
             let stepped = {
-                let _slice = self.shard.turnstile.pass().await;
+                let _slice = self.shard.pass().await;
                 let state = self.shard.state.borrow();
                 self.shard.slice(|| {
                     came = stream.step(&state, limits::RANGE_STEP_KEYS)?;

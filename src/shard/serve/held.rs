@@ -80,7 +80,7 @@ mod tests {
             sim::{Sim, SimEnv, disk::SimDisk},
         },
         pb::mvccpb::KeyValue,
-        shard::serve::{inbox::Inbox, standing::Standing},
+        shard::serve::{handle::Parts, inbox::Inbox, standing::Standing},
         state::StateMachine,
         types::{ClusterId, MemberId},
     };
@@ -106,7 +106,7 @@ mod tests {
 
     fn shard(sim: &Sim) -> Shard {
         let env = SimEnv::new(sim, MemberId(1), SimDisk::new(sim));
-        Shard {
+        Shard::new(Parts {
             inbox: Rc::new(Inbox::new(Default::default(), 1 << 20)),
             state: Rc::new(RefCell::new(StateMachine::new())),
             standing: Rc::new(Standing::default()),
@@ -115,7 +115,7 @@ mod tests {
             metrics: Rc::new(crate::metrics::ShardMetrics::new().expect("names are distinct")),
             cluster_id: ClusterId(1),
             member_id: MemberId(1),
-        }
+        })
     }
 
     fn held(shard: &Shard, count: &Arc<()>) -> Held<Read> {

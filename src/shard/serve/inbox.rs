@@ -10,6 +10,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
+    places::{Place, Places},
     proposal::Proposal,
     transfers::{Arriving, Transfers},
 };
@@ -28,6 +29,8 @@ pub struct Waiting {
     pub sequence: u64,
     pub arrived: Instant,
     pub proposal: Proposal,
+    /// What it takes of its client's part; none if no client has asked for it.
+    pub _place: Option<Place>,
 }
 
 struct OpenBatch {
@@ -41,6 +44,7 @@ pub struct Inbox {
     pub origin: Origin,
     /// Payload of an entry that the log takes in one write.
     entry_bytes_max: usize,
+    pub places: Rc<Places>,
     next_sequence: Cell<u64>,
     batches: RefCell<VecDeque<OpenBatch>>,
     reads: RefCell<Vec<(Instant, Reply<()>)>>,
@@ -64,6 +68,7 @@ impl Inbox {
         Inbox {
             origin,
             entry_bytes_max,
+            places: Rc::default(),
             next_sequence: Cell::new(0),
             batches: RefCell::default(),
             reads: RefCell::default(),
@@ -88,6 +93,7 @@ impl Inbox {
         command: &C,
         arrived: Instant,
         proposal: Proposal,
+        place: Option<Place>,
     ) -> Result<(), Error> {
         if self.stopping.get() {
             return Err(Error::Stopped);
@@ -97,7 +103,7 @@ impl Inbox {
         if full {
             return Err(Error::TooManyRequests);
         }
-        let bytes = Builder::cost(principal, command);
+        let bytes = place.as_ref().map_or_else(|| Builder::cost(principal, command), |place| place.bytes);
         if Builder::HEADER_BYTES + bytes > self.entry_bytes_max {
             return Err(state::Error::RequestTooLarge.into());
         }
@@ -116,7 +122,7 @@ impl Inbox {
         let open = batches.back_mut().expect("a batch is open");
         open.builder.push(principal, command);
         self.queued_bytes.set(self.queued_bytes.get() + bytes);
-        open.waiting.push(Waiting { sequence, arrived, proposal });
+        open.waiting.push(Waiting { sequence, arrived, proposal, _place: place });
         self.pending.set(self.pending.get() + 1);
         drop(batches);
         if !self.log_busy.get() {
@@ -309,7 +315,7 @@ mod tests {
     }
 
     fn push(inbox: &Inbox, put: &pb::PutRequest) -> Result<(), Error> {
-        inbox.push_write(&Principal::default(), put, Instant(0), proposal::<pb::PutRequest>().0)
+        inbox.push_write(&Principal::default(), put, Instant(0), proposal::<pb::PutRequest>().0, None)
     }
 
     #[test]
@@ -366,7 +372,7 @@ mod tests {
         let inbox = Rc::new(Inbox::new(ORIGIN, 8 << 20));
         let taker = Taker(inbox.clone());
         let ((write, answer), (read, ready)) = (proposal::<pb::PutRequest>(), channel());
-        inbox.push_write(&Principal::default(), &put(1), Instant(0), write).unwrap();
+        inbox.push_write(&Principal::default(), &put(1), Instant(0), write, None).unwrap();
         inbox.push_read(Instant(0), read).unwrap();
         drop(taker);
         assert_eq!(futures_lite::future::block_on(answer), None);

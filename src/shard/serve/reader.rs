@@ -20,7 +20,7 @@ impl Shard {
         let mut read = Held::new(read, self);
         let mut finished = read.step(&self.state.borrow(), limits::RANGE_AT_ONCE_KEYS)?;
         while !finished {
-            let _slice = self.turnstile.pass().await;
+            let _slice = self.pass().await;
             let state = self.state.borrow();
             finished = self.slice(|| read.step(&state, limits::RANGE_STEP_KEYS))?;
         }
@@ -85,7 +85,7 @@ impl AnswerReader {
     /// answer cannot be completed.
     pub async fn next(&mut self, bytes: usize, pieces: &mut Vec<Bytes>) -> Result<bool, Error> {
         let Some(answer) = &mut self.answer else { return Ok(false) };
-        let _slice = if answer.reads() { Some(self.shard.turnstile.pass().await) } else { None };
+        let _slice = if answer.reads() { Some(self.shard.pass().await) } else { None };
         let more = answer.step(&self.shard.state.borrow(), limits::RANGE_PIECE_KEYS, bytes, pieces);
         if more != Ok(true) {
             self.answer = None;

@@ -19,7 +19,7 @@ fn serving() -> Serving {
 fn put(serving: &Serving, at: Instant) -> proposal::Answer<pb::PutRequest> {
     let (proposal, answer) = proposal();
     let put = pb::PutRequest { key: "k".into(), ..Default::default() };
-    serving.inbox.push_write(&Principal::default(), &put, at, proposal).unwrap();
+    serving.inbox.push_write(&Principal::default(), &put, at, proposal, None).unwrap();
     answer
 }
 

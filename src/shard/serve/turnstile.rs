@@ -1,5 +1,8 @@
 //! Long reads of one core, one slice at a time.
 //!
+//! Whose reads they are take turns: a thousand lists of one client are as long in coming as one list of another's is
+//! quick.
+//!
 //! However many there are, between two slices the core looks for finished I/O and runs what that woke: a write waits
 //! for one slice at most at each of its steps. With nothing else to do, slices follow one another at once.
 //!
@@ -12,7 +15,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     future::{Future, poll_fn},
     pin::Pin,
     rc::Rc,
@@ -20,7 +23,7 @@ use std::{
     time::Duration,
 };
 
-use crate::env::Env;
+use crate::{client::Client, env::Env};
 
 /// Too short to be waited for, and long enough to be over only when the core looks again.
 const PAUSE: Duration = Duration::from_nanos(500);
@@ -36,8 +39,73 @@ pub(in crate::shard) struct Turnstile {
     spawn: Box<dyn Fn(Task)>,
     log_is_busy: Box<dyn Fn() -> bool>,
     next: Cell<u64>,
-    /// First come, first served; the first one has the slice.
-    queue: RefCell<VecDeque<(u64, Option<Waker>)>>,
+    queue: RefCell<Queue>,
+}
+
+/// The member's own reads are nobody's.
+const OWN: u64 = 0;
+
+/// Who has the slice, and who waits for one.
+#[derive(Default)]
+struct Queue {
+    holder: Option<u64>,
+    /// First come, first served, for each of those whose turn comes.
+    waiting: BTreeMap<u64, VecDeque<(u64, Option<Waker>)>>,
+    /// Each of them once, in the order of their turns.
+    turns: VecDeque<u64>,
+}
+
+impl Queue {
+    /// Takes the slice if nobody has it, else a place.
+    fn join(&mut self, owner: u64, id: u64) {
+        if self.holder.is_none() {
+            self.holder = Some(id);
+            return;
+        }
+        let waiting = self.waiting.entry(owner).or_insert_with(|| {
+            self.turns.push_back(owner);
+            VecDeque::new()
+        });
+        waiting.push_back((id, None));
+    }
+
+    /// Where whoever waits leaves its waker.
+    fn place(&mut self, owner: u64, id: u64) -> Option<&mut Option<Waker>> {
+        let waiting = self.waiting.get_mut(&owner)?;
+        // Numbers ascend.
+        let at = waiting.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        Some(&mut waiting[at].1)
+    }
+
+    /// Leaves; whoever has the slice then, if that has changed.
+    fn leave(&mut self, owner: u64, id: u64) -> Option<Waker> {
+        if self.holder == Some(id) {
+            return self.pass_on();
+        }
+        let waiting = self.waiting.get_mut(&owner).expect("in the queue until dropped");
+        let at = waiting.binary_search_by_key(&id, |(id, _)| *id).expect("in the queue until dropped");
+        waiting.remove(at);
+        None
+    }
+
+    fn pass_on(&mut self) -> Option<Waker> {
+        self.holder = None;
+        while let Some(owner) = self.turns.pop_front() {
+            let waiting = self.waiting.get_mut(&owner).expect("whoever has a turn may wait");
+            let first = waiting.pop_front();
+            if waiting.is_empty() {
+                self.waiting.remove(&owner);
+            } else {
+                self.turns.push_back(owner);
+            }
+            // All of them may have given up.
+            if let Some((id, waker)) = first {
+                self.holder = Some(id);
+                return waker;
+            }
+        }
+        None
+    }
 }
 
 impl Turnstile {
@@ -56,11 +124,19 @@ impl Turnstile {
 
     /// Waits for a slice, which lasts until what it returns is dropped.
     pub(in crate::shard) async fn pass(&self) -> Slice<'_> {
-        let id = self.next.get();
-        self.next.set(id + 1);
-        self.queue.borrow_mut().push_back((id, None));
-        let slice = Slice { turnstile: self, id };
-        poll_fn(|context| slice.poll_first(context)).await;
+        self.pass_as(OWN).await
+    }
+
+    /// The same on behalf of a client.
+    pub(in crate::shard) async fn pass_for(&self, client: &Client) -> Slice<'_> {
+        self.pass_as(client.id()).await
+    }
+
+    async fn pass_as(&self, owner: u64) -> Slice<'_> {
+        let id = self.next.replace(self.next.get() + 1);
+        self.queue.borrow_mut().join(owner, id);
+        let slice = Slice { turnstile: self, owner, id };
+        poll_fn(|context| slice.poll_holder(context)).await;
         (self.pause)(PAUSE).await;
         for _ in 0..WRITE_PATIENCE {
             if !(self.log_is_busy)() {
@@ -75,28 +151,25 @@ impl Turnstile {
 /// A place in the queue, and at its head the right to a slice.
 pub(in crate::shard) struct Slice<'a> {
     turnstile: &'a Turnstile,
+    owner: u64,
     id: u64,
 }
 
 impl Slice<'_> {
-    fn poll_first(&self, context: &mut Context<'_>) -> Poll<()> {
+    fn poll_holder(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut queue = self.turnstile.queue.borrow_mut();
-        if queue.front().is_some_and(|(first, _)| *first == self.id) {
+        if queue.holder == Some(self.id) {
             return Poll::Ready(());
         }
-        let place = queue.iter_mut().find(|(id, _)| *id == self.id).expect("in the queue until dropped");
-        place.1 = Some(context.waker().clone());
+        let place = queue.place(self.owner, self.id).expect("in the queue until dropped");
+        *place = Some(context.waker().clone());
         Poll::Pending
     }
 }
 
 impl Drop for Slice<'_> {
     fn drop(&mut self) {
-        let mut queue = self.turnstile.queue.borrow_mut();
-        let at = queue.iter().position(|(id, _)| *id == self.id).expect("in the queue until dropped");
-        queue.remove(at);
-        let next = if at == 0 { queue.front_mut().and_then(|(_, waker)| waker.take()) } else { None };
-        drop(queue);
+        let next = self.turnstile.queue.borrow_mut().leave(self.owner, self.id);
         if let Some(next) = next {
             next.wake();
         }
@@ -106,6 +179,7 @@ impl Drop for Slice<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::Clients;
 
     fn noop() -> Context<'static> {
         Context::from_waker(Waker::noop())
@@ -148,6 +222,37 @@ mod tests {
         drop(passes.remove(1));
         assert!(passes[1].as_mut().poll(&mut noop()).is_ready());
         drop(passes);
-        assert!(turnstile.queue.borrow().is_empty());
+        let queue = turnstile.queue.borrow();
+        assert!(queue.holder.is_none() && queue.waiting.is_empty() && queue.turns.is_empty());
+    }
+
+    #[test]
+    fn clients_take_turns_however_many_reads_one_of_them_has() {
+        let (turnstile, clients) = (turnstile(), Clients::default());
+        let (many, few, given_up) = (clients.client(), clients.client(), clients.client());
+        let mut of_many: Vec<_> = (0..100).map(|_| Box::pin(turnstile.pass_for(&many))).collect();
+        let Poll::Ready(mut slice) = of_many[0].as_mut().poll(&mut noop()) else {
+            panic!("nobody else waits")
+        };
+        assert!(of_many[1..].iter_mut().all(|pass| pass.as_mut().poll(&mut noop()).is_pending()));
+        let mut leaving = Box::pin(turnstile.pass_for(&given_up));
+        assert!(leaving.as_mut().poll(&mut noop()).is_pending());
+        drop(leaving);
+        let mut served = 0;
+        // A read of many slices, next to a hundred others: every second slice is its.
+        for _ in 0..40 {
+            let mut pass = Box::pin(turnstile.pass_for(&few));
+            assert!(pass.as_mut().poll(&mut noop()).is_pending());
+            drop(slice);
+            served += 1;
+            let Poll::Ready(between) = of_many[served].as_mut().poll(&mut noop()) else { panic!("its turn") };
+            assert!(pass.as_mut().poll(&mut noop()).is_pending());
+            drop(between);
+            let Poll::Ready(mine) = pass.as_mut().poll(&mut noop()) else { panic!("its turn") };
+            slice = mine;
+        }
+        drop(slice);
+        drop(of_many);
+        assert!(turnstile.queue.borrow().holder.is_none());
     }
 }
