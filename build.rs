@@ -6,6 +6,10 @@ const FILES: [&str; 4] =
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(FILES, ["proto"])?;
-    prost_build::Config::new().bytes(["."]).compile_fds(descriptors)?;
+    prost_build::Config::new()
+        .bytes(["."])
+        // Written by hand; see there.
+        .extern_path(".etcdserverpb.TxnRequest", "crate::pb::txn_request::TxnRequest")
+        .compile_fds(descriptors)?;
     Ok(())
 }

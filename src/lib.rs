@@ -15,7 +15,7 @@
 //! |--------------------|----------------------------------------------------------------|---------|
 //! | types              | newtypes shared by all stages                                  |  |
 //! | limits             | every bound                                                    |  |
-//! | pb                 | wire messages generated from `proto/`                          |  |
+//! | pb                 | wire messages generated from `proto/`                          | limits |
 //! | client             | what is held for each client, and who waits in which line       | limits |
 //! | block              | what the state is made of on disk: blocks, named by their space |  |
 //! | env                | disk, links, sockets, clock, tasks: real and simulated         | limits, types |

@@ -8,6 +8,9 @@ pub const MAX_REQUEST_BYTES: usize = 1536 * 1024;
 pub const GRPC_OVERHEAD_BYTES: usize = 512 * 1024;
 /// Operations in one transaction unless `--max-txn-ops` says otherwise (etcd's default).
 pub const MAX_TXN_OPS: usize = 128;
+/// Levels of transactions in a transaction, whatever a larger `--max-txn-ops` says: with the default etcd takes as many.
+/// Decoding and whatever else follows them goes as deep in its stack.
+pub const TXN_NESTING_MAX: usize = 128;
 /// Requests admitted to a shard and not yet answered; one more gets `etcdserver: too many requests`.
 /// (etcd: `maxGapBetweenApplyAndCommitIndex`.)
 pub const SHARD_PENDING_MAX: usize = 5_000;

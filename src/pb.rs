@@ -1,6 +1,8 @@
-//! The wire messages generated from `proto/` by `build.rs`.
+//! The wire messages generated from `proto/` by `build.rs`, and the one that is written by hand.
 
 #![allow(clippy::all, missing_docs)]
+
+pub mod txn_request;
 
 pub mod authpb {
     include!(concat!(env!("OUT_DIR"), "/authpb.rs"));
@@ -9,6 +11,8 @@ pub mod mvccpb {
     include!(concat!(env!("OUT_DIR"), "/mvccpb.rs"));
 }
 pub mod etcdserverpb {
+    pub use super::txn_request::TxnRequest;
+
     include!(concat!(env!("OUT_DIR"), "/etcdserverpb.rs"));
 }
 pub mod v3lockpb {

@@ -5,7 +5,11 @@ use prost::{Message, encoding::encoded_len_varint};
 
 use super::{Api, Caller, Error};
 use crate::{
-    pb::etcdserverpb::{self as pb, AlarmType, alarm_request::AlarmAction},
+    limits,
+    pb::{
+        etcdserverpb::{self as pb, AlarmType, alarm_request::AlarmAction},
+        txn_request::nests_deeper_than,
+    },
     shard::{AnswerReader, Chunks, Shard},
     state::{
         self, Principal,
@@ -76,6 +80,13 @@ pub async fn txn(
         Answer::Long(long) => long.header_mut(),
     });
     Ok(answer)
+}
+
+/// What is wrong with a transaction that cannot be decoded, if it is that others are nested in it too deep. Each level
+/// has an operation at least, so that they are too many with etcd's default.
+pub fn undecodable_txn(bytes: &[u8]) -> Option<Error> {
+    let too_deep = nests_deeper_than(limits::TXN_NESTING_MAX, bytes);
+    too_deep.then_some(Error::Apply(state::Error::TooManyOps))
 }
 
 pub async fn compact(

@@ -10,7 +10,7 @@ use super::{Api, Caller, Error, Requests, cluster, kv, maintenance};
 use crate::{shard::AnswerReader, state::kv::Answer};
 
 /// What there is to know of a method beside its messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Method {
     pub service: &'static str,
     pub name: &'static str,
@@ -19,6 +19,8 @@ pub struct Method {
     pub learners_answer: bool,
     /// It lasts as long as its client likes: it ends when the server stops, and is not waited for.
     pub endless: bool,
+    /// A better word for a message that cannot be decoded than that, if there is one.
+    pub undecodable: fn(&[u8]) -> Option<Error>,
 }
 
 /// Which word there is for late.
@@ -32,7 +34,8 @@ pub enum Access {
 
 impl Method {
     pub const fn read(service: &'static str, name: &'static str) -> Self {
-        Self { service, name, access: Access::Read, learners_answer: false, endless: false }
+        let undecodable = |_: &[u8]| None;
+        Self { service, name, access: Access::Read, learners_answer: false, endless: false, undecodable }
     }
 
     pub const fn write(service: &'static str, name: &'static str) -> Self {
@@ -45,6 +48,10 @@ impl Method {
 
     pub const fn endless(self) -> Self {
         Self { endless: true, ..self }
+    }
+
+    const fn undecodable(self, undecodable: fn(&[u8]) -> Option<Error>) -> Self {
+        Self { undecodable, ..self }
     }
 
     /// The answer when the client's deadline passes first.
@@ -102,7 +109,7 @@ pub fn methods<C: Codec>(codec: &C) -> Vec<C::Row> {
         codec.server_stream(read(KV, "RangeStream"), kv::range_stream),
         codec.unary(write(KV, "Put"), kv::put),
         codec.long(write(KV, "DeleteRange"), kv::delete_range),
-        codec.long(write(KV, "Txn"), kv::txn),
+        codec.long(write(KV, "Txn").undecodable(kv::undecodable_txn), kv::txn),
         codec.unary(write(KV, "Compact"), kv::compact),
         codec.unary(read(CLUSTER, "MemberList"), cluster::member_list),
         codec.unary(write(CLUSTER, "MemberAdd"), cluster::member_add),

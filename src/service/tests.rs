@@ -1,9 +1,13 @@
 pub(crate) mod member;
 
 use futures_lite::StreamExt;
+use prost::Message;
 
 use super::*;
-use crate::state;
+use crate::{
+    shard::AnswerReader,
+    state::{self, kv::Answer},
+};
 use kv::{compact, delete_range, put, range, range_stream, txn};
 use maintenance::{alarm, status};
 use member::*;
@@ -88,6 +92,68 @@ fn what_is_wrong_with_a_request_alone_is_never_proposed() {
         before
     });
     assert_eq!(member.applied(), before);
+}
+
+/// All of an answer that comes in pieces, and how many those are.
+async fn taken<M: Message + Default>(answer: Answer<M, AnswerReader>) -> (M, usize) {
+    let Answer::Long(mut long) = answer else { panic!("a short answer") };
+    let (len, mut pieces, mut steps) = (long.encoded_len(), Vec::new(), 1);
+    while long.next(limits::RANGE_PIECE_BYTES, &mut pieces).await.expect("the state that was pinned") {
+        steps += 1;
+    }
+    let bytes = pieces.concat();
+    assert_eq!(bytes.len(), len);
+    (M::decode(&bytes[..]).expect("an answer"), steps)
+}
+
+#[test]
+fn long_answers_of_writes_come_in_pieces_and_show_what_was() {
+    serving(Options::default(), async |api, caller| {
+        const KEYS: usize = 300;
+        for key in 0..KEYS {
+            put(api, &caller, a_put(&format!("a{key:03}"), 1_000)).await.expect("put");
+        }
+        let all = pb::RangeRequest { key: "a".into(), range_end: "b".into(), ..Default::default() };
+        let op = |request| pb::RequestOp { request: Some(request) };
+        let range = op(pb::request_op::Request::RequestRange(all));
+        let more = op(pb::request_op::Request::RequestPut(a_put("a", 1)));
+        let request =
+            pb::TxnRequest { success: vec![range.clone(), more, range.clone()], ..Default::default() };
+        let answer = txn(api, &caller, request).await.expect("txn");
+        let delete = pb::DeleteRangeRequest { key: "a".into(), range_end: "b".into(), prev_kv: true };
+        let deleted = delete_range(api, &caller, delete).await.expect("delete");
+        let request = pb::TxnRequest { success: vec![range; 2], ..Default::default() };
+        let nothing = txn(api, &caller, request).await.expect("txn");
+
+        let (answer, steps) = taken(answer).await;
+        assert_eq!(answer.header, header(api, KEYS as i64 + 2));
+        let counts = answer.responses.iter().map(|response| match &response.response {
+            Some(pb::response_op::Response::ResponseRange(range)) => range.kvs.len(),
+            _ => 0,
+        });
+        assert_eq!(counts.collect::<Vec<_>>(), [KEYS, 0, KEYS + 1], "before and after the put");
+        assert!(steps > 6, "{steps} pieces");
+        let (deleted, _) = taken(deleted).await;
+        assert_eq!((deleted.header, deleted.prev_kvs.len()), (header(api, KEYS as i64 + 3), KEYS + 1));
+        let (nothing, _) = taken(nothing).await;
+        assert_eq!(nothing.header, header(api, KEYS as i64 + 3));
+    });
+}
+
+#[test]
+fn a_transaction_that_is_too_deep_has_too_many_operations() {
+    let nested = |levels| {
+        let mut txn = pb::TxnRequest::default();
+        for _ in 0..levels {
+            let request = Some(pb::request_op::Request::RequestTxn(txn));
+            txn = pb::TxnRequest { success: vec![pb::RequestOp { request }], ..Default::default() };
+        }
+        txn.encode_to_vec()
+    };
+    assert_eq!(kv::undecodable_txn(&nested(limits::TXN_NESTING_MAX)), None);
+    let too_deep = kv::undecodable_txn(&nested(limits::TXN_NESTING_MAX + 1));
+    assert_eq!(too_deep, Some(Error::Apply(state::Error::TooManyOps)));
+    assert_eq!(kv::undecodable_txn(b"nonsense"), None);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 mod any;
 mod list;
 mod model;
+mod nesting;
 mod outcome;
 mod plan;
 mod properties;

@@ -121,7 +121,7 @@ impl<E: Env> Calls<E> {
         S: Stream<Item = Result<R, Error>>,
     {
         let Incoming { connection, asked, messages, reply } = incoming;
-        let (asked, request, _charge) = match messages.only::<Q>(asked).await {
+        let (asked, request, _charge) = match messages.only::<Q>(asked, &self.method).await {
             Ok(begun) => begun,
             Err(halt) => return end(reply, halt),
         };
@@ -168,7 +168,7 @@ impl<E: Env> Calls<E> {
         Q: Message + Default,
     {
         let Incoming { connection, asked, messages, mut reply } = incoming;
-        let (asked, request, _charge) = match messages.only::<Q>(asked).await {
+        let (asked, request, _charge) = match messages.only::<Q>(asked, &self.method).await {
             Ok(begun) => begun,
             Err(halt) => {
                 end(reply, halt);

@@ -20,7 +20,7 @@ use crate::{
         exchange::Body,
         timers::{Timer, Timers},
     },
-    service::{Code, Error},
+    service::{Code, Error, Method},
 };
 
 /// As bytes. No more of the body is read than the next one needs, and what has come of it is claimed until the rest has.
@@ -94,6 +94,7 @@ impl Messages {
     pub(super) async fn only<Q: Message + Default>(
         mut self,
         asked: Result<Asked, Status>,
+        method: &Method,
     ) -> Result<(Asked, Q, Option<Charge>), Halt> {
         let asked = asked?;
         self.only = true;
@@ -106,7 +107,10 @@ impl Messages {
             let rest = self.claim.client().claim();
             charge = Some(std::mem::replace(&mut self.claim, rest).settle());
         }
-        let message = decode(first)?;
+        let message = Q::decode(first.clone()).map_err(|_| match (method.undecodable)(&first) {
+            Some(error) => Status::from(&error),
+            None => undecodable(),
+        })?;
         while poll_fn(|context| self.poll_next(context)).await?.is_some() {}
         Ok((asked, message, charge))
     }
@@ -117,9 +121,10 @@ impl Messages {
     }
 }
 
-fn decode<Q: Message + Default>(message: Bytes) -> Result<Q, Status> {
-    Q::decode(message)
-        .map_err(|error| Status::new(Code::Internal, format!("grpc: error unmarshalling request: {error}")))
+/// In grpc-go's words. The decoder's own would name each message on the way to what it could not read.
+fn undecodable() -> Status {
+    let text = "grpc: error unmarshalling request: proto: cannot parse invalid wire-format data";
+    Status::new(Code::Internal, text)
 }
 
 /// See [`Messages::decoded`].
@@ -139,7 +144,7 @@ impl<Q: Message + Default> Stream for Decoded<Q> {
             Ok(None) => None,
             Ok(Some(message)) => {
                 self.counts.received.inc();
-                Some(decode(message).map_err(Error::from))
+                Some(Q::decode(message).map_err(|_| undecodable().into()))
             }
             Err(Halt::Status(status)) => Some(Err(status.into())),
             Err(Halt::Gone) => Some(Err(Error::Canceled)),

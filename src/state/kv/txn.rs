@@ -1,8 +1,8 @@
 //! `Txn`: comparisons, and the operations of the branch they choose (etcd v3.7 server/etcdserver/txn/txn.go).
 //!
 //! A transaction is compared, nested ones included, and checked against the state before it; only then it is
-//! executed, and executing cannot fail. Recursion follows nested transactions, which protobuf decoding has bounded to
-//! about 50 levels.
+//! executed, and executing cannot fail. Recursion follows nested transactions, of which decoding has
+//! bounded the levels (`pb::txn_request`).
 
 use super::{
     answer::Answer as Answered,

@@ -1,7 +1,7 @@
 //! What a request must fulfil whatever the state is: checked before it is proposed
 //! (etcd v3.7 server/etcdserver/api/v3rpc/key.go, same order, same errors).
 //!
-//! Recursion follows nested transactions, which protobuf decoding has bounded to about 50 levels.
+//! Recursion follows nested transactions, of which decoding has bounded the levels (`pb::txn_request`).
 
 use std::collections::{BTreeMap, BTreeSet};
 

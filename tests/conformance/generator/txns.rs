@@ -6,6 +6,9 @@ use bytes::Bytes;
 use super::{Generator, writes::CROWD};
 
 const NESTING_MAX: u32 = 3;
+/// Keys of long values.
+const LONG: &[u8] = b"l";
+const LONG_END: &[u8] = b"m";
 /// `--max-txn-ops` by default.
 const TXN_OPS_MAX: i64 = 128;
 
@@ -13,7 +16,12 @@ impl Generator {
     pub(super) fn txn(&mut self) -> pb::TxnRequest {
         match self.rng.below(1000) {
             0..6 => self.crowd_txn(),
-            6..200 => self.read_only_txn(),
+            6..26 => {
+                let mut txn = self.long_txn();
+                spare_upstream(&mut txn);
+                txn
+            }
+            26..200 => self.read_only_txn(),
             _ => {
                 let mut txn = self.any_txn(0);
                 spare_upstream(&mut txn);
@@ -65,6 +73,47 @@ impl Generator {
             };
         }
         txn
+    }
+
+    /// An answer longer than what a server keeps of it: everything, between puts or around a deletion, once more in a
+    /// transaction within.
+    fn long_txn(&mut self) -> pb::TxnRequest {
+        let deletes = self.rng.percent(40);
+        let mut branches = [0, 1].map(|branch| {
+            let mut ops = Vec::new();
+            for n in 0..self.rng.between(1, 3) {
+                if !deletes {
+                    let value = vec![b'w'; self.rng.between(5_000, 20_000) as usize].into();
+                    let key = [LONG, format!("{branch}{n}").as_bytes()].concat().into();
+                    let prev_kv = self.rng.percent(50);
+                    ops.push(op(Op::RequestPut(pb::PutRequest {
+                        key,
+                        value,
+                        prev_kv,
+                        ..Default::default()
+                    })));
+                } else if n == branch {
+                    let (key, range_end) = (LONG.into(), LONG_END.into());
+                    ops.push(op(Op::RequestDeleteRange(pb::DeleteRangeRequest {
+                        key,
+                        range_end,
+                        prev_kv: true,
+                    })));
+                }
+                let mut range = self.range_in_txn();
+                if self.rng.percent(80) {
+                    (range.key, range.range_end) = (b"\0"[..].into(), b"\0"[..].into());
+                }
+                ops.push(op(Op::RequestRange(range)));
+            }
+            ops
+        });
+        let within = std::mem::take(&mut branches[1]);
+        let within = pb::TxnRequest { compare: self.compares(), success: within.clone(), failure: within };
+        let at = self.rng.below(branches[0].len() as u64 + 1) as usize;
+        branches[0].insert(at, op(Op::RequestTxn(within)));
+        let [success, _] = branches;
+        pb::TxnRequest { compare: Vec::new(), success, failure: Vec::new() }
     }
 
     fn compares(&mut self) -> Vec<pb::Compare> {
