@@ -54,6 +54,8 @@ pub struct LongAnswer {
     /// What follows the header, which is the first field of every answer.
     body: VecDeque<Piece>,
     body_bytes: usize,
+    /// Of the body, those that are not at their end.
+    lists: usize,
 }
 
 enum Piece {
@@ -72,9 +74,9 @@ impl LongAnswer {
         head(self.header).encoded_len() + self.body_bytes
     }
 
-    /// Whether the next step has more to do than to hand out what there is.
+    /// Whether there is more to do than to hand out what there is.
     pub fn reads(&self) -> bool {
-        matches!(self.body.front(), Some(Piece::List(_)))
+        self.lists > 0
     }
 
     /// Looks at up to `keys` keys and appends about `bytes` bytes of the answer to `pieces`. False when there is no more.
@@ -99,6 +101,7 @@ impl LongAnswer {
                     if !list.step(state, &mut out)? {
                         break;
                     }
+                    self.lists -= 1;
                 }
             }
             self.body.pop_front();
@@ -200,6 +203,7 @@ impl Assembly {
     /// The answer that has this header and then what was put.
     pub(super) fn finish(mut self, header: Option<pb::ResponseHeader>) -> LongAnswer {
         self.end_front();
-        LongAnswer { header, begun: false, body: self.pieces, body_bytes: self.len }
+        let lists = self.pieces.iter().filter(|piece| matches!(piece, Piece::List(_))).count();
+        LongAnswer { header, begun: false, body: self.pieces, body_bytes: self.len, lists }
     }
 }

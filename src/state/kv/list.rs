@@ -11,7 +11,7 @@ use super::{
     field,
     filter::Filter,
     pairs::{Leave, Pairs},
-    range::Range,
+    range::{BEGIN_PAIRS, Range},
 };
 use crate::{
     pb::etcdserverpb as pb,
@@ -208,6 +208,7 @@ impl Fields<'_, '_> {
 impl Stored {
     fn encode(&mut self, state: &StateMachine, fields: &mut Fields<'_, '_>) -> Result<(), Error> {
         let view = state.history().at_pin(&self.pin)?;
+        fields.out.keys = fields.out.keys.saturating_sub(BEGIN_PAIRS);
         let mut last = None;
         for hit in view.scan(Span::new(&self.key, &self.range_end)) {
             if *fields.pairs == 0 {

@@ -14,7 +14,7 @@ use super::{
     answer::{Answer, Assembly, Evaluation, LongAnswer},
     field,
     pairs::{Leave, Pairs},
-    range::{BUILD_COST, Evaluated, Range, header, key_value},
+    range::{BEGIN_PAIRS, BUILD_COST, Evaluated, Range, header, key_value},
 };
 use crate::{
     limits,
@@ -237,7 +237,7 @@ impl Plan {
                 };
                 let range = Range::pinned(&request, header_revision, pin).keep_at_most(self.keep_left);
                 self.current = Some((op, range));
-                *left = left.saturating_sub(BUILD_COST);
+                *left = left.saturating_sub(BEGIN_PAIRS * BUILD_COST);
             }
         }
         Ok(false)

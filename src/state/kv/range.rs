@@ -22,6 +22,8 @@ use crate::{
 
 /// Work of building one pair, in units of counting one key.
 pub(super) const BUILD_COST: usize = 64;
+/// Work of finding a pinned state and the first key, in pairs.
+pub(super) const BEGIN_PAIRS: usize = 8;
 
 /// A range under way.
 pub struct Range {
