@@ -9,12 +9,14 @@
 //! | `load`       | the load generator                                                       |
 //! | `admin`      | an operator's calls: compaction, defragmentation, snapshot                  |
 //! | `compare`    | Pinion beside upstream etcd: runs, medians, ratios, tables, a plot       |
+//! | `hostile`    | what a client that means harm can send                                   |
 //! | `flamegraph` | a server under load, recorded with perf and drawn                        |
 //! | `pb`         | the wire messages and tonic clients                                      |
 
 pub mod admin;
 pub mod compare;
 pub mod flamegraph;
+pub mod hostile;
 pub mod http;
 pub mod load;
 pub mod oracle;

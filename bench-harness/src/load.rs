@@ -25,7 +25,7 @@
 
 pub mod cores;
 mod driver;
-mod http2;
+pub(crate) mod http2;
 mod keys;
 mod list;
 mod message;
@@ -36,5 +36,6 @@ mod workload;
 
 pub use driver::{Error, Live, Phase, own_cpu, run};
 pub use keys::key;
+pub(crate) use message::PREFIX;
 pub use options::{Operation, Options, seconds as options_seconds};
 pub use record::{Latency, Listed, Summary, Traced};

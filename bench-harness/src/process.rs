@@ -5,6 +5,7 @@
 //! the data directory: that is the caller's, so that a server can be killed and started on it again.
 
 mod disk;
+mod guard;
 mod ports;
 mod scratch;
 mod spawner;
@@ -14,9 +15,12 @@ use std::io::{Read, Seek, SeekFrom};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 pub use disk::allocated_bytes;
+pub use guard::Guard;
 pub use scratch::scratch;
 pub(crate) use spawner::spawn;
 pub use usage::{Usage, of as usage_of, written_bytes};
@@ -155,7 +159,7 @@ impl Launch {
         if let Some(port) = self.client_port {
             ports.client = port;
         }
-        Ok(Server { launch: self, ports, child: None, pid: 0, ready_after: Duration::ZERO })
+        Ok(Server { launch: self, ports, child: None, pid: Arc::default(), ready_after: Duration::ZERO })
     }
 
     fn command(&self, ports: ports::Ports) -> Result<Command, Error> {
@@ -201,7 +205,8 @@ pub struct Server {
     launch: Launch,
     ports: ports::Ports,
     child: Option<Child>,
-    pid: u32,
+    /// Shared with who watches it, through restarts too.
+    pid: Arc<AtomicU32>,
     ready_after: Duration,
 }
 
@@ -217,7 +222,12 @@ impl Server {
 
     /// Of the running server, or of the last one.
     pub fn pid(&self) -> u32 {
-        self.pid
+        self.pid.load(Ordering::Relaxed)
+    }
+
+    /// Watches it from now on, as it is started again too.
+    pub fn guard(&self, memory_max: u64) -> Guard {
+        Guard::new(Arc::clone(&self.pid), memory_max)
     }
 
     pub fn data_dir(&self) -> &Path {
@@ -239,7 +249,7 @@ impl Server {
     }
 
     pub fn usage(&self) -> Result<Usage, Error> {
-        usage_of(self.pid).map_err(io(format!("read the usage of pid {}", self.pid)))
+        usage_of(self.pid()).map_err(io(format!("read the usage of pid {}", self.pid())))
     }
 
     /// Whether the server has ended, without waiting.
@@ -281,7 +291,7 @@ impl Server {
             std::thread::sleep(PROBE_PAUSE);
         }
         self.kill()?;
-        Err(Error::Stuck { pid: self.pid, grace })
+        Err(Error::Stuck { pid: self.pid(), grace })
     }
 
     /// Starts an ended server again: same program, ports and data directory.
@@ -291,7 +301,7 @@ impl Server {
         let command = self.launch.command(self.ports)?;
         let child =
             spawner::spawn(command).map_err(io(format!("start {}", self.launch.program.display())))?;
-        self.pid = child.id();
+        self.pid.store(child.id(), Ordering::Relaxed);
         self.child = Some(child);
         let outcome = self.wait_until_ready(since);
         if outcome.is_err() && self.child.is_some() {
@@ -336,7 +346,7 @@ impl Drop for Server {
         if self.child.is_some()
             && let Err(error) = self.kill()
         {
-            eprintln!("cannot end pid {}: {error}", self.pid);
+            eprintln!("cannot end pid {}: {error}", self.pid());
         }
     }
 }

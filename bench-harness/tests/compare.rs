@@ -123,6 +123,38 @@ fn every_scenario_about_stored_state_works_with_upstream_and_with_pinion() {
     written(&report, scratch.path());
 }
 
+/// One attack of each kind, so small that it harms nobody.
+#[test]
+fn hostile_clients_are_seen_beside_others_on_upstream_and_on_pinion() {
+    let scratch = scratch();
+    let (pinion, etcd) = (pinion(), oracle::program("etcd").unwrap());
+    let servers = format!("--pinion {} --peer etcd={}", pinion.display(), etcd.display());
+    let small = "--attacked-keys 200 --attack-lead 0.3 --attack-duration 0.3 --rest 0.1";
+    let attacks = ["pings", "scrapes", "sorted-ranges", "poison"];
+    let report =
+        run(scratch.path(), &format!("{servers} --scenario hostile --attack {} {small}", attacks.join(",")));
+    let names = groups(&report).map(|group| &group.name[..]).collect::<Vec<_>>();
+    let wanted =
+        attacks.iter().flat_map(|name| [format!("hostile: {name}, before"), format!("hostile: {name}")]);
+    assert_eq!(names, wanted.collect::<Vec<_>>());
+    for group in groups(&report) {
+        for Cell { subject, median, .. } in &group.cells {
+            let what = format!("{} {subject}: {median:?}", group.name);
+            for title in ["put p50 ms", "get p99 ms", "livez max ms", "RSS max MiB"] {
+                assert!(median.value(title).is_some_and(|value| value > 0.0), "{title} of {what}");
+            }
+            if group.name.ends_with("before") {
+                continue;
+            }
+            assert_eq!(median.value("died"), Some(0.0), "{what}");
+            for title in ["stop s", "ready s"] {
+                assert!(median.value(title).is_some_and(|value| value > 0.0), "{title} of {what}");
+            }
+        }
+    }
+    written(&report, scratch.path());
+}
+
 /// What a change to Pinion is measured by: no upstream program is needed for it.
 #[test]
 fn two_builds_of_pinion_take_turns_in_every_scenario_that_a_change_must_not_slow() {

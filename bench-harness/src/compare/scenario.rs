@@ -1,6 +1,7 @@
 //! The seam between the comparison and what is compared: a scenario gives jobs. A file per kind of scenario has its
 //! options, its layout and its jobs.
 
+pub mod hostile;
 pub mod job;
 pub mod list_storm;
 pub mod load;
@@ -9,6 +10,7 @@ pub mod memory;
 pub mod overwrite;
 pub mod restart;
 
+use hostile::HostileOptions;
 use job::Job;
 use list_storm::ListStormOptions;
 use load::{LoadOptions, Pattern};
@@ -46,6 +48,8 @@ pub enum Scenario {
     ListStorm,
     /// Disk use while few keys are overwritten very often and compacted.
     Overwrite,
+    /// What one hostile client does to others' latency and to the server's memory, stop and start.
+    Hostile,
 }
 
 /// What each kind of scenario is told.
@@ -66,11 +70,14 @@ pub struct ScenarioOptions {
     pub list_storm: ListStormOptions,
     #[command(flatten)]
     pub overwrite: OverwriteOptions,
+    #[command(flatten)]
+    pub hostile: HostileOptions,
 }
 
 impl Scenario {
     pub fn jobs(self, options: &ScenarioOptions) -> Vec<Box<dyn Job>> {
-        let ScenarioOptions { value_size, load, stored, probe, maintenance, list_storm, overwrite } = options;
+        let ScenarioOptions { value_size, load, stored, probe, maintenance, list_storm, overwrite, hostile } =
+            options;
         let fill = |keys| Fill::once(keys, stored.stored_key_size, *value_size);
         let load_jobs = |pattern| load::jobs(pattern, load, *value_size);
         match self {
@@ -94,6 +101,7 @@ impl Scenario {
             Self::Overwrite => {
                 vec![Box::new(overwrite::Overwrite::new(overwrite, fill(overwrite.overwritten_keys), load))]
             }
+            Self::Hostile => hostile::jobs(hostile),
         }
     }
 }
