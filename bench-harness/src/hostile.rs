@@ -17,7 +17,7 @@
 mod calls;
 mod floods;
 mod raw;
-mod requests;
+pub mod requests;
 mod scrapes;
 mod silent;
 mod streams;
@@ -27,6 +27,8 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+pub use crate::load::http2::frame;
+pub use raw::{GRPC, block};
 pub use table::{ATTACKS, attack};
 
 const LOOK: Duration = Duration::from_millis(5);

@@ -230,7 +230,7 @@ impl Raw {
         }
     }
 
-    /// Waits for the peer's SETTINGS, which say what its streams take.
+    /// Waits for the peer's SETTINGS, which say what its streams take, and acknowledges them: they count from then on.
     pub fn wait_for_settings(&mut self, until: &Until) -> io::Result<()> {
         self.flush(until)?;
         while !self.lock().settings {
@@ -241,6 +241,7 @@ impl Raw {
                 return Err(ErrorKind::TimedOut.into());
             }
         }
+        frame::head(&mut self.out, 0, frame::SETTINGS, frame::ACK, 0);
         Ok(())
     }
 }
@@ -255,6 +256,7 @@ impl Drop for Raw {
     }
 }
 
+/// The fields of a gRPC call's head.
 pub const GRPC: [(&str, &str); 2] = [("content-type", "application/grpc"), ("te", "trailers")];
 
 /// A header block of literals, so that no state is kept for it.

@@ -43,6 +43,9 @@ impl Silent {
     pub fn run(&self, addr: SocketAddr, until: &Until) -> io::Result<String> {
         allow_descriptors(self.connections)?;
         let mut writing = self.puts.then(|| Raw::connect(addr, WINDOW_MAX)).transpose()?;
+        if let Some(raw) = &mut writing {
+            raw.wait_for_settings(until)?;
+        }
         let said = self.at.bytes(addr);
         let mut open = Vec::new();
         let (mut refused, mut closed, mut most, mut put) = (0_u64, 0_u64, 0, 0);

@@ -148,7 +148,7 @@ pub static ATTACKS: &[Attack] = &[
         ..HELD
     },
     Attack {
-        name: "compares-42k",
+        name: "compares-3200",
         sends: "a Txn of 3,200 compares over everything and a put",
         stored: Stored::Many,
         spoils: true,
@@ -178,7 +178,7 @@ pub static ATTACKS: &[Attack] = &[
         ..HELD
     },
     Attack {
-        name: "compares-1536k",
+        name: "compares-135000",
         sends: "a Txn of 135,000 compares over everything and a put",
         stored: Stored::More,
         spoils: true,

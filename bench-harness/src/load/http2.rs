@@ -5,7 +5,7 @@
 //! blocks are encoded once. It keeps to the peer's windows, frame size and stream limit. Not a general client:
 //! no TLS, no streaming calls, no compression, receive windows so large that they never hold the server up.
 
-pub(crate) mod frame;
+pub mod frame;
 pub(crate) mod headers;
 mod hpack;
 
