@@ -179,7 +179,11 @@ impl Client {
 
     /// Waits until it has taken enough of its answers for another one to be made.
     pub async fn taken(&self) {
-        self.0.unsent_line.pass(|| self.unsent() <= self.0.clients.part()).await;
+        self.0.unsent_line.pass(|| self.has_taken()).await;
+    }
+
+    pub fn has_taken(&self) -> bool {
+        self.unsent() <= self.0.clients.part()
     }
 
     /// Waits until a long read may go on: only so many of a client do at the same time.

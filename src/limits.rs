@@ -75,8 +75,8 @@ pub const TXN_ENCODED_OPS: usize = 1_024;
 /// One such piece: its bytes, and the keys looked at for it.
 pub const RANGE_PIECE_BYTES: usize = 64 * 1024;
 pub const RANGE_PIECE_KEYS: usize = 512;
-/// A piece that will be compressed, which takes longer.
-pub const RANGE_ZIPPED_BYTES: usize = 4 * 1024;
+/// Longest message that is compressed: that is done in one step, and takes a fiftieth of a millisecond for each KiB.
+pub const ZIPPED_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of versions a backup visits in one slice; each costs at least half a kilobyte.
 pub const BACKUP_SLICE_BYTES: usize = 16 * 1024;
 /// Size of a log segment unless `--wal-segment-bytes` says otherwise.

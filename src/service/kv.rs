@@ -106,7 +106,10 @@ pub fn range_stream(
     api: &Api,
     caller: &Caller,
     request: pb::RangeRequest,
-) -> Result<impl Stream<Item = Result<pb::RangeStreamResponse, Error>> + 'static + use<>, Error> {
+) -> Result<
+    impl Stream<Item = Result<Answer<pb::RangeStreamResponse, AnswerReader>, Error>> + 'static + use<>,
+    Error,
+> {
     validate::range_stream(&request)?;
     let begin = Progress::Begin(api.clone(), api.shard_of(caller), request);
     Ok(stream::try_unfold(begin, Progress::next))
@@ -154,7 +157,7 @@ enum Progress {
 }
 
 impl Progress {
-    async fn next(self) -> Result<Option<(pb::RangeStreamResponse, Self)>, Error> {
+    async fn next(self) -> Result<Option<(Answer<pb::RangeStreamResponse, AnswerReader>, Self)>, Error> {
         let (api, mut chunks) = match self {
             Progress::Under(api, chunks) => (api, chunks),
             Progress::Begin(api, shard, request) => {
@@ -170,7 +173,6 @@ impl Progress {
         if let Some(header) = &mut chunk.header {
             api.fill_without_revision(header);
         }
-        let response = pb::RangeStreamResponse { range_response: Some(chunk) };
-        Ok(Some((response, Progress::Under(api, chunks))))
+        Ok(Some((chunks.answer(*chunk), Progress::Under(api, chunks))))
     }
 }

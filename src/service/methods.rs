@@ -81,12 +81,20 @@ pub trait Codec {
         R: Message + 'static,
         H: AsyncFn(&Api, &Caller, Q) -> Result<Answer<R, AnswerReader>, Error> + Copy + 'static;
 
-    /// Many messages for a message.
+    /// A message for many.
     fn server_stream<Q, R, S, H>(&self, method: Method, handler: H) -> Self::Row
     where
         Q: Message + Default + 'static,
         R: Message + 'static,
         S: Stream<Item = Result<R, Error>> + 'static,
+        H: Fn(&Api, &Caller, Q) -> Result<S, Error> + Copy + 'static;
+
+    /// The same for messages that may be long.
+    fn long_stream<Q, R, S, H>(&self, method: Method, handler: H) -> Self::Row
+    where
+        Q: Message + Default + 'static,
+        R: Message + 'static,
+        S: Stream<Item = Result<Answer<R, AnswerReader>, Error>> + 'static,
         H: Fn(&Api, &Caller, Q) -> Result<S, Error> + Copy + 'static;
 
     /// Messages both ways, at their own pace. Dropping the answers ends the call.
@@ -106,7 +114,7 @@ pub fn methods<C: Codec>(codec: &C) -> Vec<C::Row> {
     let (read, write) = (Method::read, Method::write);
     vec![
         codec.long(read(KV, "Range").by_learners(), kv::range),
-        codec.server_stream(read(KV, "RangeStream"), kv::range_stream),
+        codec.long_stream(read(KV, "RangeStream"), kv::range_stream),
         codec.unary(write(KV, "Put"), kv::put),
         codec.long(write(KV, "DeleteRange"), kv::delete_range),
         codec.long(write(KV, "Txn").undecodable(kv::undecodable_txn), kv::txn),

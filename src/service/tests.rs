@@ -196,7 +196,7 @@ fn a_stream_has_its_header_on_the_last_chunk_only() {
         let chunks: Vec<_> = range_stream(api, &caller, all).expect("accepted").collect().await;
         let mut chunks: Vec<_> = chunks
             .into_iter()
-            .map(|chunk| chunk.expect("a chunk").range_response.expect("carries a range"))
+            .map(|chunk| chunk.expect("a chunk").whole().range_response.expect("carries a range"))
             .collect();
         assert_eq!(chunks.iter().map(|chunk| chunk.kvs.len()).sum::<usize>(), 25);
         let last = chunks.pop().expect("there is one at least");

@@ -25,7 +25,7 @@ pub use answer::{Answer, Evaluation, LongAnswer};
 pub use pairs::{Leave, Pairs};
 pub use plan::Plan;
 pub use range::Range;
-pub use range_stream::{RangeStream, StreamStep};
+pub use range_stream::{Chunk, RangeStream, StreamStep};
 
 pub(super) use range::header;
 pub(super) use txn::read as read_txn;

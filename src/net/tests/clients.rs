@@ -1,9 +1,17 @@
 //! What clients hold of a member, and what is left for others: memory, and places in its queues. On simulated sockets,
 //! and looked at after every step.
 
-use std::{cell::RefCell, future::Future, net::SocketAddr, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    future::{Future, poll_fn},
+    net::SocketAddr,
+    pin::Pin,
+    rc::Rc,
+    time::Duration,
+};
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use h2::{Reason, SendStream, client};
 use prost::Message;
 
@@ -18,7 +26,7 @@ use crate::{
     net::{Listening, NetConfig, serve},
     pb::etcdserverpb as pb,
     protocol::{Offer, Routes},
-    service::{Options, tests::member::TestMember},
+    service::{Options, Stopping, tests::member::TestMember},
     state::Principal,
     types::MemberId,
 };
@@ -60,6 +68,18 @@ impl World {
         Self { member, bounds, net }
     }
 
+    /// So many keys with values of a length.
+    fn fill(&self, keys: usize, len: usize) {
+        let shard = self.member.shard.clone();
+        self.run(async move {
+            let nobody = Principal::default();
+            let writes = (0..keys).map(|key| shard.write(&nobody, put(&format!("k{key:05}"), len)));
+            for written in join_all(writes).await {
+                written.expect("written");
+            }
+        });
+    }
+
     /// Runs what clients do to its end. No more is held for them than may be, at any time.
     fn run<T: 'static>(&self, clients: impl Future<Output = T> + 'static) -> T {
         let done = Rc::new(RefCell::new(None));
@@ -94,6 +114,30 @@ impl Net {
         let (sender, connection) = settings.handshake(Stand(socket)).await.expect("speaks HTTP/2");
         self.sim.spawn(CLIENT, async move {
             if let Err(error) = connection.await {
+                tracing::debug!(%error, "the connection ended");
+            }
+        });
+        sender.ready().await.expect("room for a stream")
+    }
+
+    /// A client that takes no answers until it is told to.
+    async fn connect_deaf(&self, listen: &Stopping) -> Sender {
+        let socket = self.sim.connect(CLIENT, self.to).await.expect("the server listens");
+        let mut settings = client::Builder::new();
+        settings.initial_window_size(0).initial_connection_window_size(1 << 30);
+        let (sender, mut connection) = settings.handshake(Stand(socket)).await.expect("speaks HTTP/2");
+        let mut told = Some(Box::pin(listen.begun()));
+        self.sim.spawn(CLIENT, async move {
+            let ended = poll_fn(|context| {
+                if let Some(listen) = &mut told
+                    && listen.as_mut().poll(context).is_ready()
+                {
+                    told = None;
+                    connection.set_initial_window_size(1 << 30).expect("settled before");
+                }
+                Pin::new(&mut connection).poll(context)
+            });
+            if let Err(error) = ended.await {
                 tracing::debug!(%error, "the connection ended");
             }
         });
@@ -237,5 +281,106 @@ fn who_resets_writes_waits_for_them_and_others_do_not() {
     assert!(worst as usize <= most, "one put waited for {worst} others");
     let written = world.member.shard.status().revision.0 as usize;
     assert!(written < FLOODS * BURSTS * STREAMS, "all of {written} were written, reset or not");
+    world.ends();
+}
+
+fn all() -> pb::RangeRequest {
+    pb::RangeRequest { key: "k".into(), range_end: "l".into(), ..Default::default() }
+}
+
+#[test]
+fn answers_that_nobody_takes_are_bounded_in_sum_and_come_in_the_end() {
+    const CONNECTIONS: usize = 3;
+    const STREAMS: usize = 100;
+    const KEYS: usize = 150;
+    for (method, request) in [
+        ("RangeStream", all()),
+        ("Range", all()),
+        // Short enough to be made at once.
+        ("Range", pb::RangeRequest { limit: 10, ..all() }),
+    ] {
+        let world = World::start(SMALL);
+        world.fill(KEYS, 2_500);
+        let (net, listen) = (world.net.clone(), Stopping::default());
+        let told = listen.clone();
+        let limit = request.limit as usize;
+        let (senders, streams) = world.run(async move {
+            let (mut senders, mut streams) = (Vec::new(), Vec::new());
+            for _ in 0..CONNECTIONS {
+                let mut sender = net.connect_deaf(&told).await;
+                for _ in 0..STREAMS {
+                    sender = sender.ready().await.expect("room for a stream");
+                    let (response, mut body) = begin(&mut sender, method);
+                    body.send_data(framed(&request), true).expect("sent");
+                    streams.push(response);
+                }
+                senders.push(sender);
+            }
+            net.sim.sleep(Duration::from_millis(500)).await;
+            let mut other = net.connect(&client::Builder::new()).await;
+            let (len, code, _) = call(&mut other, "Range", &all()).await;
+            assert_eq!(&*code, "0", "others are served");
+            assert!(len > KEYS * 2_500);
+            (senders, streams)
+        });
+        listen.begin();
+        world.run(async move {
+            for (len, code, text) in join_all(streams.into_iter().map(read)).await {
+                assert_eq!((&*code, &*text), ("0", ""), "{method}");
+                let pairs = if limit > 0 { limit } else { KEYS };
+                assert!(len > pairs * 2_500, "{method}: {len} bytes");
+            }
+            drop(senders);
+        });
+        world.ends();
+    }
+}
+
+#[test]
+fn sorted_pairs_that_nobody_takes_are_given_up_when_there_is_no_room() {
+    const KEYS: usize = 3_000;
+    const CONNECTIONS: usize = 40;
+    let world = World::start(SMALL);
+    world.fill(KEYS, 20);
+    let (net, listen) = (world.net.clone(), Stopping::default());
+    let told = listen.clone();
+    let sorted = |limit| pb::RangeRequest { limit, sort_target: 4, sort_order: 2, ..all() };
+    let (senders, streams) = world.run(async move {
+        let (mut senders, mut streams) = (Vec::new(), Vec::new());
+        for _ in 0..CONNECTIONS {
+            let mut sender = net.connect_deaf(&told).await;
+            // One after the other of the same client.
+            for _ in 0..2 {
+                let (response, mut body) = begin(&mut sender, "Range");
+                body.send_data(framed(&sorted(0)), true).expect("sent");
+                streams.push(response);
+            }
+            senders.push(sender);
+        }
+        net.sim.sleep(Duration::from_secs(1)).await;
+        let mut other = net.connect(&client::Builder::new()).await;
+        for limit in [0, 1] {
+            let (len, code, _) = call(&mut other, "Range", &sorted(limit)).await;
+            assert_eq!(&*code, "0", "others are served");
+            assert!(len > if limit == 0 { KEYS * 20 } else { 20 });
+        }
+        (senders, streams)
+    });
+    listen.begin();
+    let (ended, refused) = world.run(async move {
+        let (mut ended, mut refused) = (0, 0);
+        for (_, code, text) in join_all(streams.into_iter().map(read)).await {
+            match &*code {
+                "0" => ended += 1,
+                _ => {
+                    assert_eq!((&*code, &*text), TOO_MANY);
+                    refused += 1;
+                }
+            }
+        }
+        drop(senders);
+        (ended, refused)
+    });
+    assert!(ended >= CONNECTIONS && refused > 0, "{ended} came, {refused} did not");
     world.ends();
 }

@@ -3,6 +3,7 @@
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures_lite::future::or;
 use http::StatusCode;
 
 use super::status::{self, Status};
@@ -51,34 +52,36 @@ pub(super) fn whole(reply: Reply, message: Bytes, gzip: bool) {
 }
 
 /// Sends an answer piece by piece, each made once the client has room for some of it.
-pub(super) async fn pieces(reply: Reply, prefix: Bytes, mut answer: AnswerReader) {
+pub(super) async fn pieces(reply: Reply, prefix: Bytes, answer: AnswerReader, gzip: bool) {
     let send = async move {
-        let mut sending = reply.begin(status::head(false))?;
+        let mut sending = reply.begin(status::head(gzip))?;
         sending.queue(prefix, false)?;
-        let (mut pieces, mut more) = (Vec::new(), true);
-        while more {
-            sending.room(limits::RANGE_PIECE_BYTES).await?;
-            more = match next(&mut answer, limits::RANGE_PIECE_BYTES, &mut pieces).await {
-                Ok(more) => more,
-                // Of the message a part is sent already.
-                Err(status) => return sending.trailers(status.trailers()),
-            };
-            for piece in pieces.drain(..) {
-                sending.send(piece).await?;
-            }
+        match all_pieces(&mut sending, answer).await {
+            Ok(()) => sending.trailers(status::success()),
+            // Of the message a part is sent already.
+            Err(Halt::Status(status)) => sending.trailers(status.trailers()),
+            Err(Halt::Gone) => Err(Gone),
         }
-        sending.trailers(status::success())
     };
     said(send.await);
 }
 
-/// More of a long answer.
-pub(super) async fn next(
-    answer: &mut AnswerReader,
-    bytes: usize,
-    pieces: &mut Vec<Bytes>,
-) -> Result<bool, Status> {
-    answer.next(bytes, pieces).await.map_err(|error| Status::from(&Error::from(error)))
+async fn all_pieces(sending: &mut Sending, mut answer: AnswerReader) -> Result<(), Halt> {
+    let (mut pieces, mut more) = (Vec::new(), true);
+    while more {
+        let revoked = async {
+            answer.revoked().await;
+            Err(Halt::from(Revoked))
+        };
+        let room = async { sending.room(limits::RANGE_PIECE_BYTES).await.map_err(Halt::from) };
+        or(revoked, room).await?;
+        let next = answer.next(limits::RANGE_PIECE_BYTES, &mut pieces).await;
+        more = next.map_err(|error| Status::from(&Error::from(error)))?;
+        for piece in pieces.drain(..) {
+            sending.send(piece).await?;
+        }
+    }
+    Ok(())
 }
 
 /// The way back of a stream: its head leaves with the first answer.
@@ -93,6 +96,18 @@ impl Way {
     /// Sends a message once the client has made room for it.
     pub(super) async fn send(&mut self, message: Bytes, gzip: bool) -> Result<(), Gone> {
         self.opened(gzip)?.send(message).await
+    }
+
+    /// The same for a long one, piece by piece.
+    pub(super) async fn send_long(
+        &mut self,
+        prefix: Bytes,
+        answer: AnswerReader,
+        gzip: bool,
+    ) -> Result<(), Halt> {
+        let sending = self.opened(gzip)?;
+        sending.send(prefix).await?;
+        all_pieces(sending, answer).await
     }
 
     /// Ends the stream, well or not.

@@ -9,20 +9,20 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::Stream;
+use futures_util::{Stream, TryStreamExt};
 use prometheus::IntCounter;
 use prost::Message;
 
 use super::{
     Incoming,
-    answers::{Halt, Way, end, next, pieces, refuse, whole},
+    answers::{Halt, Way, end, pieces, refuse, whole},
     asked::Asked,
-    framing::{Zipping, framed, prefix},
+    framing::{framed, prefix},
     status::Status,
 };
 use crate::{
     env::{Env, Instant},
-    limits, metrics,
+    metrics,
     protocol::exchange::{Gone, Reply},
     service::{Api, Caller, Code, Error, Method, Requests},
     shard::AnswerReader,
@@ -86,11 +86,7 @@ impl<E: Env> Calls<E> {
         let Handled { running, reply, gzip, answer } = handled;
         let prepared = match answer.map_err(|error| Status::from(&error)) {
             Ok(Answer::Whole(answer)) => self.framed(&answer, gzip).map(Prepared::Whole),
-            Ok(Answer::Long(long)) if gzip => self.gathered(long).await.map(Prepared::Whole),
-            Ok(Answer::Long(long)) => prefix(long.encoded_len()).map(|prefix| {
-                self.count(long.encoded_len());
-                Prepared::Long(prefix, long)
-            }),
+            Ok(Answer::Long(long)) => self.prefix(&long).map(|prefix| Prepared::Long(prefix, long)),
             Err(status) => Err(status),
         };
         match prepared {
@@ -101,7 +97,7 @@ impl<E: Env> Calls<E> {
             Ok(Prepared::Long(prefix, long)) => {
                 running.end(Code::Ok);
                 // Boxed: rare, and every call would have to have room for it.
-                Box::pin(pieces(reply, prefix, long)).await;
+                Box::pin(pieces(reply, prefix, long, gzip)).await;
             }
             Err(status) => {
                 running.end(status.code);
@@ -119,6 +115,22 @@ impl<E: Env> Calls<E> {
         Q: Message + Default,
         R: Message,
         S: Stream<Item = Result<R, Error>>,
+    {
+        let whole = |api: &Api, caller: &Caller, request| {
+            handler(api, caller, request).map(|answers| answers.map_ok(Answer::Whole))
+        };
+        self.long_stream(incoming, whole).await;
+    }
+
+    /// Runs a handler that answers a message with a stream of them, which may be long.
+    pub(super) async fn long_stream<Q, R, S>(
+        self: Rc<Self>,
+        incoming: Incoming,
+        handler: impl Fn(&Api, &Caller, Q) -> Result<S, Error>,
+    ) where
+        Q: Message + Default,
+        R: Message,
+        S: Stream<Item = Result<Answer<R, AnswerReader>, Error>>,
     {
         let Incoming { connection, asked, messages, reply } = incoming;
         let (asked, request, _charge) = match messages.only::<Q>(asked, &self.method).await {
@@ -150,7 +162,10 @@ impl<E: Env> Calls<E> {
         let running = Running::begin(&self.env, &self.counts);
         let caller = asked.caller(&self.env, connection);
         let requests = Requests::new(messages.decoded(self.counts.clone()));
-        let answers = self.admit(&asked, true, &caller).and_then(|()| handler(&self.api, &caller, requests));
+        let answers = self
+            .admit(&asked, true, &caller)
+            .and_then(|()| handler(&self.api, &caller, requests))
+            .map(|answers| answers.map_ok(Answer::Whole));
         self.answer(running, &asked, &caller, answers, reply).await;
     }
 
@@ -205,7 +220,7 @@ impl<E: Env> Calls<E> {
         running: Running<'_, E>,
         asked: &Asked,
         caller: &Caller,
-        answers: Result<impl Stream<Item = Result<R, Error>>, Error>,
+        answers: Result<impl Stream<Item = Result<Answer<R, AnswerReader>, Error>>, Error>,
         reply: Reply,
     ) {
         let answers = match answers {
@@ -235,7 +250,7 @@ impl<E: Env> Calls<E> {
         &self,
         asked: &Asked,
         caller: &Caller,
-        answers: impl Stream<Item = Result<R, Error>>,
+        answers: impl Stream<Item = Result<Answer<R, AnswerReader>, Error>>,
         way: &mut Way,
     ) -> Result<(), Halt> {
         let mut sending = pin!(self.send_all(answers, asked.gzip_answers, way));
@@ -257,7 +272,7 @@ impl<E: Env> Calls<E> {
     /// Sends all answers, each once the client has made room for it; until then the next one is not asked for.
     async fn send_all<R: Message>(
         &self,
-        answers: impl Stream<Item = Result<R, Error>>,
+        answers: impl Stream<Item = Result<Answer<R, AnswerReader>, Error>>,
         gzip: bool,
         way: &mut Way,
     ) -> Result<(), Halt> {
@@ -268,10 +283,18 @@ impl<E: Env> Calls<E> {
                 Poll::Pending => way.poll_gone(context).map(Err),
             });
             let Some(answer) = next.await? else { return Ok(()) };
-            let answer = answer.map_err(|error| Status::from(&error))?;
-            let message = self.framed(&answer, gzip)?;
-            drop(answer);
-            way.send(message, gzip).await?;
+            match answer.map_err(|error| Status::from(&error))? {
+                Answer::Whole(answer) => {
+                    let message = self.framed(&answer, gzip)?;
+                    drop(answer);
+                    way.send(message, gzip).await?;
+                }
+                Answer::Long(long) => {
+                    let prefix = self.prefix(&long)?;
+                    // Boxed: rare, and every call would have to have room for it.
+                    Box::pin(way.send_long(prefix, long, gzip)).await?;
+                }
+            }
         }
     }
 
@@ -282,18 +305,11 @@ impl<E: Env> Calls<E> {
         Ok(message)
     }
 
-    /// A long answer, compressed: its length is known only then.
-    async fn gathered(&self, mut long: AnswerReader) -> Result<Bytes, Status> {
-        let len = long.encoded_len();
-        let (mut zipping, mut pieces) = (Zipping::new(), Vec::new());
-        let mut more = true;
-        while more {
-            more = next(&mut long, limits::RANGE_ZIPPED_BYTES, &mut pieces).await?;
-            pieces.drain(..).for_each(|piece| zipping.add(&piece));
-        }
-        let message = zipping.finish()?;
-        self.count(len);
-        Ok(message)
+    /// What precedes a long answer. It is never compressed: its length would be known only once all of it is.
+    fn prefix(&self, long: &AnswerReader) -> Result<Bytes, Status> {
+        let prefix = prefix(long.encoded_len())?;
+        self.count(long.encoded_len());
+        Ok(prefix)
     }
 
     fn count(&self, len: usize) {

@@ -84,6 +84,17 @@ impl<E: Env> service::Codec for Codec<E> {
         Row::new(method, move |incoming| Box::pin(calls.clone().server_stream(incoming, handler)))
     }
 
+    fn long_stream<Q, R, S, H>(&self, method: Method, handler: H) -> Row
+    where
+        Q: Message + Default + 'static,
+        R: Message + 'static,
+        S: Stream<Item = Result<Answer<R, AnswerReader>, Error>> + 'static,
+        H: Fn(&Api, &Caller, Q) -> Result<S, Error> + Copy + 'static,
+    {
+        let calls = self.calls(method, "server_stream");
+        Row::new(method, move |incoming| Box::pin(calls.clone().long_stream(incoming, handler)))
+    }
+
     fn both<Q, R, S, H>(&self, method: Method, handler: H) -> Row
     where
         Q: Message + Default + 'static,

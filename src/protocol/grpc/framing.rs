@@ -121,19 +121,28 @@ impl Framing {
     }
 }
 
-/// A message with its prefix, ready to be sent.
+/// A message with its prefix, ready to be sent. A long one is not compressed, which its flag says.
 pub(super) fn framed<M: Message>(message: &M, len: usize, gzip: bool) -> Result<Bytes, Status> {
+    let gzip = gzip && len <= limits::ZIPPED_BYTES_MAX;
     let plain = if gzip { [0; 4] } else { length(len)? };
     let mut bytes = Vec::with_capacity(PREFIX_BYTES + len);
     bytes.resize(PREFIX_BYTES, 0);
     message.encode(&mut bytes).expect("a vector takes any message");
     assert_eq!(bytes.len(), PREFIX_BYTES + len, "the length was that of another message");
     if gzip {
-        let mut zipping = Zipping::new();
-        zipping.add(&bytes[PREFIX_BYTES..]);
-        return zipping.finish();
+        return compressed(&bytes[PREFIX_BYTES..]);
     }
     bytes[1..PREFIX_BYTES].copy_from_slice(&plain);
+    Ok(bytes.into())
+}
+
+/// The message compressed, with its prefix.
+fn compressed(message: &[u8]) -> Result<Bytes, Status> {
+    let mut encoder = GzEncoder::new(vec![1, 0, 0, 0, 0], Compression::default());
+    encoder.write_all(message).expect("a vector takes it all");
+    let mut bytes = encoder.finish().expect("a vector takes it all");
+    let sent = bytes.len() - PREFIX_BYTES;
+    bytes[1..PREFIX_BYTES].copy_from_slice(&length(sent)?);
     Ok(bytes.into())
 }
 
@@ -151,26 +160,6 @@ fn length(sent: usize) -> Result<[u8; 4], Status> {
         return Err(Status::new(Code::ResourceExhausted, text));
     }
     Ok(u32::try_from(sent).expect("within the bound").to_be_bytes())
-}
-
-/// A message that is being compressed, and its prefix.
-pub(super) struct Zipping(GzEncoder<Vec<u8>>);
-
-impl Zipping {
-    pub(super) fn new() -> Self {
-        Self(GzEncoder::new(vec![1, 0, 0, 0, 0], Compression::default()))
-    }
-
-    pub(super) fn add(&mut self, piece: &[u8]) {
-        self.0.write_all(piece).expect("a vector takes it all");
-    }
-
-    pub(super) fn finish(self) -> Result<Bytes, Status> {
-        let mut bytes = self.0.finish().expect("a vector takes it all");
-        let sent = bytes.len() - PREFIX_BYTES;
-        bytes[1..PREFIX_BYTES].copy_from_slice(&length(sent)?);
-        Ok(bytes.into())
-    }
 }
 
 #[cfg(test)]
@@ -243,6 +232,10 @@ mod tests {
             pb::PutRequest { key: "a".into(), value: vec![b'v'; 1000].into(), ..Default::default() };
         let sent = framed(&message, message.encoded_len(), true).expect("within the bound");
         assert!(sent[0] == 1 && sent.len() < 200, "compressed to {}", sent.len());
+        let long =
+            pb::PutRequest { value: vec![b'v'; limits::ZIPPED_BYTES_MAX].into(), ..Default::default() };
+        let plain = framed(&long, long.encoded_len(), true).expect("within the bound");
+        assert_eq!((plain[0], plain.len()), (0, PREFIX_BYTES + long.encoded_len()), "it would take too long");
         let mut roomy = framing(2000, true);
         roomy.add(sent.clone());
         let plain = roomy.cut().expect("sound").expect("complete");

@@ -8,13 +8,8 @@ use std::{cell::RefCell, rc::Rc};
 use bytes::Bytes;
 
 use super::{
-    inbox::Inbox,
-    proposal::proposal,
-    reader::AnswerReader,
-    standing::Standing,
-    transfer::Transfer,
-    transfers::Arriving,
-    turnstile::{Slice, Turnstile},
+    inbox::Inbox, proposal::proposal, reader::AnswerReader, standing::Standing, transfer::Transfer,
+    transfers::Arriving, turnstile::Turnstile,
 };
 use crate::{
     client::Client,
@@ -26,7 +21,7 @@ use crate::{
     state::{
         Builder, Command, Operations, Principal, StateMachine,
         cluster::Alarms,
-        kv::{Answer, Plan, Range, RangeStream, StreamStep, validate},
+        kv::{Answer, Chunk, Plan, Range, RangeStream, StreamStep, validate},
         mvcc::HashKv,
     },
     storage::checkpoint::Export,
@@ -93,11 +88,15 @@ impl Shard {
         Self { parts: self.parts.clone(), client: Some(client.clone()) }
     }
 
-    /// Waits for a slice of reading.
-    pub(super) async fn pass(&self) -> Slice<'_> {
-        match &self.client {
-            Some(client) => self.turnstile.pass_for(client).await,
-            None => self.turnstile.pass().await,
+    /// On whose behalf; none for the member itself.
+    pub(super) fn client(&self) -> Option<&Client> {
+        self.client.as_ref()
+    }
+
+    /// Waits until the client has taken what was read for it before.
+    async fn taken(&self) {
+        if let Some(client) = &self.client {
+            client.taken().await;
         }
     }
 
@@ -147,14 +146,15 @@ impl Shard {
         if !request.serializable {
             self.linearize().await?;
         }
+        self.taken().await;
         if StateMachine::is_point(&request) {
             return Ok(Answer::Whole(self.state.borrow().range(&request)?));
         }
         let range = Range::begin(&self.state.borrow(), &request, true)?;
-        let range = self.evaluate(range.keep_at_most(limits::RANGE_KEPT_BYTES)).await?;
+        let (range, stake) = self.evaluate(range.keep_at_most(limits::RANGE_KEPT_BYTES)).await?;
         Ok(match range.finish() {
             Answer::Whole(response) => Answer::Whole(response),
-            Answer::Long(answer) => Answer::Long(AnswerReader::new(self, answer)),
+            Answer::Long(answer) => Answer::Long(AnswerReader::new(self, answer, stake)),
         })
     }
 
@@ -163,7 +163,7 @@ impl Shard {
         if !request.serializable {
             self.linearize().await?;
         }
-        let stream = RangeStream::new(&request, chunk_bytes);
+        let stream = RangeStream::new(&request, chunk_bytes).keep_at_most(limits::RANGE_KEPT_BYTES);
         Ok(Chunks { shard: self.clone(), stream: Some(stream) })
     }
 
@@ -175,6 +175,7 @@ impl Shard {
         if !validate::is_serializable(&request) {
             self.linearize().await?;
         }
+        self.taken().await;
         let mut operations = Operations::default();
         let answer = self.state.borrow().read_txn(&request, &mut operations)?;
         Ok((self.complete(answer).await?, operations))
@@ -308,7 +309,11 @@ pub struct Chunks {
 
 impl Chunks {
     /// The next chunk; `None` after the last one or an error.
-    pub async fn next(&mut self) -> Option<Result<pb::RangeResponse, Error>> {
+    pub async fn next(&mut self) -> Option<Result<Box<Chunk>, Error>> {
+        let _permit = match self.shard.client() {
+            Some(client) => Some(client.read().await),
+            None => None,
+        };
         loop {
             let stream = self.stream.as_mut()?;
             let mut came = StreamStep::Pending;
@@ -317,7 +322,7 @@ impl Chunks {
                 let state = self.shard.state.borrow();
                 self.shard.slice(|| {
                     came = stream.step(&state, limits::RANGE_STEP_KEYS)?;
-                    Ok(came != StreamStep::Pending)
+                    Ok(!matches!(came, StreamStep::Pending))
                 })
             };
             match stepped.map(|_| came) {
@@ -332,6 +337,14 @@ impl Chunks {
                     return Some(Err(error.into()));
                 }
             }
+        }
+    }
+
+    /// A chunk as it is sent.
+    pub fn answer(&self, chunk: Chunk) -> Answer<pb::RangeStreamResponse, AnswerReader> {
+        match chunk.answer() {
+            Answer::Whole(response) => Answer::Whole(response),
+            Answer::Long(answer) => Answer::Long(AnswerReader::without_pairs(&self.shard, answer)),
         }
     }
 }

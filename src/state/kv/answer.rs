@@ -44,6 +44,12 @@ pub trait Evaluation: Leave {
     /// Goes on by about `budget` pairs, or many times as many keys that are only counted. True when nothing is left to
     /// do.
     fn step(&mut self, state: &StateMachine, budget: usize) -> Result<bool, Error>;
+
+    /// Pairs in memory.
+    fn held(&self) -> usize;
+
+    /// Whether these may be many, as they have to be sorted.
+    fn takes_many(&self) -> bool;
 }
 
 /// A long answer under way.
@@ -72,6 +78,14 @@ impl LongAnswer {
     /// Length of the answer: of all pieces together.
     pub fn encoded_len(&self) -> usize {
         head(self.header).encoded_len() + self.body_bytes
+    }
+
+    /// Pairs in memory: of its lists, the one at hand alone may have some.
+    pub fn held(&self) -> usize {
+        match self.body.front() {
+            Some(Piece::List(list)) => list.held(),
+            Some(Piece::Bytes(_)) | None => 0,
+        }
     }
 
     /// Whether there is more to do than to hand out what there is.

@@ -108,6 +108,15 @@ impl List {
         self.bytes
     }
 
+    /// Pairs in memory.
+    pub(super) fn held(&self) -> usize {
+        match &self.source {
+            Source::Store(_) => 0,
+            Source::Kept(pairs) => pairs.len(),
+            Source::Unsorted(range) => range.held(),
+        }
+    }
+
     /// Encodes as many pairs as there is room for. True when there are no more.
     pub(super) fn step(&mut self, state: &StateMachine, out: &mut Output<'_>) -> Result<bool, Error> {
         if let Source::Unsorted(range) = &mut self.source {

@@ -15,6 +15,7 @@ use super::{
     field,
     pairs::{Leave, Pairs},
     range::{BEGIN_PAIRS, BUILD_COST, Evaluated, Range, header, key_value},
+    sort,
 };
 use crate::{
     limits,
@@ -283,6 +284,14 @@ impl Evaluation for Plan {
             self.stage = Stage::Done(answer);
         }
         Ok(matches!(self.stage, Stage::Done(_)))
+    }
+
+    fn held(&self) -> usize {
+        self.leaving.len() + self.current.as_ref().map_or(0, |(_, range)| range.held())
+    }
+
+    fn takes_many(&self) -> bool {
+        self.parts.iter().any(|part| sort::takes_many(&part.request))
     }
 }
 

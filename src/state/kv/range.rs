@@ -1,12 +1,14 @@
 //! Evaluation of one range request, whole or slice by slice (`executeRange` in etcd's etcdserver/txn/range.go).
 
+use bytes::Bytes;
+
 use super::{
     answer::{Answer, Assembly, Evaluation, LongAnswer},
     field,
     filter::Filter,
     list::{List, Measure},
     pairs::{Leave, Pairs},
-    sort::Sorter,
+    sort::{self, Sorter},
     validate::{has_revision_filters, in_key_order},
 };
 use crate::{
@@ -45,6 +47,8 @@ pub struct Range {
     total: i64,
     /// Instead of the pairs, where there would be too many bytes of them.
     measure: Option<Measure>,
+    /// The first key that the limit leaves out, where pairs are measured.
+    left_out: Option<Bytes>,
     /// Bytes of pairs kept so far, and how many are too many; none: however many there are, they are kept.
     kept: usize,
     kept_max: Option<usize>,
@@ -100,6 +104,7 @@ impl Range {
             seen: false,
             total: 0,
             measure: None,
+            left_out: None,
             kept: 0,
             kept_max: None,
             filter: Filter::new(request),
@@ -127,11 +132,6 @@ impl Range {
         let pin = self.pin.as_ref().expect("only what was begun with a pin goes step by step");
         let view = state.history().at_pin(pin)?;
         Ok(self.advance(&view, left))
-    }
-
-    /// Pairs in memory.
-    pub fn held(&self) -> usize {
-        self.kvs.len() + self.sorted.len() + self.sorter.as_ref().map_or(0, Sorter::held)
     }
 
     fn advance(&mut self, view: &ReadView<'_>, left: &mut usize) -> bool {
@@ -199,6 +199,9 @@ impl Range {
                 let len = field::field_len(&field::shown(record, self.request.keys_only));
                 if let Some(measure) = &mut self.measure {
                     measure.add(len, self.request.limit);
+                    if measure.more && self.left_out.is_none() {
+                        self.left_out = Some(view.share(hit.pos, record.key));
+                    }
                     continue;
                 }
                 self.kept += len;
@@ -209,6 +212,7 @@ impl Range {
                         ..Measure::default()
                     };
                     measure.add(len, self.request.limit);
+                    self.left_out = measure.more.then(|| view.share(hit.pos, record.key));
                     self.measure = Some(measure);
                     self.kvs = Vec::new();
                     continue;
@@ -247,6 +251,16 @@ impl Range {
         assembly.message(&tail(measure.more, measure.count));
         assembly.list(list);
         Answer::Long(assembly.finish(header))
+    }
+
+    /// The newest revision when it was begun.
+    pub(super) fn header_revision(&self) -> i64 {
+        self.header_revision
+    }
+
+    /// The first key that the limit left out; known where the answer was too long to be kept.
+    pub(super) fn left_out(&self) -> Option<&Bytes> {
+        self.left_out.as_ref()
     }
 
     /// The same as a part of an answer that has more of them. It keeps no pairs beyond the bound; those there are are
@@ -336,13 +350,21 @@ impl Evaluated {
     }
 }
 
-fn tail(more: bool, count: i64) -> pb::RangeResponse {
+pub(super) fn tail(more: bool, count: i64) -> pb::RangeResponse {
     pb::RangeResponse { more, count, ..pb::RangeResponse::default() }
 }
 
 impl Evaluation for Range {
     fn step(&mut self, state: &StateMachine, budget: usize) -> Result<bool, Error> {
         self.step_within(state, &mut budget.saturating_mul(BUILD_COST))
+    }
+
+    fn held(&self) -> usize {
+        self.kvs.len() + self.sorted.len() + self.sorter.as_ref().map_or(0, Sorter::held)
+    }
+
+    fn takes_many(&self) -> bool {
+        sort::takes_many(&self.request)
     }
 }
 

@@ -10,18 +10,28 @@ use std::{
 };
 
 use super::pairs::{Pairs, RUN_PAIRS};
-use crate::pb::{
-    etcdserverpb::{
-        self as pb,
-        range_request::{SortOrder, SortTarget},
+use crate::{
+    limits,
+    pb::{
+        etcdserverpb::{
+            self as pb,
+            range_request::{SortOrder, SortTarget},
+        },
+        mvccpb::KeyValue,
     },
-    mvccpb::KeyValue,
 };
 
 /// Whether a response must be sorted: by another target than the key, where no order means ascending
 /// (`sortRangeResults` in etcd's etcdserver/txn/range.go), or descending.
 pub fn is_needed(request: &pb::RangeRequest) -> bool {
     request.sort_target != SortTarget::Key as i32 || request.sort_order == SortOrder::Descend as i32
+}
+
+/// Whether many pairs may have to be kept for it.
+pub fn takes_many(request: &pb::RangeRequest) -> bool {
+    let few =
+        usize::try_from(request.limit).is_ok_and(|limit| (1..=limits::RANGE_FEW_PAIRS).contains(&limit));
+    is_needed(request) && !few
 }
 
 /// Takes pairs and gives them back in the order of a request, equal ones in key order.

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use proptest::prelude::*;
+use prost::Message;
 
 use super::{
     any::{Got, Request, Response, Slow, apply},
@@ -11,7 +12,7 @@ use super::{
 use crate::pb::etcdserverpb::{self as pb, compare::TargetUnion, request_op::Request as Op};
 use crate::state::{
     Error, Operations, Outcome, StateMachine,
-    kv::{Evaluation, Range, RangeStream, StreamStep, validate},
+    kv::{Answer, Chunk, Evaluation, Range, RangeStream, StreamStep, validate},
     mvcc::Freed,
 };
 
@@ -257,7 +258,7 @@ proptest! {
     #[test]
     fn a_stream_delivers_the_range(
         puts in prop::collection::vec((0u16..400, 0usize..2000), 1..300), limit in 0i64..300, chunk_bytes in 1usize..20_000,
-        keys_only in any::<bool>(), budget in 1usize..50,
+        keys_only in any::<bool>(), budget in 1usize..50, kept in 0usize..6_000,
     ) {
         let mut state = StateMachine::new();
         for (key, len) in &puts {
@@ -270,25 +271,41 @@ proptest! {
             key: Bytes::from_static(b"key"), range_end: Bytes::from_static(b"kez"), limit, keys_only, ..Default::default()
         };
         let expected = state.range(&request).unwrap();
-        let mut stream = RangeStream::new(&request, chunk_bytes);
+        let mut stream = RangeStream::new(&request, chunk_bytes).keep_at_most(kept);
         let mut kvs = Vec::new();
         let last = loop {
             match stream.step(&state, budget).unwrap() {
                 StreamStep::Pending => {}
                 StreamStep::Chunk(chunk) => {
-                    prop_assert!(chunk.header.is_none() && chunk.count == 0 && !chunk.more);
-                    kvs.extend(chunk.kvs);
                     // Not seen: the revision is pinned.
                     let put = pb::PutRequest { key: Bytes::from_static(b"key99999"), ..Default::default() };
                     apply(&mut state, &put).unwrap();
+                    let chunk = sent(&state, *chunk);
+                    prop_assert!(chunk.header.is_none() && chunk.count == 0 && !chunk.more);
+                    kvs.extend(chunk.kvs);
                 }
-                StreamStep::Last(last) => break last,
+                StreamStep::Last(last) => break sent(&state, *last),
             }
         };
         kvs.extend(last.kvs.clone());
         prop_assert_eq!(kvs, expected.kvs);
         prop_assert_eq!((last.header, last.more, last.count), (expected.header, expected.more, expected.count));
     }
+}
+
+/// A chunk as its client reads it.
+fn sent(state: &StateMachine, chunk: Chunk) -> pb::RangeResponse {
+    let message = match chunk.answer() {
+        Answer::Whole(message) => message,
+        Answer::Long(mut answer) => {
+            let (len, mut pieces) = (answer.encoded_len(), Vec::new());
+            while answer.step(state, 3, 500, &mut pieces).unwrap() {}
+            let bytes = pieces.concat();
+            assert_eq!(bytes.len(), len);
+            pb::RangeStreamResponse::decode(&bytes[..]).unwrap()
+        }
+    };
+    message.range_response.unwrap()
 }
 
 fn finish(state: &StateMachine, mut range: Range, budget: usize) -> pb::RangeResponse {
