@@ -153,6 +153,8 @@ pub const TURN_MAX: Duration = Duration::from_millis(5);
 /// Memory for direct I/O that is registered with the ring, cleared and pinned at a start; what does not fit is taken
 /// from the heap.
 pub const IO_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+/// The least that is worth registering, where the limit of locked memory forbids more.
+pub const IO_BUFFER_BYTES_MIN: usize = 1024 * 1024;
 /// Streams a client may have open on one connection, whatever a larger `--max-concurrent-streams` says.
 pub const CONNECTION_STREAMS_MAX: u32 = 65_536;
 /// SETTINGS frames that a client may send at once, and how long until it may send one more. Clients that measure the

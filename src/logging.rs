@@ -65,6 +65,12 @@ pub fn stop_on_panic() {
     }));
 }
 
+/// A message of level `fatal` from a signal handler: it is written as it is and holds nothing that would have to be
+/// escaped. Says whether an output took it.
+pub fn last_words(message: &[u8]) -> bool {
+    WRITER.get().is_some_and(|writer| writer.last_words(message))
+}
+
 /// A list as a JSON array: `"listen-client-urls" = ?list(&urls)`.
 pub fn list<T: fmt::Display>(items: &[T]) -> impl fmt::Debug {
     let items: Vec<String> = items.iter().map(ToString::to_string).collect();

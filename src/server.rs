@@ -99,7 +99,7 @@ pub fn run(mut config: Config) -> Result<i32, StartError> {
     }
     let listeners = listeners::bind(&config)?;
     let stop = Stop::listen().map_err(StartError::Signals)?;
-    explain_faults().map_err(StartError::Signals)?;
+    explain_faults(logging::last_words).map_err(StartError::Signals)?;
     let core = choose_core(config.core)?;
     announce(&config, core);
     Quota::new(config.quota_bytes).announce();

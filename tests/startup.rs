@@ -1,5 +1,8 @@
 //! The server as a process: what it prints, how it ends, what a second one is told.
 
+#[path = "startup/environment.rs"]
+mod environment;
+
 use std::{
     fs,
     io::{BufRead, BufReader},

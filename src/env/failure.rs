@@ -29,7 +29,7 @@ pub enum DiskError {
     )]
     ShortWrite { path: PathBuf, offset: u64, expected: usize, written: usize },
 
-    #[error("cannot {action} {path}: {source}. Check the disk (dmesg) and the permissions, then start again")]
+    #[error("cannot {action} {path}: {source}. {}", advice(source))]
     Io { action: &'static str, path: PathBuf, source: io::Error },
 }
 
@@ -57,6 +57,30 @@ impl DiskError {
     }
 }
 
+/// What to do about an error, by what the system says is missing.
+fn advice(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EMFILE) => {
+            "This process may have no more files open: raise the limit with `ulimit -n` or LimitNOFILE=, then start again"
+        }
+        Some(libc::ENFILE) => {
+            "This machine may have no more files open: raise fs.file-max, or find out who has them (lsof), then start again"
+        }
+        Some(libc::ENOMEM) => {
+            "Memory is short: free some, or raise what this process may have (cgroup, container, vm.max_map_count), then \
+             start again"
+        }
+        Some(libc::EACCES | libc::EPERM) => {
+            "Give the user of this process the permission (owner, mode, security policy), then start again"
+        }
+        Some(libc::ENOENT) => "Check that the path is right and its disk mounted, then start again",
+        Some(libc::EIO) => {
+            "The disk has failed: see dmesg. If it is broken, restore this member from a backup on another one"
+        }
+        _ => "Check the disk (dmesg) and the permissions, then start again",
+    }
+}
+
 /// Writes all of a buffer to the file at `path`.
 pub async fn write_all<E: Env>(
     env: &E,
@@ -71,5 +95,26 @@ pub async fn write_all<E: Env>(
     match written == expected {
         true => Ok(()),
         false => Err(DiskError::ShortWrite { path: path.to_path_buf(), offset, expected, written }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_advice_fits_what_is_missing() {
+        for (code, part) in [
+            (libc::EMFILE, "ulimit -n"),
+            (libc::ENFILE, "fs.file-max"),
+            (libc::ENOMEM, "Memory is short"),
+            (libc::EACCES, "permission"),
+            (libc::EIO, "The disk has failed"),
+        ] {
+            let source = io::Error::from_raw_os_error(code);
+            let error = DiskError::from_io("open", Path::new("/data/x"), source).to_string();
+            assert!(error.starts_with("cannot open /data/x: ") && error.contains(part), "{error}");
+            assert_eq!(error.contains("disk"), code == libc::EIO, "{error}");
+        }
     }
 }

@@ -6,6 +6,7 @@
 pub mod disk;
 mod executor;
 mod fault;
+mod rings;
 mod sockets;
 
 use std::{

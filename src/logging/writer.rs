@@ -2,7 +2,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Write},
+    io::{self, IoSlice, Write},
     sync::{
         OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -88,5 +88,24 @@ impl Writer {
                 self.lost.fetch_add(lost + 1, Ordering::Relaxed);
             }
         }
+    }
+
+    /// One line, past all buffers and locks and without a time, whose form takes memory.
+    pub fn last_words(&self, message: &[u8]) -> bool {
+        let (before, after): (&[u8], &[u8]) = match self.format {
+            LogFormat::Json => (b"{\"level\":\"fatal\",\"msg\":\"", b"\"}\n"),
+            LogFormat::Console => (b"fatal\t", b"\n"),
+        };
+        let parts = [IoSlice::new(before), IoSlice::new(message), IoSlice::new(after)];
+        let mut told = false;
+        for output in &self.outputs {
+            let written = match output {
+                Output::Stderr => rustix::io::writev(rustix::stdio::stderr(), &parts),
+                Output::Stdout => rustix::io::writev(rustix::stdio::stdout(), &parts),
+                Output::File(file) => rustix::io::writev(file, &parts),
+            };
+            told |= written.is_ok();
+        }
+        told
     }
 }

@@ -85,7 +85,16 @@ fn explain(address: SocketAddr, error: &io::Error) -> StartError {
         ErrorKind::AddrNotAvailable => {
             ("cannot assign requested address".to_string(), "choose an address of this machine")
         }
-        _ => (error.to_string(), "choose another address"),
+        _ => match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE) => (
+                error.to_string(),
+                "raise the limit of open files with `ulimit -n`, LimitNOFILE= or fs.file-max",
+            ),
+            Some(libc::EAFNOSUPPORT) => {
+                (error.to_string(), "this machine has no addresses of that family, choose another")
+            }
+            _ => (error.to_string(), "choose another address"),
+        },
     };
     StartError::Listen { address, reason, advice }
 }

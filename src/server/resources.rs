@@ -11,8 +11,7 @@ use crate::limits;
 
 /// The ring refuses to start with less locked memory.
 const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
-/// Buffers the executor registers with the ring, and room for the ring; with less locked memory it goes on without.
-const MEMLOCK_BYTES_WANTED: u64 = 2 * limits::IO_BUFFER_BYTES as u64;
+
 /// What the limits allow for.
 #[derive(Clone, Copy, Debug)]
 pub struct Resources {
@@ -27,14 +26,6 @@ pub fn prepare() -> Result<Resources, StartError> {
     let locked = raise(Resource::Memlock).unwrap_or(u64::MAX);
     if locked < MEMLOCK_BYTES_MIN {
         return Err(StartError::LockedMemory { bytes: locked, needed: MEMLOCK_BYTES_MIN });
-    }
-    if locked < MEMLOCK_BYTES_WANTED {
-        info!(
-            "limit-bytes" = locked,
-            "recommended-bytes" = MEMLOCK_BYTES_WANTED,
-            "locked memory limit is low, I/O buffers may stay unregistered; raise it with `ulimit -l` or \
-             LimitMEMLOCK="
-        );
     }
     let descriptors = raise(Resource::Nofile).unwrap_or(u64::MAX);
     let kept = limits::DESCRIPTORS_KEPT;

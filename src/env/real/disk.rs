@@ -265,6 +265,10 @@ fn populate_blocking(mapping: &Mmap) -> io::Result<()> {
     match mapping.advise(Advice::PopulateRead) {
         // Before Linux 5.14: the pages come when they are looked at.
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => mapping.advise(Advice::WillNeed),
+        // How the kernel says that the disk did not give a page.
+        Err(error) if error.raw_os_error() == Some(libc::EFAULT) => {
+            Err(io::Error::from_raw_os_error(libc::EIO))
+        }
         result => result,
     }
 }

@@ -1,10 +1,10 @@
 //! The executor a core runs: where its thread is, where the thread beside it is, how it takes turns.
 
-use std::future::Future;
+use std::{future::Future, io};
 
-use glommio::{CpuSet, LocalExecutorBuilder, Placement, PoolPlacement};
+use glommio::{CpuSet, LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
 
-use super::RealEnv;
+use super::{RealEnv, rings};
 use crate::limits;
 
 /// Why nothing runs.
@@ -12,6 +12,10 @@ use crate::limits;
 pub enum ExecutorError {
     #[error("core {core} is not among the cores this process may use {allowed:?}: choose one with --cores")]
     Core { core: usize, allowed: Vec<usize> },
+    #[error("cannot set up I/O rings: {call}: {source}. {advice}")]
+    Forbidden { call: &'static str, source: io::Error, advice: &'static str },
+    #[error("cannot set up I/O rings: Linux 5.8 or newer is needed")]
+    OldKernel,
     #[error(
         "cannot set up I/O rings: {0} (Linux 5.8 or newer with io_uring is needed; containers must allow its \
          system calls and kernel.io_uring_disabled must be 0)"
@@ -32,26 +36,54 @@ pub fn choose_core(asked: Option<usize>) -> Result<usize, ExecutorError> {
 
 /// Runs a member's main task to its end, with this thread on one core.
 pub fn run_on<F: Future>(core: usize, main: impl FnOnce(RealEnv) -> F) -> Result<F::Output, ExecutorError> {
+    rings::check()?;
+    let registrable = rings::registrable();
+    let io_memory = *registrable.as_ref().unwrap_or(&limits::IO_BUFFER_BYTES);
+    let quiet = Quiet::unless(registrable);
     let builder = LocalExecutorBuilder::new(Placement::Fixed(core))
         .name("pinion")
         .preempt_timer(limits::TURN_MAX)
-        .io_memory(limits::IO_BUFFER_BYTES)
+        .io_memory(io_memory)
         // What would block the loop must not share its core.
         .blocking_thread_pool_placement(helper_placement(core));
-    run(builder, main)
+    let executor = make(builder)?;
+    drop(quiet);
+    Ok(executor.run(main(RealEnv::default())))
 }
 
 /// Runs a task to its end, with this thread on whichever core: for tools and tests.
 pub fn run_anywhere<F: Future>(main: impl FnOnce(RealEnv) -> F) -> Result<F::Output, ExecutorError> {
-    run(LocalExecutorBuilder::new(Placement::Unbound).name("pinion-tool"), main)
+    rings::check()?;
+    let executor = make(LocalExecutorBuilder::new(Placement::Unbound).name("pinion-tool"))?;
+    Ok(executor.run(main(RealEnv::default())))
 }
 
-fn run<F: Future>(
-    builder: LocalExecutorBuilder,
-    main: impl FnOnce(RealEnv) -> F,
-) -> Result<F::Output, ExecutorError> {
-    let executor = builder.make().map_err(|error| ExecutorError::Rings(error.to_string()))?;
-    Ok(executor.run(main(RealEnv::default())))
+fn make(builder: LocalExecutorBuilder) -> Result<LocalExecutor, ExecutorError> {
+    builder.make().map_err(|error| ExecutorError::Rings(error.to_string()))
+}
+
+/// The executor's warnings are off while there is one: it is about to say what was said already.
+struct Quiet(log::LevelFilter);
+
+impl Quiet {
+    fn unless(registrable: io::Result<usize>) -> Option<Self> {
+        let error = registrable.err()?;
+        tracing::info!(
+            %error,
+            "needed-bytes" = rings::BYTES_LOCKED,
+            "I/O buffers stay unregistered, which costs every write a little: raise the limit of locked memory with \
+             `ulimit -l` or LimitMEMLOCK="
+        );
+        let before = log::max_level();
+        log::set_max_level(log::LevelFilter::Off);
+        Some(Self(before))
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        log::set_max_level(self.0);
+    }
 }
 
 /// Where the executor's helper thread runs, which does what would block the loop: on any core but the loop's, if there
