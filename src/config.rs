@@ -17,9 +17,11 @@ mod identity;
 mod settings;
 pub mod url;
 pub mod value;
+mod yaml;
 
 use std::{collections::BTreeMap, ffi::OsString, fmt, net::ToSocketAddrs, path::PathBuf, time::Duration};
 
+pub use gates::Feature;
 pub use identity::{cluster_id, member_id};
 pub use url::{Scheme, Url};
 pub use value::format_duration;
@@ -81,6 +83,7 @@ pub struct Config {
     pub warning_apply: Duration,
     /// Also the histograms of gRPC calls.
     pub metrics_extensive: bool,
+    pub features: Vec<Feature>,
     pub log: Log,
 }
 

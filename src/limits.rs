@@ -21,7 +21,9 @@ pub const SHARD_READS_MAX: usize = 100_000;
 /// One frame between members: the longest entry, or several that are shorter than [`COMMITTED_BYTES_MAX`] together.
 pub const PEER_FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Payload of an entry, so that its frame is within that bound.
-pub const ENTRY_BYTES_LARGEST: usize = PEER_FRAME_BYTES_MAX / 2;
+pub const ENTRY_BYTES_LARGEST: usize = PEER_FRAME_BYTES_MAX / 8 * 7;
+/// What an entry and a log write add to a request at most.
+pub const REQUEST_MARGIN_BYTES: usize = 64 * 1024;
 /// Frames from other members that wait for the shard's turn, and their bytes; more are dropped, as Raft allows.
 pub const SHARD_FRAMES_MAX: usize = 4_096;
 pub const SHARD_FRAMES_BYTES_MAX: usize = 2 * PEER_FRAME_BYTES_MAX;
@@ -79,10 +81,12 @@ pub const RANGE_PIECE_KEYS: usize = 512;
 pub const ZIPPED_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of versions a backup visits in one slice; each costs at least half a kilobyte.
 pub const BACKUP_SLICE_BYTES: usize = 16 * 1024;
-/// Size of a log segment unless `--wal-segment-bytes` says otherwise.
+/// Size of a log segment unless `--wal-segment-bytes` says otherwise, or `--max-request-bytes` needs more.
 pub const WAL_SEGMENT_BYTES: u64 = 32 * 1024 * 1024;
 /// Smallest segment whose largest batch still takes an entry of [`ENTRY_BYTES_MAX`].
 pub const WAL_SEGMENT_BYTES_MIN: u64 = 16 * 1024 * 1024;
+/// Largest batches a segment has room for, at least.
+pub const WAL_SEGMENT_BATCHES: u64 = 4;
 /// Segments kept for the log to go on in once it needs them; more are removed.
 pub const WAL_SPARE_SEGMENTS: usize = 2;
 /// Size a checkpoint segment is closed at; a longer body has one of its own.

@@ -55,6 +55,8 @@ pub struct Options {
     pub extensive: bool,
     /// The etcd version reported by `etcd_server_version`.
     pub server_version: String,
+    /// Feature gates with their stages, and whether they are on.
+    pub features: Vec<(&'static str, &'static str, bool)>,
 }
 
 impl Metrics {
@@ -63,6 +65,14 @@ impl Metrics {
         let version =
             to.gauges("etcd_server_version", "1 for the version that is running.", &["server_version"])?;
         version.with_label_values(&[&options.server_version]).set(1);
+        let features = to.gauges(
+            "etcd_server_feature_enabled",
+            "1 if a feature gate is on, else 0.",
+            &["name", "stage"],
+        )?;
+        for (name, stage, is_enabled) in &options.features {
+            features.with_label_values(&[*name, *stage]).set(i64::from(*is_enabled));
+        }
         to.registry().register(Box::new(process::Process::new()?))?;
         Ok(Self {
             health_success: to.counter("etcd_server_health_success", "Health checks that passed.")?,

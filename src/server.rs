@@ -38,14 +38,11 @@ use crate::{
     state::{Principal, cluster::PublishMember},
     storage::checkpoint::{CheckpointMetrics, CheckpointOptions},
     storage::data_dir::{DataDir, DataDirError},
-    storage::wal::{WalError, WalMetrics, WalOptions, format::batch_bytes_max},
+    storage::wal::{WalError, WalMetrics, WalOptions},
     types::{Keyspace, ShardId},
 };
 use resources::Resources;
 use signals::Stop;
-
-/// What an entry and a log write add to a request at most.
-const REQUEST_MARGIN_BYTES: u64 = 64 * 1024;
 
 /// Why a member did not start, or could not go on. Each text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -75,11 +72,6 @@ pub enum StartError {
          would make it another member"
     )]
     Identity { path: String },
-    #[error(
-        "--max-request-bytes[{asked}] does not fit into one entry of the log, which takes {largest}: lower it, or \
-         raise --wal-segment-bytes, if that is less than 128 MiB"
-    )]
-    RequestBytes { asked: usize, largest: u64 },
     #[error(transparent)]
     Metrics(#[from] metrics::Error),
     #[error(transparent)]
@@ -119,10 +111,11 @@ async fn serve(
     let metrics = Rc::new(Metrics::new(&metrics::Options {
         extensive: config.metrics_extensive,
         server_version: version::SERVER.to_string(),
+        features: config.features.iter().map(|gate| (gate.name, gate.stage, gate.is_enabled)).collect(),
     })?);
     let keyspace = Keyspace::default();
     let shard_metrics = Rc::new(ShardMetrics::new()?);
-    let wal = wal_options(&config, &data_dir, &shard_metrics, keyspace.shard)?;
+    let wal = wal_options(&config, &data_dir, &shard_metrics, keyspace.shard);
     let checkpoints = checkpoint_options(&config, &data_dir, &shard_metrics, keyspace.shard);
     let options = shard_options(&config, identity, wal, checkpoints);
     let shard::Started { shard, run, duty, is_new } =
@@ -225,16 +218,11 @@ fn wal_options(
     data_dir: &DataDir<RealEnv>,
     metrics: &ShardMetrics,
     shard: ShardId,
-) -> Result<WalOptions, StartError> {
+) -> WalOptions {
     if config.unsafe_no_fsync {
         warn!("--unsafe-no-fsync is set: a crash of the machine loses acknowledged writes");
     }
-    let largest = batch_bytes_max(config.wal_segment_bytes).min(limits::ENTRY_BYTES_LARGEST as u64)
-        - REQUEST_MARGIN_BYTES;
-    if config.max_request_bytes as u64 > largest {
-        return Err(StartError::RequestBytes { asked: config.max_request_bytes, largest });
-    }
-    Ok(WalOptions {
+    WalOptions {
         dir: data_dir.wal(shard),
         shard,
         segment_bytes: config.wal_segment_bytes,
@@ -245,7 +233,7 @@ fn wal_options(
             write_seconds: metrics.wal_write_seconds.clone(),
             write_bytes: metrics.wal_write_bytes.clone(),
         },
-    })
+    }
 }
 
 fn checkpoint_options(

@@ -2,6 +2,8 @@
 
 #[path = "startup/environment.rs"]
 mod environment;
+#[path = "startup/settings.rs"]
+mod settings;
 
 use std::{
     fs,

@@ -10,7 +10,7 @@ use super::{
     url::{Scheme, Url},
     value::{Value, parse_duration},
 };
-use crate::limits;
+use crate::{limits, types::Size};
 
 /// etcd's `maxElectionMs`.
 const ELECTION_MS_MAX: u64 = 50_000;
@@ -18,8 +18,8 @@ const ELECTION_MS_MAX: u64 = 50_000;
 const REQUEST_BYTES_RECOMMENDED: u64 = 10 * 1024 * 1024;
 /// grpc-go's `defaultKeepalivePolicyMinTime`.
 const GRPC_PING_PAUSE: Duration = Duration::from_secs(5 * 60);
-/// Lengths on the wire and in the log are 32 bits wide, with room for framing.
-const REQUEST_BYTES_MAX: u64 = 1 << 30;
+/// What one entry of the log takes.
+const REQUEST_BYTES_MAX: u64 = (limits::ENTRY_BYTES_LARGEST - limits::REQUEST_MARGIN_BYTES) as u64;
 const SEGMENT_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 /// Ten times in a period the revision is looked at.
 const RETENTION_NANOS_MIN: u64 = 100_000_000;
@@ -88,9 +88,7 @@ pub fn config(
     from_file: bool,
     notices: &mut Vec<Notice>,
 ) -> Result<Config, Error> {
-    if settings.text("discovery-fallback") == "proxy" {
-        return refused("v2 proxy is deprecated, and --discovery-fallback can't be configured as \"proxy\"");
-    }
+    discovery_fallback(settings, from_file, notices)?;
     for name in ["listen-peer-urls", "listen-client-urls", "listen-client-http-urls", "listen-metrics-urls"] {
         bind_urls(settings.urls(name))?;
     }
@@ -122,7 +120,7 @@ pub fn config(
     schemes(settings)?;
     let auto_compaction = retention(settings)?;
     let max_request_bytes = request_bytes(settings, notices)?;
-    let (wal_sector_bytes, wal_segment_bytes) = wal(settings)?;
+    let (wal_sector_bytes, wal_segment_bytes) = wal(settings, max_request_bytes)?;
 
     let name = settings.text("name").to_string();
     let data_dir = match settings.text("data-dir") {
@@ -187,6 +185,7 @@ pub fn config(
         },
         warning_apply: positive(settings, "warning-apply-duration")?,
         metrics_extensive: settings.text("metrics") == "extensive",
+        features: gates::features(settings.gates()),
         log,
     })
 }
@@ -209,6 +208,18 @@ fn host_urls(urls: &[Url]) -> Result<(), String> {
         Some(url) => Err(format!("unexpected empty host ({url})")),
         None => Ok(()),
     }
+}
+
+/// As in etcd, where only the command line and the environment know this flag: files of old versions carry the word.
+fn discovery_fallback(settings: &Settings, from_file: bool, notices: &mut Vec<Notice>) -> Check {
+    if settings.text("discovery-fallback") != "proxy" {
+        return Ok(());
+    }
+    if !from_file {
+        return refused("v2 proxy is deprecated, and --discovery-fallback can't be configured as \"proxy\"");
+    }
+    notices.push(idle("discovery-fallback", "there is no v2 proxy to fall back to"));
+    Ok(())
 }
 
 fn discovery(settings: &Settings) -> Check {
@@ -355,11 +366,7 @@ fn unbuilt(settings: &Settings, notices: &mut Vec<Notice>) -> Check {
             State::Built => {}
             State::Accepted(reason) => {
                 if !is_default(settings, flag) {
-                    notices.push(
-                        Notice::warn("flag is accepted without effect")
-                            .with("flag-name", flag.name)
-                            .with("reason", reason),
-                    );
+                    notices.push(idle(flag.name, reason));
                 }
             }
             State::Roadmap { part, off } => {
@@ -374,10 +381,14 @@ fn unbuilt(settings: &Settings, notices: &mut Vec<Notice>) -> Check {
             }
         }
     }
-    if let Some((gate, value, part)) = gates::first_unbuilt(settings.gates()) {
-        return refused(format!("--feature-gates={gate}={value} belongs to {part}, which is not built yet"));
+    for (gate, value, reason) in gates::idle(settings.gates()) {
+        notices.push(idle(format!("feature-gates={gate}={value}"), reason));
     }
     Ok(())
+}
+
+fn idle(flag: impl std::fmt::Display, reason: &str) -> Notice {
+    Notice::warn("flag is accepted without effect").with("flag-name", flag).with("reason", reason)
 }
 
 fn is_default(settings: &Settings, flag: &Flag) -> bool {
@@ -387,15 +398,10 @@ fn is_default(settings: &Settings, flag: &Flag) -> bool {
     }
 }
 
+/// What is advertised is for others to use, behind a proxy that ends TLS perhaps; what is listened on is served here.
 fn schemes(settings: &Settings) -> Check {
-    const NAMES: [&str; 6] = [
-        "listen-client-urls",
-        "listen-client-http-urls",
-        "listen-metrics-urls",
-        "listen-peer-urls",
-        "initial-advertise-peer-urls",
-        "advertise-client-urls",
-    ];
+    const NAMES: [&str; 4] =
+        ["listen-client-urls", "listen-client-http-urls", "listen-metrics-urls", "listen-peer-urls"];
     for name in NAMES {
         for url in settings.urls(name) {
             match url.scheme() {
@@ -429,13 +435,22 @@ fn request_bytes(settings: &Settings, notices: &mut Vec<Notice>) -> Result<usize
         notices.push(
             Notice::warn("exceeded recommended request limit")
                 .with("max-request-bytes", bytes)
-                .with("recommended-request-bytes", REQUEST_BYTES_RECOMMENDED),
+                .with("max-request-size", Size(bytes))
+                .with("recommended-request-bytes", REQUEST_BYTES_RECOMMENDED)
+                .with("recommended-request-size", Size(REQUEST_BYTES_RECOMMENDED)),
         );
     }
     usize::try_from(bytes).map_or_else(|_| refused("--max-request-bytes is too large"), Ok)
 }
 
-fn wal(settings: &Settings) -> Result<(Option<u32>, u64), Error> {
+/// The smallest segment whose largest batch takes a request of this size.
+fn segment_bytes_min(max_request_bytes: usize) -> u64 {
+    let batch = (max_request_bytes + limits::REQUEST_MARGIN_BYTES) as u64;
+    let segment = batch * limits::WAL_SEGMENT_BATCHES;
+    segment.next_multiple_of(*SECTOR_BYTES.end()).max(limits::WAL_SEGMENT_BYTES_MIN)
+}
+
+fn wal(settings: &Settings, max_request_bytes: usize) -> Result<(Option<u32>, u64), Error> {
     let sector = settings.uint("wal-sector-size");
     if sector != 0 && !(SECTOR_BYTES.contains(&sector) && sector.is_power_of_two()) {
         return refused(format!(
@@ -444,13 +459,23 @@ fn wal(settings: &Settings) -> Result<(Option<u32>, u64), Error> {
             SECTOR_BYTES.end()
         ));
     }
-    let segment = settings.uint("wal-segment-bytes");
+    let needed = segment_bytes_min(max_request_bytes);
+    let segment = match settings.uint("wal-segment-bytes") {
+        default if !settings.is_explicit("wal-segment-bytes") => default.max(needed),
+        given => given,
+    };
     let min = limits::WAL_SEGMENT_BYTES_MIN;
     if !(min..=SEGMENT_BYTES_MAX).contains(&segment) || !segment.is_multiple_of(*SECTOR_BYTES.end()) {
         return refused(format!(
             "--wal-segment-bytes must be a multiple of {} from {min} to {SEGMENT_BYTES_MAX} \
              (set to {segment})",
             SECTOR_BYTES.end()
+        ));
+    }
+    if segment < needed {
+        return refused(format!(
+            "--wal-segment-bytes must be at least {needed} with --max-request-bytes={max_request_bytes} (set to \
+             {segment}): raise it, or leave it out and it follows"
         ));
     }
     Ok((u32::try_from(sector).ok().filter(|sector| *sector != 0), segment))

@@ -1,17 +1,23 @@
 //! The YAML (or JSON) file: flag names as keys, etcd's few nested groups, and etcd's types: numbers
-//! unquoted, durations as whole nanoseconds, lists of URLs as one comma-separated text.
+//! unquoted, durations as whole nanoseconds, lists of URLs as one comma-separated text. Like etcd's reader it is one of
+//! YAML 1.1, where `yes` and `off` are booleans.
 
 use serde_norway::{Mapping, Value as Yaml};
 
 use super::{
     Error, Notice,
-    flags::{self, Flag},
-    settings::Settings,
+    flags::{self, Flag, Renamed},
+    settings::{Settings, renamed_notice},
     value::{Kind, Value},
+    yaml,
 };
 
 /// Larger files are not configuration.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// The further words for true and for false.
+const BOOLS: [[&str; 8]; 2] =
+    [["y", "Y", "yes", "Yes", "YES", "on", "On", "ON"], ["n", "N", "no", "No", "NO", "off", "Off", "OFF"]];
 
 /// A nested group: key in the file, and which flag each of its keys is.
 type Group = (&'static str, &'static [(&'static str, &'static str)]);
@@ -79,7 +85,9 @@ pub fn load(path: &str, settings: &mut Settings, notices: &mut Vec<Notice>) -> R
         )));
     }
     let text = std::fs::read_to_string(path).map_err(|error| refuse(&reason(&error)))?;
-    parse(&text, settings, notices).map_err(|error| Error::Refused(format!("{path}: {error}")))
+    // Editors on Windows begin a text with a byte order mark.
+    parse(text.strip_prefix('\u{feff}').unwrap_or(&text), settings, notices)
+        .map_err(|error| Error::Refused(format!("{path}: {error}")))
 }
 
 /// Go's words for the two failures that happen.
@@ -92,8 +100,7 @@ fn reason(error: &std::io::Error) -> String {
 }
 
 fn parse(text: &str, settings: &mut Settings, notices: &mut Vec<Notice>) -> Result<(), String> {
-    let document: Yaml =
-        serde_norway::from_str(text).map_err(|error| format!("error converting YAML to JSON: {error}"))?;
+    let document = yaml::parse(text).map_err(|error| format!("error converting YAML to JSON: {error}"))?;
     match document {
         Yaml::Null => Ok(()),
         Yaml::Mapping(mapping) => read(&mapping, "", settings, notices),
@@ -133,7 +140,12 @@ fn read(
         match (flag, name) {
             (Some(flag), _) => settings.set_value(flag, convert(flag, &path, value)?),
             (None, Some(name)) if flags::renamed(name).is_some() => {
-                if let Some(result) = settings.set_renamed(name, &plain(&path, value)?, notices) {
+                // A number has the unit it has in a file, a text is read as on the command line.
+                if let (Some(Renamed::Flag(today)), Yaml::Number(_)) = (flags::renamed(name), value) {
+                    let flag = flags::find(today).expect("what was renamed is a flag");
+                    notices.push(renamed_notice(name, &format!("--{today}")));
+                    settings.set_value(flag, convert(flag, &path, value)?);
+                } else if let Some(result) = settings.set_renamed(name, &plain(&path, value)?, notices) {
                     result.map_err(|reason| format!("{path}: {reason}"))?;
                 }
             }
@@ -153,6 +165,9 @@ fn convert(flag: &'static Flag, path: &str, value: &Yaml) -> Result<Value, Strin
     let want = |what: &str| Err(format!("error unmarshaling JSON: {path} must be {what}"));
     match (flag.kind, value) {
         (Kind::Bool, Yaml::Bool(value)) => Ok(Value::Bool(*value)),
+        (Kind::Bool, Yaml::String(word)) if BOOLS.iter().any(|words| words.contains(&&word[..])) => {
+            Ok(Value::Bool(BOOLS[0].contains(&&word[..])))
+        }
         (Kind::Bool, _) => want("true or false, without quotes"),
         (Kind::Uint, Yaml::Number(number)) => match number.as_u64() {
             Some(number) => Ok(Value::Uint(number)),
@@ -224,6 +239,9 @@ peer-transport-security:
 socket-options: { reuse-port: true }
 discovery-config: { client: { secure: { cert: c } } }
 experimental-initial-corrupt-check: true
+experimental-corrupt-check-time: 10800000000000
+experimental-watch-progress-notify-interval: 5s
+pre-vote: off
 nonsense: 1
 ");
         assert_eq!(result, Ok(()));
@@ -236,7 +254,10 @@ nonsense: 1
         assert!(settings.bool("peer-client-cert-auth") && settings.bool("socket-reuse-port"));
         assert_eq!(settings.text("discovery-cert"), "c");
         assert!(super::super::gates::is_enabled(settings.gates(), "InitialCorruptCheck"));
-        assert_eq!(notices.len(), 2);
+        assert_eq!(settings.duration("corrupt-check-time"), 3 * 3_600_000_000_000);
+        assert_eq!(settings.duration("watch-progress-notify-interval"), 5_000_000_000);
+        assert!(!settings.bool("pre-vote"));
+        assert_eq!(notices.len(), 4);
     }
 
     #[test]

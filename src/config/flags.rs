@@ -10,9 +10,11 @@ use super::value::Kind::{self, *};
 pub enum State {
     /// The value takes effect.
     Built,
-    /// Checked and without effect here, for the given reason.
+    /// Checked and without effect here, for the given reason. Nobody is worse off for it: what would leave a door open or
+    /// promise what is not kept is not of this kind.
     Accepted(&'static str),
-    /// Belongs to a part that is not built. The default is accepted, and so are the values that mean off.
+    /// Belongs to a part that is not built, and who sets it relies on it. The default is accepted, and so are the values
+    /// that mean off.
     Roadmap { part: &'static str, off: &'static [&'static str] },
 }
 
@@ -41,11 +43,12 @@ const fn f(name: &'static str, kind: Kind, default: &'static str, state: State, 
 }
 
 const TLS: State = roadmap("TLS");
-const CLUSTER: State = roadmap("clusters of several members");
 const DISCOVERY: State = roadmap("discovery");
-const AUTH: State = roadmap("authentication");
-const TRACING: State = roadmap("distributed tracing");
-const V2: State = roadmap("the v2 API");
+const NO_TLS: State = Accepted("connections are not encrypted here yet, as with etcd's on http URLs");
+const NO_PEERS: State = Accepted("a single member has no other to deal with");
+const NO_DISCOVERY: State = Accepted("there is no discovery here yet");
+const NO_AUTH: State = Accepted("there is no authentication here yet");
+const NO_TRACING: State = Accepted("no traces are sent yet");
 const NO_BBOLT: State = Accepted("there is no bbolt database here");
 const OWN_COMPACTION: State = Accepted("compaction paces itself here");
 
@@ -106,7 +109,13 @@ const MEMBER: &[Flag] = &[
         "Snapshot files to keep. Deprecated.",
     ),
     f("max-wals", Uint, "5", Accepted("log segments are recycled here"), "Log files to keep."),
-    f("memory-mlock", Bool, "false", roadmap("memory locking"), "Keep the process in memory."),
+    f(
+        "memory-mlock",
+        Bool,
+        "false",
+        Accepted("memory is not locked yet; a machine without swap, or MemorySwapMax=0, keeps it in memory"),
+        "Keep the process in memory.",
+    ),
     f(
         "quota-backend-bytes",
         Int,
@@ -144,8 +153,8 @@ const MEMBER: &[Flag] = &[
         Accepted("the JSON gateway is on the roadmap"),
         "Serve the JSON form of the API under /v3/.",
     ),
-    f("raft-read-timeout", Duration, "5s", CLUSTER, "Read timeout of connections between members."),
-    f("raft-write-timeout", Duration, "5s", CLUSTER, "Write timeout of connections between members."),
+    f("raft-read-timeout", Duration, "5s", NO_PEERS, "Read timeout of connections between members."),
+    f("raft-write-timeout", Duration, "5s", NO_PEERS, "Write timeout of connections between members."),
     // Its values have their own rules: see `gates`.
     f("feature-gates", Gates, "", Built, "Feature gates to set, as name=bool."),
 ];
@@ -153,7 +162,13 @@ const MEMBER: &[Flag] = &[
 const PINION: &[Flag] = &[
     f("cores", Set, "", Built, "CPU cores to serve from; empty chooses one."),
     f("wal-sector-size", Uint, "0", Built, "Unit of the log's writes in bytes; 0 asks the device."),
-    f("wal-segment-bytes", Uint, "33554432", Built, "Size of one log segment."),
+    f(
+        "wal-segment-bytes",
+        Uint,
+        "33554432",
+        Built,
+        "Size of one log segment. Left out, it grows with max-request-bytes.",
+    ),
     f(
         "snapshot-write-mbps",
         Uint,
@@ -184,17 +199,35 @@ const CLUSTERING: &[Flag] = &[
     f("discovery", Text, "", DISCOVERY, "URL of a v2 discovery service."),
     f("discovery-token", Text, "", DISCOVERY, "Token of the cluster to discover."),
     f("discovery-endpoints", Set, "", DISCOVERY, "Endpoints of the discovery service."),
-    f("discovery-dial-timeout", Duration, "2s", DISCOVERY, "Dial timeout of discovery."),
-    f("discovery-request-timeout", Duration, "5s", DISCOVERY, "Request timeout of discovery."),
-    f("discovery-keepalive-time", Duration, "2s", DISCOVERY, "Time between pings to the discovery service."),
-    f("discovery-keepalive-timeout", Duration, "6s", DISCOVERY, "Time it has to answer such a ping."),
-    f("discovery-insecure-transport", Bool, "true", DISCOVERY, "Speak to the discovery service without TLS."),
-    f("discovery-insecure-skip-tls-verify", Bool, "false", DISCOVERY, "Skip the check of its certificate."),
-    f("discovery-cert", Text, "", DISCOVERY, "Client certificate for discovery."),
-    f("discovery-key", Text, "", DISCOVERY, "Client key for discovery."),
-    f("discovery-cacert", Text, "", DISCOVERY, "CA bundle for discovery."),
-    f("discovery-user", Text, "", DISCOVERY, "User for discovery, as name[:password]."),
-    f("discovery-password", Text, "", DISCOVERY, "Password for discovery."),
+    f("discovery-dial-timeout", Duration, "2s", NO_DISCOVERY, "Dial timeout of discovery."),
+    f("discovery-request-timeout", Duration, "5s", NO_DISCOVERY, "Request timeout of discovery."),
+    f(
+        "discovery-keepalive-time",
+        Duration,
+        "2s",
+        NO_DISCOVERY,
+        "Time between pings to the discovery service.",
+    ),
+    f("discovery-keepalive-timeout", Duration, "6s", NO_DISCOVERY, "Time it has to answer such a ping."),
+    f(
+        "discovery-insecure-transport",
+        Bool,
+        "true",
+        NO_DISCOVERY,
+        "Speak to the discovery service without TLS.",
+    ),
+    f(
+        "discovery-insecure-skip-tls-verify",
+        Bool,
+        "false",
+        NO_DISCOVERY,
+        "Skip the check of its certificate.",
+    ),
+    f("discovery-cert", Text, "", NO_DISCOVERY, "Client certificate for discovery."),
+    f("discovery-key", Text, "", NO_DISCOVERY, "Client key for discovery."),
+    f("discovery-cacert", Text, "", NO_DISCOVERY, "CA bundle for discovery."),
+    f("discovery-user", Text, "", NO_DISCOVERY, "User for discovery, as name[:password]."),
+    f("discovery-password", Text, "", NO_DISCOVERY, "Password for discovery."),
     f(
         "discovery-fallback",
         Choice(&["exit", "proxy"]),
@@ -202,14 +235,14 @@ const CLUSTERING: &[Flag] = &[
         Built,
         "What to do if discovery fails: exit.",
     ),
-    f("discovery-proxy", Text, "", DISCOVERY, "HTTP proxy for v2 discovery."),
+    f("discovery-proxy", Text, "", NO_DISCOVERY, "HTTP proxy for v2 discovery."),
     f("discovery-srv", Text, "", DISCOVERY, "DNS domain whose SRV records name the members."),
     f("discovery-srv-name", Text, "", DISCOVERY, "Suffix of the SRV name."),
     f(
         "strict-reconfig-check",
         Bool,
         "true",
-        CLUSTER,
+        NO_PEERS,
         "Refuse membership changes that would lose the quorum.",
     ),
     f("pre-vote", Bool, "true", Built, "Ask before an election whether it could be won."),
@@ -227,8 +260,14 @@ const CLUSTERING: &[Flag] = &[
         Built,
         "Unit of auto-compaction-retention: periodic or revision.",
     ),
-    f("enable-v2", Bool, "false", V2, "Serve the v2 API."),
-    f("proxy", Choice(&["off", "readonly", "on"]), "off", V2, "Run as a v2 proxy."),
+    f(
+        "enable-v2",
+        Bool,
+        "false",
+        Accepted("the v2 API is not served; etcd v3.6 removed it"),
+        "Serve the v2 API.",
+    ),
+    f("proxy", Choice(&["off", "readonly", "on"]), "off", roadmap("the v2 proxy"), "Run as a v2 proxy."),
     f(
         "v2-deprecation",
         Choices(&["gone", "not-yet", "write-only", "write-only-drop-data", "write-only-skip-check"]),
@@ -241,46 +280,58 @@ const CLUSTERING: &[Flag] = &[
 const SECURITY: &[Flag] = &[
     f("cert-file", Text, "", TLS, "Certificate shown to clients."),
     f("key-file", Text, "", TLS, "Its key."),
-    f("client-cert-auth", Bool, "false", TLS, "Ask clients for a certificate."),
+    f("client-cert-auth", Bool, "false", NO_TLS, "Ask clients for a certificate."),
     f("client-cert-file", Text, "", TLS, "Certificate for connections this member opens."),
     f("client-key-file", Text, "", TLS, "Its key."),
     f("client-crl-file", Text, "", TLS, "Revoked client certificates."),
-    f("client-cert-allowed-hostname", List, "", TLS, "Names a client certificate may carry."),
+    f("client-cert-allowed-hostname", List, "", NO_TLS, "Names a client certificate may carry."),
     f("trusted-ca-file", Text, "", TLS, "CA that signs client certificates."),
     f("auto-tls", Bool, "false", TLS, "Client TLS with a generated certificate."),
     f("peer-cert-file", Text, "", TLS, "Certificate shown to other members."),
     f("peer-key-file", Text, "", TLS, "Its key."),
-    f("peer-client-cert-auth", Bool, "false", TLS, "Ask other members for a certificate."),
+    f("peer-client-cert-auth", Bool, "false", NO_TLS, "Ask other members for a certificate."),
     f("peer-client-cert-file", Text, "", TLS, "Certificate for connections to other members."),
     f("peer-client-key-file", Text, "", TLS, "Its key."),
     f("peer-trusted-ca-file", Text, "", TLS, "CA that signs members' certificates."),
-    f("peer-cert-allowed-cn", List, "", TLS, "Common names a member's certificate may carry."),
-    f("peer-cert-allowed-hostname", List, "", TLS, "Names a member's certificate may carry."),
+    f("peer-cert-allowed-cn", List, "", NO_TLS, "Common names a member's certificate may carry."),
+    f("peer-cert-allowed-hostname", List, "", NO_TLS, "Names a member's certificate may carry."),
     f("peer-auto-tls", Bool, "false", TLS, "Peer TLS with a generated certificate."),
     f("peer-crl-file", Text, "", TLS, "Revoked members' certificates."),
     f(
         "peer-skip-client-san-verification",
         Bool,
         "false",
-        TLS,
+        NO_TLS,
         "Do not check the names in members' certificates.",
     ),
-    f("self-signed-cert-validity", Uint, "1", TLS, "Years a generated certificate is valid."),
-    f("cipher-suites", List, "", TLS, "Cipher suites to offer."),
-    f("tls-min-version", Text, "TLS1.2", TLS, "Lowest TLS version: TLS1.2 or TLS1.3."),
-    f("tls-max-version", Text, "", TLS, "Highest TLS version: TLS1.2 or TLS1.3."),
+    f("self-signed-cert-validity", Uint, "1", NO_TLS, "Years a generated certificate is valid."),
+    f("cipher-suites", List, "", NO_TLS, "Cipher suites to offer."),
+    f("tls-min-version", Text, "TLS1.2", NO_TLS, "Lowest TLS version: TLS1.2 or TLS1.3."),
+    f("tls-max-version", Text, "", NO_TLS, "Highest TLS version: TLS1.2 or TLS1.3."),
     f("cors", UrlsOr("*"), "*", off("cross-origin rules", &[""]), "Origins browsers may call from."),
     f("host-whitelist", Set, "*", off("the host whitelist", &[""]), "Host names HTTP requests may carry."),
 ];
 
 const AUTHENTICATION: &[Flag] = &[
-    f("auth-token", Text, "simple", AUTH, "Kind of token: simple or jwt with its options."),
-    f("bcrypt-cost", Uint, "10", AUTH, "Cost of hashing a password."),
-    f("auth-token-ttl", Uint, "300", AUTH, "Seconds a token lives."),
+    f(
+        "auth-token",
+        Text,
+        "simple",
+        roadmap("authentication"),
+        "Kind of token: simple or jwt with its options.",
+    ),
+    f("bcrypt-cost", Uint, "10", NO_AUTH, "Cost of hashing a password."),
+    f("auth-token-ttl", Uint, "300", NO_AUTH, "Seconds a token lives."),
 ];
 
 const MONITORING: &[Flag] = &[
-    f("enable-pprof", Bool, "false", roadmap("profiling over HTTP"), "Serve profiles under /debug/pprof/."),
+    f(
+        "enable-pprof",
+        Bool,
+        "false",
+        Accepted("profiles are not served; perf shows what the process does"),
+        "Serve profiles under /debug/pprof/.",
+    ),
     f("metrics", Text, "basic", Built, "Detail of the metrics: basic or extensive."),
     f("listen-metrics-urls", Urls, "", Built, "URLs for /metrics and /health alone."),
 ];
@@ -308,11 +359,11 @@ const LOGGING: &[Flag] = &[
 ];
 
 const DISTRIBUTED_TRACING: &[Flag] = &[
-    f("enable-distributed-tracing", Bool, "false", TRACING, "Send traces to a collector."),
-    f("distributed-tracing-address", Text, "localhost:4317", TRACING, "Address of the collector."),
-    f("distributed-tracing-service-name", Text, "etcd", TRACING, "Service name in traces."),
-    f("distributed-tracing-instance-id", Text, "", TRACING, "Instance id in traces."),
-    f("distributed-tracing-sampling-rate", Int, "0", TRACING, "Samples per million spans."),
+    f("enable-distributed-tracing", Bool, "false", NO_TRACING, "Send traces to a collector."),
+    f("distributed-tracing-address", Text, "localhost:4317", NO_TRACING, "Address of the collector."),
+    f("distributed-tracing-service-name", Text, "etcd", NO_TRACING, "Service name in traces."),
+    f("distributed-tracing-instance-id", Text, "", NO_TRACING, "Instance id in traces."),
+    f("distributed-tracing-sampling-rate", Int, "0", NO_TRACING, "Samples per million spans."),
 ];
 
 const FEATURES: &[Flag] = &[
@@ -326,7 +377,13 @@ const FEATURES: &[Flag] = &[
     ),
     f("compaction-batch-limit", Int, "0", OWN_COMPACTION, "Revisions deleted in one step of a compaction."),
     f("compaction-sleep-interval", Duration, "0s", OWN_COMPACTION, "Pause between two steps."),
-    f("watch-progress-notify-interval", Duration, "0s", roadmap("watches"), "Time between progress notices."),
+    f(
+        "watch-progress-notify-interval",
+        Duration,
+        "0s",
+        Accepted("there are no watches here yet"),
+        "Time between progress notices.",
+    ),
     f("warning-apply-duration", Duration, "100ms", Built, "Applies that take longer are logged."),
     f(
         "bootstrap-defrag-threshold-megabytes",
@@ -335,13 +392,19 @@ const FEATURES: &[Flag] = &[
         Accepted("compaction gives space back as it goes here"),
         "Space to gain before a start defragments.",
     ),
-    f("max-learners", Int, "1", CLUSTER, "Learners a cluster may have."),
-    f("downgrade-check-time", Duration, "5s", CLUSTER, "Time between checks of a downgrade."),
+    f("max-learners", Int, "1", NO_PEERS, "Learners a cluster may have."),
+    f("downgrade-check-time", Duration, "5s", NO_PEERS, "Time between checks of a downgrade."),
     f("snapshot-catchup-entries", Uint, "5000", Built, "Entries kept for slow followers after a checkpoint."),
 ];
 
 const UNSAFE: &[Flag] = &[
-    f("force-new-cluster", Bool, "false", CLUSTER, "Make a one-member cluster out of this member's data."),
+    f(
+        "force-new-cluster",
+        Bool,
+        "false",
+        Accepted("a single member is the only one of its cluster"),
+        "Make a one-member cluster out of this member's data.",
+    ),
     f(
         "unsafe-no-fsync",
         Bool,

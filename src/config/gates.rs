@@ -1,46 +1,127 @@
 //! etcd's feature gates and what turning each of them means here.
 
-/// Gate, etcd's default, and why another value than the default cannot be had yet; `None` where both
-/// values can be had.
-const GATES: [(&str, bool, Option<&str>); 9] = [
+/// How finished etcd calls what is behind a gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Alpha,
+    Beta,
+}
+use Stage::{Alpha, Beta};
+
+/// A switch for one feature.
+struct Gate {
+    name: &'static str,
+    stage: Stage,
+    default: bool,
+    /// Why another value than the default changes nothing; `None` where both values can be had.
+    idle: Option<&'static str>,
+}
+
+const fn gate(name: &'static str, stage: Stage, default: bool, idle: Option<&'static str>) -> Gate {
+    Gate { name, stage, default, idle }
+}
+
+const NO_LEASES: Option<&str> = Some("there are no leases here yet");
+
+const GATES: [Gate; 9] = [
     // Compares members only: a single one has none to compare with.
-    ("CompactHashCheck", false, None),
-    ("FastLeaseKeepAlive", true, Some("leases")),
-    ("InitialCorruptCheck", false, None),
-    ("LeaseCheckpoint", false, Some("leases")),
-    ("LeaseCheckpointPersist", false, Some("leases")),
-    ("PriorityRequest", false, Some("leases")),
-    ("SetMemberLocalAddr", false, Some("clusters of several members")),
+    gate("CompactHashCheck", Alpha, false, None),
+    gate("FastLeaseKeepAlive", Beta, true, NO_LEASES),
+    gate("InitialCorruptCheck", Alpha, false, None),
+    gate("LeaseCheckpoint", Alpha, false, NO_LEASES),
+    gate("LeaseCheckpointPersist", Alpha, false, NO_LEASES),
+    gate("PriorityRequest", Alpha, false, NO_LEASES),
+    gate("SetMemberLocalAddr", Alpha, false, Some("a single member has no other to connect to")),
     // A defragmentation never stops the service here, so there is nothing to take clients away from.
-    ("StopGRPCServiceOnDefrag", false, None),
+    gate("StopGRPCServiceOnDefrag", Alpha, false, None),
     // A property of etcd's own storage engine: clients cannot tell the difference.
-    ("TxnModeWriteWithSharedBuffer", true, None),
+    gate("TxnModeWriteWithSharedBuffer", Beta, true, None),
 ];
-/// Switches for whole groups; off changes nothing.
-const GROUPS: [&str; 2] = ["AllAlpha", "AllBeta"];
+/// Switches for all gates of a stage that are not set themselves.
+const GROUPS: [(&str, Stage); 2] = [("AllAlpha", Alpha), ("AllBeta", Beta)];
+
+/// A gate after all settings, as it is shown to operators.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Feature {
+    pub name: &'static str,
+    /// etcd's word: `ALPHA` or `BETA`.
+    pub stage: &'static str,
+    pub is_enabled: bool,
+}
 
 pub fn is_known(name: &str) -> bool {
-    GROUPS.contains(&name) || GATES.iter().any(|gate| gate.0 == name)
+    names().any(|known| known == name)
 }
 
 pub fn names() -> impl Iterator<Item = &'static str> {
-    GROUPS.into_iter().chain(GATES.iter().map(|gate| gate.0))
+    GROUPS.into_iter().map(|(name, _)| name).chain(GATES.iter().map(|gate| gate.name))
 }
 
-/// The first gate that asks for something not built, with the part it belongs to.
-pub fn first_unbuilt(gates: &[(String, bool)]) -> Option<(&str, bool, &'static str)> {
-    gates.iter().find_map(|(name, value)| {
-        if GROUPS.contains(&name.as_str()) {
-            return value.then_some((name.as_str(), *value, "alpha and beta features"));
-        }
-        let (_, default, part) = GATES.iter().find(|gate| gate.0 == name)?;
-        let part = (*part)?;
-        (value != default).then_some((name.as_str(), *value, part))
+/// The gates that were set to what they do not do, each with the reason.
+pub fn idle(gates: &[(String, bool)]) -> impl Iterator<Item = (&'static str, bool, &'static str)> {
+    GATES.iter().filter_map(|gate| {
+        let value = value_of(gate, gates);
+        (value != gate.default).then_some((gate.name, value, gate.idle?))
     })
 }
 
 /// The value of a gate after all settings.
 pub fn is_enabled(gates: &[(String, bool)], name: &str) -> bool {
-    let default = GATES.iter().find(|gate| gate.0 == name).is_some_and(|gate| gate.1);
-    gates.iter().rev().find(|gate| gate.0 == name).map_or(default, |gate| gate.1)
+    GATES.iter().find(|gate| gate.name == name).is_some_and(|gate| value_of(gate, gates))
+}
+
+/// All of them.
+pub fn features(gates: &[(String, bool)]) -> Vec<Feature> {
+    let feature = |name, stage, is_enabled| Feature {
+        name,
+        stage: match stage {
+            Alpha => "ALPHA",
+            Beta => "BETA",
+        },
+        is_enabled,
+    };
+    let groups = GROUPS.iter().map(|(name, stage)| feature(*name, *stage, set(gates, name) == Some(true)));
+    groups.chain(GATES.iter().map(|gate| feature(gate.name, gate.stage, value_of(gate, gates)))).collect()
+}
+
+/// Its own setting, else its group's where that one is on, else the default.
+fn value_of(gate: &Gate, gates: &[(String, bool)]) -> bool {
+    let by_group =
+        || GROUPS.iter().find(|(_, stage)| *stage == gate.stage).and_then(|(name, _)| set(gates, name));
+    set(gates, gate.name).or_else(by_group).unwrap_or(gate.default)
+}
+
+/// The last setting counts.
+fn set(gates: &[(String, bool)], name: &str) -> Option<bool> {
+    gates.iter().rev().find(|gate| gate.0 == name).map(|gate| gate.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gates(set: &[(&str, bool)]) -> Vec<(String, bool)> {
+        set.iter().map(|(name, value)| (name.to_string(), *value)).collect()
+    }
+
+    #[test]
+    fn a_group_moves_what_is_not_set_itself() {
+        let set = gates(&[("InitialCorruptCheck", false), ("AllAlpha", true)]);
+        assert!(is_enabled(&set, "CompactHashCheck") && !is_enabled(&set, "InitialCorruptCheck"));
+        assert!(is_enabled(&set, "FastLeaseKeepAlive"), "of another stage");
+        assert!(!is_enabled(&gates(&[("AllBeta", false)]), "FastLeaseKeepAlive"));
+        let idle: Vec<_> = idle(&set).map(|(name, value, _)| (name, value)).collect();
+        assert!(
+            idle.contains(&("LeaseCheckpoint", true))
+                && !idle.iter().any(|gate| gate.0 == "CompactHashCheck")
+        );
+    }
+
+    #[test]
+    fn all_are_shown() {
+        let shown = features(&gates(&[("LeaseCheckpoint", true)]));
+        assert_eq!(shown.len(), names().count());
+        assert!(shown.contains(&Feature { name: "LeaseCheckpoint", stage: "ALPHA", is_enabled: true }));
+        assert!(shown.contains(&Feature { name: "AllBeta", stage: "BETA", is_enabled: false }));
+    }
 }

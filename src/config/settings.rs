@@ -64,7 +64,7 @@ impl Settings {
                 format!("--feature-gates={gate}={text}"),
             ),
         };
-        notices.push(Notice::warn(format!("--{name} is deprecated, use {today}")));
+        notices.push(renamed_notice(name, &today));
         Some(self.set(flag, &text))
     }
 
@@ -136,6 +136,10 @@ impl Settings {
     fn entry(&self, name: &str) -> &Entry {
         self.values.get(name).unwrap_or_else(|| unreachable!("--{name} is not in the table"))
     }
+}
+
+pub fn renamed_notice(name: &str, today: &str) -> Notice {
+    Notice::warn(format!("--{name} is deprecated, use {today}"))
 }
 
 /// A duration that must not be negative, for which etcd has no text of its own.

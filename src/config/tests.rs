@@ -1,4 +1,7 @@
 use super::*;
+use crate::limits;
+
+mod patterns;
 
 fn load_args(args: &[&str], variables: &[(&str, &str)]) -> Loaded {
     let args: Vec<OsString> = args.iter().map(OsString::from).collect();
@@ -11,6 +14,12 @@ fn config(args: &[&str]) -> Config {
         Ok(Command::Serve(config)) => *config,
         other => panic!("{args:?}: {other:?}"),
     }
+}
+
+/// The flags that were said to be without effect.
+fn idle(loaded: &Loaded) -> Vec<&str> {
+    let told = loaded.notices.iter().filter(|notice| notice.message == "flag is accepted without effect");
+    told.map(|notice| notice.fields["flag-name"].as_str()).collect()
 }
 
 fn refusal(args: &[&str]) -> String {
@@ -88,8 +97,8 @@ fn what_is_not_built_is_refused_unless_it_means_off() {
     for args in [
         &["--cert-file=a"][..],
         &["--auth-token=jwt,pub-key=a"],
-        &["--enable-v2"],
-        &["--feature-gates=LeaseCheckpoint=true"],
+        &["--proxy=on"],
+        &["--host-whitelist=a"],
         &["--listen-client-urls=https://127.0.0.1:1", "--advertise-client-urls=http://127.0.0.1:1"],
     ] {
         let message = refusal(args);
@@ -107,9 +116,9 @@ fn what_is_not_built_is_refused_unless_it_means_off() {
 
 #[test]
 fn what_has_no_effect_is_said() {
-    let loaded = load_args(&["--max-wals=9", "--max-snapshots=5"], &[]);
-    let told: Vec<_> = loaded.notices.iter().filter_map(|notice| notice.fields.get("flag-name")).collect();
-    assert_eq!(told, ["max-wals"]);
+    assert_eq!(idle(&load_args(&["--max-wals=9", "--max-snapshots=5"], &[])), ["max-wals"]);
+    let gates = "--feature-gates=LeaseCheckpoint=true,InitialCorruptCheck=true,FastLeaseKeepAlive=true";
+    assert_eq!(idle(&load_args(&[gates], &[])), ["feature-gates=LeaseCheckpoint=true"]);
 }
 
 #[test]
@@ -166,6 +175,43 @@ fn own_flags_have_bounds() {
     }
     let config = config(&["--cores=1", "--wal-sector-size=4096"]);
     assert_eq!((config.core, config.wal_sector_bytes), (Some(1), Some(4096)));
+}
+
+#[test]
+fn segments_grow_with_requests() {
+    let segment = |args: &[&str]| config(args).wal_segment_bytes;
+    let request = |bytes: usize| format!("--max-request-bytes={bytes}");
+    // Upstream's recommended maximum, and what is found in guides and charts.
+    for bytes in [8_323_073, 10_485_760, 33_554_432, 52_428_800] {
+        let segment = segment(&[&request(bytes)]);
+        let batch = segment / limits::WAL_SEGMENT_BATCHES;
+        assert!(batch >= (bytes + limits::REQUEST_MARGIN_BYTES) as u64, "{bytes}: {segment}");
+        assert!(segment.is_multiple_of(65_536));
+    }
+    assert_eq!(segment(&["--max-request-bytes=8323072"]), limits::WAL_SEGMENT_BYTES, "the default is enough");
+    assert_eq!(segment(&[&request(33_554_432), "--wal-segment-bytes=268435456"]), 268_435_456, "as given");
+    assert_eq!(
+        refusal(&[&request(10_485_760), "--wal-segment-bytes=33554432"]),
+        "--wal-segment-bytes must be at least 42205184 with --max-request-bytes=10485760 (set to 33554432): raise it, \
+         or leave it out and it follows"
+    );
+    assert_eq!(
+        refusal(&[&request(100 << 20)]),
+        "--max-request-bytes must be at most 58654720 (set to 104857600)"
+    );
+    let warned = |bytes: usize| {
+        let loaded = load_args(&[&request(bytes)], &[]);
+        let mut notices = loaded.notices.into_iter();
+        notices
+            .find(|notice| notice.message == "exceeded recommended request limit")
+            .map(|notice| notice.fields)
+    };
+    assert_eq!(warned(10_485_760), None);
+    let fields = warned(33_554_432).expect("a warning");
+    assert_eq!(
+        (&fields["max-request-size"][..], &fields["recommended-request-size"][..]),
+        ("34 MB", "10 MB")
+    );
 }
 
 #[test]

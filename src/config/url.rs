@@ -72,13 +72,17 @@ impl Url {
         let Some(rest) = rest.strip_prefix("//") else { return no_port() };
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
-        if let Some((_, port)) = authority.rsplit_once(':')
+        let (userinfo, address) = authority.split_at(authority.rfind('@').map_or(0, |at| at + 1));
+        if !userinfo.bytes().all(is_userinfo) {
+            return refuse("net/url: invalid userinfo".to_string());
+        }
+        if let Some((_, port)) = address.rsplit_once(':')
             && !port.contains(']')
             && !port.bytes().all(|b| b.is_ascii_digit())
         {
             return refuse(format!("invalid port {:?} after host", format!(":{port}")));
         }
-        let Some((host, port)) = split_host_port(authority) else { return no_port() };
+        let Some((host, port)) = split_host_port(address) else { return no_port() };
         if !path.is_empty() {
             return Err(format!("URL must not contain a path: {text}"));
         }
@@ -96,6 +100,11 @@ impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
+}
+
+/// Go's `validUserinfo`.
+fn is_userinfo(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._:~!$&'()*+,;=%@".contains(&byte)
 }
 
 fn split_scheme(text: &str) -> Option<(&str, &str)> {
@@ -137,6 +146,8 @@ mod tests {
         assert_eq!((url.as_str(), url.host(), url.port()), ("http://[::1]:2379", "::1", 2379));
         assert_eq!(Url::parse("http://localhost:").unwrap().port(), 0);
         assert!(Url::parse("unix:///run/etcd.sock").unwrap().is_unix());
+        let url = Url::parse("http://root:s%40crets@10.0.0.1:2379").unwrap();
+        assert_eq!((url.as_str(), url.host()), ("http://root:s%40crets@10.0.0.1:2379", "10.0.0.1"));
         let list = parse_list("http://b:2,http://a:1,http://b:2").unwrap();
         assert_eq!(list.iter().map(Url::as_str).collect::<Vec<_>>(), ["http://a:1", "http://b:2"]);
     }
@@ -152,6 +163,7 @@ mod tests {
             ("http://a:x", "parse \"http://a:x\": invalid port \":x\" after host"),
             ("localhost", "URL scheme must be http, https, unix, or unixs: localhost"),
             (":1", "parse \":1\": missing protocol scheme"),
+            ("http://a b@c:1", "parse \"http://a b@c:1\": net/url: invalid userinfo"),
         ] {
             assert_eq!(Url::parse(text).unwrap_err(), error);
         }

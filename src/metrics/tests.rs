@@ -2,7 +2,9 @@ use super::*;
 use crate::types::ShardId;
 
 fn metrics(extensive: bool) -> Metrics {
-    Metrics::new(&Options { extensive, server_version: "3.7.1".into() }).expect("names are distinct")
+    let features = vec![("AllAlpha", "ALPHA", false), ("FastLeaseKeepAlive", "BETA", true)];
+    Metrics::new(&Options { extensive, server_version: "3.7.1".into(), features })
+        .expect("names are distinct")
 }
 
 fn shard() -> ShardMetrics {
@@ -41,6 +43,9 @@ fn names_types_and_bounds_are_etcds() {
         ("etcd_server_read_indexes_failed_total", "counter"),
         ("etcd_server_quota_backend_bytes", "gauge"),
         ("etcd_server_version", "gauge"),
+        ("etcd_server_feature_enabled", "gauge"),
+        ("os_fd_used", "gauge"),
+        ("os_fd_limit", "gauge"),
         ("etcd_mvcc_range_total", "counter"),
         ("etcd_mvcc_put_total", "counter"),
         ("etcd_mvcc_delete_total", "counter"),

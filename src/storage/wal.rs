@@ -206,10 +206,9 @@ impl<E: Env> Wal<E> {
             let spec = options.spec(current.header.sequence + 1, env.random_u64());
             Preparation::start(&env, spec, &retirement)
         });
-        let smallest = options.segment_bytes.min(current.header.segment_bytes);
         let unit =
             segment::unit_for(options.sector_bytes, current.file.unit())?.max(current.header.unit as usize);
-        let batch_max = batch_bytes_max(smallest) as usize / unit * unit;
+        let batch_max = batch_bytes_max(options.segment_bytes) as usize / unit * unit;
         // A hard state is added when the batch opens a segment.
         let pending_max = batch_max - HARD_STATE.encoded_bytes();
         let mut wal = Self {

@@ -4,7 +4,10 @@
 //! segment, and a record's also with the number of its batch, so that nothing left over from an
 //! earlier use of the same sectors is ever taken for part of the log.
 
-use crate::types::{LogIndex, MemberId, ShardId, Term};
+use crate::{
+    limits,
+    types::{LogIndex, MemberId, ShardId, Term},
+};
 
 /// Version of everything in this file; a reader refuses any other.
 pub const FORMAT_VERSION: u32 = 2;
@@ -174,7 +177,7 @@ impl BatchHeader {
 /// Largest write in a segment of this size, header and padding included. A reader needs no more
 /// memory than this, and a segment holds at least three.
 pub fn batch_bytes_max(segment_bytes: u64) -> u64 {
-    segment_bytes / 4
+    segment_bytes / limits::WAL_SEGMENT_BATCHES
 }
 
 /// Start value of every checksum in a batch.

@@ -134,8 +134,10 @@ pub async fn recover<E: Env>(
         None => None,
         Some((segment, _)) => Some(Preparation::done(reuse(env, options, segment).await?)),
     };
-    // The disk under the data may have changed to one with larger sectors: go on in a new segment.
-    let position = if usable_unit(&current) { end.tail } else { current.header.segment_bytes };
+    // The disk under the data may have changed to one with larger sectors, or batches may be larger from now on: go on in
+    // a new segment.
+    let usable = usable_unit(&current) && current.header.segment_bytes >= options.segment_bytes;
+    let position = if usable { end.tail } else { current.header.segment_bytes };
     let current = Rc::new(current);
     let (next_batch, span) = (end.next_batch, tail_span);
     Ok(Resumed {

@@ -188,3 +188,37 @@ fn every_segment_begins_with_the_hard_state() {
         assert_eq!(hard_states, vec![(4, 9, 5); 3]);
     });
 }
+
+#[test]
+fn larger_segments_take_larger_batches_at_once() {
+    with_disk(async |env, _| {
+        let small = {
+            let mut wal = open(&env).await.expect("the log opens");
+            write(&mut wal, 1_000).await.expect("written");
+            wal.close().await.expect("the log closes");
+            wal_room(&env, SEGMENT_BYTES_MIN).await
+        };
+        for _ in 0..2 {
+            let options = with_segments(4 * SEGMENT_BYTES_MIN);
+            let (mut wal, _) = Wal::open(env.clone(), options, |_| Ok(())).await.expect("the log opens");
+            assert!(wal.room_max() > 3 * small, "{} and {small}", wal.room_max());
+            let bytes = wal.room_max() - 64;
+            write(&mut wal, bytes).await.expect("written");
+            wal.close().await.expect("the log closes");
+        }
+        // Back again: what is there stays readable, whatever its size.
+        assert_eq!(wal_room(&env, SEGMENT_BYTES_MIN).await, small);
+    });
+}
+
+fn with_segments(bytes: u64) -> WalOptions {
+    WalOptions { segment_bytes: bytes, ..WalOptions::new(PathBuf::from("/data/wal"), ShardId(0)) }
+}
+
+async fn wal_room(env: &SimEnv, segment_bytes: u64) -> usize {
+    let opened = Wal::open(env.clone(), with_segments(segment_bytes), |_| Ok(())).await;
+    let (wal, _) = opened.expect("the log opens");
+    let room = wal.room_max();
+    wal.close().await.expect("the log closes");
+    room
+}
