@@ -1,7 +1,12 @@
 //! Compiles `proto/` without a system protoc.
 
-const FILES: [&str; 4] =
-    ["etcdserverpb/rpc.proto", "v3lockpb/v3lock.proto", "v3electionpb/v3election.proto", "pinion/peer.proto"];
+const FILES: [&str; 5] = [
+    "etcdserverpb/rpc.proto",
+    "v3lockpb/v3lock.proto",
+    "v3electionpb/v3election.proto",
+    "grpc/health/v1/health.proto",
+    "pinion/peer.proto",
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");

@@ -21,6 +21,9 @@ pub mod v3lockpb {
 pub mod v3electionpb {
     include!(concat!(env!("OUT_DIR"), "/v3electionpb.rs"));
 }
+pub mod grpc_health {
+    include!(concat!(env!("OUT_DIR"), "/grpc.health.v1.rs"));
+}
 /// What members send each other.
 pub mod peer {
     include!(concat!(env!("OUT_DIR"), "/pinion.peer.v1.rs"));

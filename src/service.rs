@@ -14,6 +14,7 @@ pub mod maintenance;
 mod methods;
 pub mod metrics;
 mod requests;
+pub mod serving;
 mod stopping;
 #[cfg(test)]
 pub(crate) mod tests;

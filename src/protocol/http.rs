@@ -1,5 +1,6 @@
 //! The plain endpoints beside gRPC: health, version, metrics. None of them reads a body.
 
+mod gzip;
 mod health;
 mod query;
 mod scrapes;
@@ -61,6 +62,9 @@ pub(crate) async fn answer(endpoints: &Endpoints, surface: Option<Surface>, head
         Surface::Client if method == Method::OPTIONS => Response::new(Bytes::new()),
         _ => endpoint(endpoints, surface, method, head.uri.path(), head.uri.query().unwrap_or("")).await,
     };
+    if response.headers().get(CONTENT_TYPE) == Some(&PROMETHEUS) {
+        gzip::compress(&head.headers, &mut response);
+    }
     if surface == Surface::Client {
         response.headers_mut().extend(CORS);
     }

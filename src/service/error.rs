@@ -67,7 +67,7 @@ pub enum Error {
 
     /// The client has left in the middle of its requests.
     Canceled,
-    /// A request that cannot be read, in the words of its protocol.
+    /// A request that cannot be read or asks for nothing there is, in the words of its protocol.
     Malformed {
         code: Code,
         text: Cow<'static, str>,

@@ -6,7 +6,7 @@
 use futures_util::Stream;
 use prost::Message;
 
-use super::{Api, Caller, Error, Requests, cluster, kv, maintenance};
+use super::{Api, Caller, Error, Requests, cluster, kv, maintenance, serving};
 use crate::{shard::AnswerReader, state::kv::Answer};
 
 /// What there is to know of a method beside its messages.
@@ -111,6 +111,7 @@ pub fn methods<C: Codec>(codec: &C) -> Vec<C::Row> {
     const KV: &str = "etcdserverpb.KV";
     const CLUSTER: &str = "etcdserverpb.Cluster";
     const MAINTENANCE: &str = "etcdserverpb.Maintenance";
+    const HEALTH: &str = "grpc.health.v1.Health";
     let (read, write) = (Method::read, Method::write);
     vec![
         codec.long(read(KV, "Range").by_learners(), kv::range),
@@ -132,5 +133,8 @@ pub fn methods<C: Codec>(codec: &C) -> Vec<C::Row> {
         codec.server_stream(read(MAINTENANCE, "Snapshot").by_learners(), maintenance::snapshot),
         codec.unary(write(MAINTENANCE, "MoveLeader"), maintenance::move_leader),
         codec.unary(write(MAINTENANCE, "Downgrade"), maintenance::downgrade),
+        codec.unary(read(HEALTH, "Check"), serving::check),
+        codec.unary(read(HEALTH, "List"), serving::list),
+        codec.server_stream(read(HEALTH, "Watch").endless(), serving::watch),
     ]
 }

@@ -335,3 +335,25 @@ fn what_is_asked_for_beside_the_request_is_looked_at_first() {
     let nonsense = member.api.admit(&put, false, &insists, Some(b"\xff"));
     assert_eq!(nonsense, Err(Error::InvalidClientApiVersion));
 }
+
+#[test]
+fn probes_that_speak_grpc_are_answered() {
+    use crate::pb::grpc_health::{
+        HealthCheckRequest, HealthListRequest, health_check_response::ServingStatus,
+    };
+    serving(Options::default(), async |api, caller| {
+        let ask = |service: &str| HealthCheckRequest { service: service.to_owned() };
+        let answer = super::serving::check(api, &caller, ask("")).await.expect("served");
+        assert_eq!(answer.status(), ServingStatus::Serving);
+        let unknown = super::serving::check(api, &caller, ask("etcdserverpb.KV")).await.expect_err("none");
+        assert_eq!(unknown.grpc(), (Code::NotFound, "unknown service".into()));
+        let list = super::serving::list(api, &caller, HealthListRequest {}).await.expect("served");
+        assert_eq!(list.statuses.into_iter().collect::<Vec<_>>(), [(String::new(), answer)]);
+        for (service, status) in [("", ServingStatus::Serving), ("x", ServingStatus::ServiceUnknown)] {
+            let mut changes =
+                std::pin::pin!(super::serving::watch(api, &caller, ask(service)).expect("a stream"));
+            assert_eq!(changes.next().await.expect("one").expect("served").status(), status);
+            assert!(futures_lite::future::poll_once(changes.next()).await.is_none(), "it goes on");
+        }
+    });
+}
