@@ -208,6 +208,10 @@ pub const TURN_READ_BYTES: usize = 256 * 1024;
 pub const ROUND_CALLS_MAX: usize = 64;
 /// Rounds of answers and new requests on one connection before others have their turn.
 pub const TURN_ROUNDS_MAX: usize = 16;
+/// Requests whose headers are decoded in a turn: as many as may be started. They are small, so that bytes bound nothing.
+pub const TURN_REQUESTS_MAX: usize = ROUND_CALLS_MAX * TURN_ROUNDS_MAX;
+/// Calls of an ended connection that are given up before others have their turn.
+pub const GIVEN_UP_CALLS: usize = 256;
 
 /// Checkpoints that wait to be carried to other members: one for each is enough.
 pub const TRANSFERS_MAX: usize = 16;

@@ -31,7 +31,7 @@ use std::{
     time::Duration,
 };
 
-use futures_lite::future::or;
+use futures_lite::future::{or, yield_now};
 use h2::{Reason, RecvStream, server};
 use http::{Request, request::Parts};
 
@@ -137,6 +137,9 @@ pub(super) async fn serve<E: Env, S: env::Socket>(
         driver.poll(phase)
     })
     .await;
+    if let Some(driver) = driver {
+        driver.dissolve().await;
+    }
     if let Err(Error::Excess(_)) = ended {
         or(wire.forget_the_rest(), env.sleep(limits::PARTING)).await;
     }
@@ -247,6 +250,16 @@ impl<E: Env, S: env::Socket, R: Fn(Parts, Body, Reply) -> Call> Driver<E, S, R> 
             return Poll::Ready(Err(Error::Unfinished));
         }
         Poll::Pending
+    }
+
+    /// Gives up what is left of an ended connection. Calls are many and go some at a time.
+    async fn dissolve(self) {
+        let Self { connection, mut calls, .. } = self;
+        // Without it, nothing is said to the client about each of them.
+        drop(connection);
+        while calls.give_up(limits::GIVEN_UP_CALLS) {
+            yield_now().await;
+        }
     }
 
     /// What the connection ends with.

@@ -86,6 +86,12 @@ impl Calls {
         self.seats.len() - self.free.len()
     }
 
+    /// Gives up some of the calls for good; false once none is left.
+    pub(super) fn give_up(&mut self, most: usize) -> bool {
+        self.seats.truncate(self.seats.len().saturating_sub(most));
+        !self.seats.is_empty()
+    }
+
     pub(super) fn due(&self) -> bool {
         !self.due.seats.borrow().is_empty()
     }
@@ -137,6 +143,23 @@ mod tests {
         }
         calls.poll_due();
         assert_eq!(polls.get(), 6);
+    }
+
+    #[test]
+    fn calls_are_given_up_some_at_a_time() {
+        let mut calls = calls();
+        let held = Rc::new(());
+        for _ in 0..10 {
+            let held = held.clone();
+            calls.add(Box::pin(async move {
+                std::future::pending::<()>().await;
+                drop(held);
+            }));
+        }
+        for (left, more) in [(7, true), (4, true), (1, true), (0, false)] {
+            assert_eq!(calls.give_up(3), more);
+            assert_eq!(Rc::strong_count(&held), 1 + left);
+        }
     }
 
     #[test]

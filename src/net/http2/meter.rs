@@ -1,8 +1,8 @@
-//! What a client may have its connection do beside its requests: SETTINGS and PING frames, by number and by the work
-//! they cause.
+//! What a client may have its connection do: SETTINGS and PING frames, by number and by the work they cause, and requests
+//! in a turn.
 //!
-//! Bytes say nothing of that work: a SETTINGS frame of 15 bytes has every open stream visited. Such frames are spread
-//! over turns, so that others have theirs; who sends more of them than any client needs is given up, and so is who
+//! Bytes say nothing of that work: a SETTINGS frame of 15 bytes has every open stream visited, and thousands of requests
+//! fit into one read. Both are spread over turns, so that others have theirs; who sends more SETTINGS than any client needs is given up, and so is who
 //! sends PING frames more often than grpc-go allows, by its rules.
 
 use std::time::Duration;
@@ -27,8 +27,9 @@ pub(super) struct Meter {
     outgoing: Frames,
     /// Requests under way.
     streams: usize,
-    /// Streams visited in this turn.
+    /// Streams visited in this turn, and requests decoded.
     visited: usize,
+    requests: usize,
     settings: Allowance,
     /// When the last request's headers began.
     headers: Instant,
@@ -47,6 +48,7 @@ impl Meter {
             outgoing: Frames::after(0),
             streams: 0,
             visited: 0,
+            requests: 0,
             settings: Allowance { left: limits::SETTINGS_BURST, since: now },
             headers: now,
             last_ping: None,
@@ -59,6 +61,7 @@ impl Meter {
     pub(super) fn begin_turn(&mut self, streams: usize) {
         self.streams = streams;
         self.visited = 0;
+        self.requests = 0;
     }
 
     /// How much of what has come may be decoded now. Of a frame that is put off the head may.
@@ -101,14 +104,17 @@ impl Meter {
 
     fn weigh(&mut self, head: Head, now: Instant) -> Verdict {
         match head.kind {
-            HEADERS => {
-                self.headers = now;
-                Verdict::Now
-            }
+            HEADERS => self.weigh_headers(now),
             SETTINGS if !head.is_ack() => self.weigh_settings(head, now),
             PING if !head.is_ack() => self.weigh_ping(now),
             _ => Verdict::Now,
         }
+    }
+
+    fn weigh_headers(&mut self, now: Instant) -> Verdict {
+        self.headers = now;
+        self.requests += 1;
+        if self.requests > limits::TURN_REQUESTS_MAX { Verdict::Later } else { Verdict::Now }
     }
 
     fn weigh_settings(&mut self, head: Head, now: Instant) -> Verdict {
@@ -195,6 +201,16 @@ mod tests {
         meter.begin_turn(10);
         let many = frame(SETTINGS, 6).repeat(100);
         assert_eq!(receive(&mut meter, &many, 0), Ok(many.len()));
+    }
+
+    #[test]
+    fn a_turn_takes_so_many_requests() {
+        let mut meter = meter();
+        let requests = frame(HEADERS, 3).repeat(limits::TURN_REQUESTS_MAX + 10);
+        let taken = 12 * limits::TURN_REQUESTS_MAX + 9;
+        assert_eq!(receive(&mut meter, &requests, 0), Ok(taken), "the next one's payload waits");
+        meter.begin_turn(0);
+        assert_eq!(receive(&mut meter, &requests[taken..], 0), Ok(requests.len() - taken));
     }
 
     #[test]
