@@ -147,6 +147,10 @@ pub const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 pub const STREAM_SEND_BYTES: usize = 128 * 1024;
 /// Decoded size of a request's headers: room for large tokens.
 pub const HEADER_LIST_BYTES: u32 = 256 * 1024;
+/// Head of a request over HTTP/1.1, which only plain endpoints are asked over.
+pub const HTTP1_HEAD_BYTES: usize = 64 * 1024;
+/// Of a client's version, as it tells it with each call; the rest is cut off.
+pub const CLIENT_VERSION_BYTES: usize = 64;
 /// Streams a connection may reset, or have reset, before it counts as an attack.
 pub const RESET_STREAMS_MAX: usize = 16_384;
 /// Largest message the server sends (etcd's `maxSendBytes`).

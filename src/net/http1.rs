@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     env::{self, Env, StdClock, StdInstant},
+    limits,
     protocol::{
         Surface,
         http::{self, Endpoints},
@@ -46,7 +47,7 @@ pub(super) async fn serve<E: Env>(
     permit: &Permit,
 ) -> Result<(), hyper::Error> {
     let mut settings = http1::Builder::new();
-    settings.timer(Timers::new(env)).header_read_timeout(HEAD_TIMEOUT);
+    settings.timer(Timers::new(env)).header_read_timeout(HEAD_TIMEOUT).max_buf_size(limits::HTTP1_HEAD_BYTES);
     let mut connection = pin!(settings.serve_connection(Stream(socket), Front { endpoints, surface }));
     let mut draining = false;
     poll_fn(|context| {

@@ -7,6 +7,7 @@ use http::{HeaderValue, Method, StatusCode, request::Parts};
 use super::{deadline, status::Status};
 use crate::{
     env::Env,
+    limits,
     service::{Caller, Code, Connection},
     state::Principal,
 };
@@ -89,7 +90,7 @@ impl Asked {
             }
         };
         asked.gzip_answers = asked.gzip && accepted.is_some_and(accepts_gzip);
-        asked.client_version = version.cloned();
+        asked.client_version = version.map(begun);
         asked.leader = leader.is_some_and(|leader| leader == "true");
         Ok(asked)
     }
@@ -103,6 +104,14 @@ impl Asked {
         let deadline = self.timeout.map(|timeout| env.now().after(timeout));
         let principal = Principal::default();
         Caller { connection, token: None, principal, deadline, needs_leader: self.leader }
+    }
+}
+
+/// A version's first bytes: whatever is longer is none, and would be held for as long as the call.
+fn begun(version: &HeaderValue) -> HeaderValue {
+    match version.as_bytes().split_at_checked(limits::CLIENT_VERSION_BYTES) {
+        Some((first, [_, ..])) => HeaderValue::from_bytes(first).expect("part of a value is one"),
+        Some((_, [])) | None => version.clone(),
     }
 }
 
@@ -143,6 +152,15 @@ mod tests {
         }
         let unknown = asked(&[("grpc-encoding", "nope")]).expect_err("unknown");
         assert!(matches!(unknown, Refusal::Unreadable(status) if status.code == Code::Unimplemented));
+    }
+
+    #[test]
+    fn of_a_version_no_more_is_kept_than_one_has() {
+        const LONG: &str = "3.5.0-and-whatever-else-somebody-may-think-of-to-fill-a-members-memory";
+        for (version, kept) in [("3.7.1", "3.7.1"), (LONG, &LONG[..limits::CLIENT_VERSION_BYTES])] {
+            let asked = asked(&[("client-api-version", version)]).expect("a call");
+            assert_eq!(asked.client_version(), Some(kept.as_bytes()));
+        }
     }
 
     /// Answers of upstream 3.7.1 to the same requests.
