@@ -14,7 +14,8 @@
 //! - a position orders like the revision of its record, so "written at or before revision R" is one comparison of
 //!   positions and needs no look at the record ([`Log::after`](log::Log::after));
 //! - every position in the index names a record of that key; within a key positions ascend;
-//! - what a read at a revision >= the compacted one sees never depends on how far physical compaction has come.
+//! - what a read at a revision >= the compacted one sees never depends on how far physical compaction has come;
+//! - what a [`write`] has done is part of the state once it has ended, however often it paused.
 //!
 //! A checkpoint is the chunks that changed since the one before it, and the offsets of dead records in the others
 //! (see [`Space`](super::space::Space)); the index is not part of it, [`Loading`] builds it again.
@@ -30,6 +31,7 @@ mod log;
 mod record;
 mod span;
 mod store;
+mod write;
 
 pub use crate::row::Record;
 pub use compaction::Freed;
@@ -39,7 +41,8 @@ pub use index::{Counted, Hit, Hits};
 pub use loader::Loader;
 pub use log::Pos;
 pub use span::Span;
-pub use store::{Error, Loading, Mark, Pin, ReadView, SPACE, Store, Write, Written};
+pub use store::{Error, Loading, Mark, Pin, ReadView, SPACE, Store};
+pub use write::{Deleted, Write, Writing, Written};
 
 #[cfg(test)]
 mod tests;

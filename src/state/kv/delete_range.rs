@@ -56,7 +56,7 @@ pub fn execute(
             Span::From(_) | Span::Between(..) => before = Some(write.pin()),
         }
     }
-    let deleted = write.delete(span);
+    let deleted = write.delete(span, usize::MAX).count;
     if let Some(before) = before
         && deleted > 0
     {

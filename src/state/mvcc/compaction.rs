@@ -59,6 +59,7 @@ pub enum Freed {
 impl Store {
     /// Visits about `budget` records.
     pub fn compact_step(&mut self, budget: usize, may_rewrite: bool) -> Freed {
+        assert!(!self.is_paused(), "a write that pauses knows where records lie");
         let mut left = budget.max(1);
         loop {
             match self.sweep.stage {

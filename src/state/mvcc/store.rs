@@ -1,4 +1,4 @@
-//! The store: log and index together, the current revision, reads at a revision and write transactions.
+//! The store: log and index together, the current revision and reads at a revision.
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
@@ -7,8 +7,9 @@ use bytes::Bytes;
 use super::{
     Record, Span,
     compaction::Sweep,
-    index::{Builder, Hits, Index, Versions},
+    index::{Builder, Hits, Index},
     log::{self, Log, Pos},
+    write::Written,
 };
 use crate::{
     block::{Block, BlockChange, SpaceId},
@@ -66,10 +67,14 @@ pub struct Store {
     pub(super) log: Log,
     pub(super) index: Index,
     pub(super) sweep: Sweep,
-    revision: i64,
+    pub(super) revision: i64,
     /// -1 until the first compaction, as in etcd (storage/mvcc/kvstore.go): revision 0 can be compacted, once.
     compacted: i64,
-    live_keys: u64,
+    pub(super) live_keys: u64,
+    /// Where the newest state ends: a write that pauses has gone on behind it.
+    pub(super) until: Pos,
+    /// A write pauses.
+    pub(super) is_paused: bool,
     pins: Rc<RefCell<BTreeMap<i64, usize>>>,
 }
 
@@ -82,6 +87,8 @@ impl Default for Store {
             revision: 1,
             compacted: -1,
             live_keys: 0,
+            until: Pos::END,
+            is_paused: false,
             pins: Rc::default(),
         }
     }
@@ -124,6 +131,7 @@ impl Loading {
 impl Store {
     /// What a checkpoint of this moment needs besides blocks.
     pub fn mark(&self) -> Mark {
+        assert!(!self.is_paused, "a checkpoint has no half of a write");
         Mark {
             revision: self.revision,
             compacted: self.compacted,
@@ -156,35 +164,43 @@ impl Store {
         self.log.bytes() - self.log.dead_bytes()
     }
 
-    /// The newest state.
+    /// The newest state. What a write has done that pauses is not part of it.
+    #[inline]
     pub fn now(&self) -> ReadView<'_> {
-        ReadView { store: self, until: Pos::END }
+        self.before(self.until)
     }
 
     /// The state at a revision; 0 and below mean the newest (`rangeKeys` in etcd's storage/mvcc/kvstore_txn.go).
     pub fn at(&self, revision: i64) -> Result<ReadView<'_>, Error> {
-        self.at_within(revision, self.revision)
+        self.at_within(revision, self.revision, self.until)
     }
 
-    fn at_within(&self, revision: i64, current: i64) -> Result<ReadView<'_>, Error> {
+    /// The same where the newest state is that of revision `current` and ends at `until`.
+    pub(super) fn at_within(&self, revision: i64, current: i64, until: Pos) -> Result<ReadView<'_>, Error> {
         if revision > current {
             return Err(Error::FutureRevision);
         }
         if revision <= 0 || revision == current {
-            return Ok(self.now());
+            return Ok(self.before(until));
         }
         if revision < self.compacted {
             return Err(Error::Compacted);
         }
-        Ok(ReadView { store: self, until: self.log.after(revision) })
+        Ok(self.before(self.log.after(revision)))
+    }
+
+    /// What the records before `until` make.
+    #[inline]
+    pub(super) fn before(&self, until: Pos) -> ReadView<'_> {
+        ReadView { store: self, until }
     }
 
     /// The state that was pinned, even if its revision was compacted since.
     pub fn at_pin(&self, pin: &Pin) -> Result<ReadView<'_>, Error> {
         self.check_pin(pin)?;
         let (main, sub) = pin.until;
-        let until = if main > self.revision { Pos::END } else { self.log.seek(main, sub) };
-        Ok(ReadView { store: self, until })
+        let until = if main > self.revision { self.until } else { self.log.seek(main, sub) };
+        Ok(self.before(until))
     }
 
     /// A pin holds on to one store: what it was taken of in another says nothing about this one.
@@ -192,7 +208,7 @@ impl Store {
         if Rc::ptr_eq(&self.pins, &pin.pins) { Ok(()) } else { Err(Error::Replaced) }
     }
 
-    /// The versions that [`Write::end`] told of, in order. Only until compaction goes on.
+    /// The versions that [`Write::end`](super::Write::end) told of, in order. Only until compaction goes on.
     pub fn versions(&self, written: Written) -> impl Iterator<Item = Record<'_>> {
         let mut at = written.first;
         (0..written.count).map(move |_| {
@@ -214,7 +230,14 @@ impl Store {
         Ok(self.pin(if revision > 0 { Revision(revision) } else { self.revision() }))
     }
 
-    fn pin_until(&self, revision: Revision, until: (i64, i64)) -> Pin {
+    /// One more pin of what this one shows.
+    pub fn pin_again(&self, pin: &Pin) -> Result<Pin, Error> {
+        self.check_pin(pin)?;
+        *self.pins.borrow_mut().get_mut(&pin.revision).expect("it is counted") += 1;
+        Ok(Pin { revision: pin.revision, until: pin.until, pins: self.pins.clone() })
+    }
+
+    pub(super) fn pin_until(&self, revision: Revision, until: (i64, i64)) -> Pin {
         assert!(
             revision.0 <= self.revision && revision.0 >= self.compacted,
             "only a readable revision is pinned"
@@ -223,13 +246,9 @@ impl Store {
         Pin { revision: revision.0, until, pins: self.pins.clone() }
     }
 
-    /// Begins a write transaction at the next revision.
-    pub fn write(&mut self) -> Write<'_> {
-        Write { next: self.revision + 1, changes: 0, first: None, store: self }
-    }
-
     /// Makes revisions below `revision` unreadable. [`Store::compact_step`] frees them.
     pub fn compact(&mut self, revision: i64) -> Result<(), Error> {
+        assert!(!self.is_paused, "one write after the other");
         if revision <= self.compacted {
             return Err(Error::Compacted);
         }
@@ -258,6 +277,7 @@ impl Space for Store {
     }
 
     fn changes(&mut self) -> Vec<BlockChange> {
+        assert!(!self.is_paused, "a checkpoint has no half of a write");
         self.log.changes()
     }
 
@@ -332,111 +352,5 @@ impl<'a> ReadView<'a> {
     /// A part of the record at `pos`, shared where possible.
     pub fn share(&self, pos: Pos, part: &[u8]) -> Bytes {
         self.store.log.share(pos, part)
-    }
-}
-
-/// A write transaction: all its changes get one main revision and ascending sub revisions.
-///
-/// What it does is visible to its own reads at once, and counts as committed: there is no rollback, so everything
-/// that can be refused is refused before the first change.
-pub struct Write<'a> {
-    store: &'a mut Store,
-    next: i64,
-    changes: i64,
-    first: Option<Pos>,
-}
-
-/// The versions of one revision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Written {
-    pub revision: Revision,
-    /// Where the first one lies; the others follow it.
-    first: Pos,
-    pub count: i64,
-}
-
-impl Write<'_> {
-    /// The revision the transaction's reads and responses see: the next one as soon as something changed.
-    pub fn revision(&self) -> i64 {
-        if self.changes == 0 { self.next - 1 } else { self.next }
-    }
-
-    /// The revision that puts get.
-    pub fn next_revision(&self) -> i64 {
-        self.next
-    }
-
-    /// The newest state, own changes included.
-    pub fn now(&self) -> ReadView<'_> {
-        self.store.now()
-    }
-
-    /// Like [`Store::at`], with the transaction's own changes at [`Write::revision`].
-    pub fn at(&self, revision: i64) -> Result<ReadView<'_>, Error> {
-        self.store.at_within(revision, self.revision())
-    }
-
-    /// Pins what [`Write::now`] shows: no change that follows will be seen.
-    pub fn pin(&self) -> Pin {
-        self.store.pin_until(self.store.revision(), (self.next, self.changes))
-    }
-
-    /// Pins what [`Write::at`] shows.
-    pub fn pin_at(&self, revision: i64) -> Result<Pin, Error> {
-        if revision > 0 && revision < self.next {
-            return self.store.pin_at(revision);
-        }
-        self.at(revision)?;
-        Ok(self.pin())
-    }
-
-    pub fn put(&mut self, key: &[u8], value: &[u8], lease: i64) {
-        let place = self.store.index.locate(&self.store.log, key);
-        let newest = self.store.index.at(place).map(Versions::newest).filter(|pos| !pos.is_tombstone());
-        let (create, version) = match newest.map(|pos| self.store.log.get(pos)) {
-            Some(prior) => (prior.create, prior.version + 1),
-            None => (self.next, 1),
-        };
-        let (main, sub) = (self.next, self.changes);
-        let record = Record { main, sub, create, version, lease, tombstone: false, key, value };
-        let pos = self.append(&record);
-        self.store.index.push(&self.store.log, place, key, pos);
-        self.store.live_keys += u64::from(newest.is_none());
-    }
-
-    fn append(&mut self, record: &Record<'_>) -> Pos {
-        let pos = self.store.log.append(record);
-        self.first.get_or_insert(pos);
-        self.changes += 1;
-        pos
-    }
-
-    /// Deletes what exists in the span, in key order; returns how many keys that were.
-    pub fn delete(&mut self, span: Span<'_>) -> i64 {
-        let doomed: Vec<Pos> = self.now().scan(span).filter(|hit| hit.exists).map(|hit| hit.pos).collect();
-        let mut key = Vec::new();
-        for pos in &doomed {
-            key.clear();
-            key.extend_from_slice(self.store.log.get(*pos).key);
-            let record = Record {
-                main: self.next,
-                sub: self.changes,
-                tombstone: true,
-                key: &key,
-                ..Record::default()
-            };
-            let place = self.store.index.locate(&self.store.log, &key);
-            let tombstone = self.append(&record);
-            self.store.index.push(&self.store.log, place, &key, tombstone);
-        }
-        self.store.live_keys -= doomed.len() as u64;
-        doomed.len() as i64
-    }
-
-    /// Ends the transaction; the revision grows if it changed anything, which is what it tells of.
-    pub fn end(self) -> Option<Written> {
-        let revision = self.revision();
-        self.store.revision = revision;
-        Some(Written { revision: Revision(revision), first: self.first?, count: self.changes })
     }
 }

@@ -86,6 +86,7 @@ fn listed<'a>(view: &ReadView<'a>, span: Span<'a>) -> Vec<(&'a [u8], &'a [u8], i
 }
 
 mod checkpoint;
+mod write;
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
@@ -117,7 +118,7 @@ proptest! {
                 }
                 Step::Delete(start, end) => {
                     let mut write = store.write();
-                    let deleted = write.delete(Span::Between(start, end));
+                    let deleted = write.delete(Span::Between(start, end), usize::MAX).count;
                     write.end();
                     let gone: Vec<Vec<u8>> = model.at(next).map(|(key, ..)| key.to_vec())
                         .filter(|key| key >= start && key < end).collect();
@@ -171,7 +172,7 @@ fn deleting_everything_and_compacting_leaves_nothing_behind() {
         write.end();
     }
     let mut write = store.write();
-    assert_eq!(write.delete(Span::Between(b"key00000", b"key19990")), 19_990);
+    assert_eq!(write.delete(Span::Between(b"key00000", b"key19990"), usize::MAX).count, 19_990);
     write.end();
     let revision = store.revision().0;
     store.compact(revision).unwrap();

@@ -68,7 +68,7 @@ fn run(store: &mut Store, step: &Step) {
                 write.put(&[&prefix[..], format!("{number:05}").as_bytes()].concat(), b"loaded", 0);
             }
         }
-        Step::Delete(start, end) => drop(write.delete(Span::Between(start, end))),
+        Step::Delete(start, end) => drop(write.delete(Span::Between(start, end), usize::MAX)),
         Step::Compact(_) | Step::Sweep(_) | Step::Scan(..) => {}
     }
     write.end();

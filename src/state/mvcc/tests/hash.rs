@@ -105,7 +105,7 @@ fn apply(store: &mut Store, step: &Step) {
         }
         Step::Delete(from, len) => {
             let mut write = store.write();
-            write.delete(Span::Between(&[b'k', *from], &[b'k', from.saturating_add(*len)]));
+            write.delete(Span::Between(&[b'k', *from], &[b'k', from.saturating_add(*len)]), usize::MAX);
             write.end();
         }
         Step::Compact(back) => {

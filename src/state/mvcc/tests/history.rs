@@ -44,7 +44,7 @@ fn take(store: &mut Store, step: &Step, all: &mut Vec<Row>) {
         }
         Step::Delete(from, len) => {
             let mut write = store.write();
-            write.delete(Span::Between(&[*from], &[from + len]));
+            write.delete(Span::Between(&[*from], &[from + len]), usize::MAX);
             write.end();
         }
         Step::Compact(back) => {

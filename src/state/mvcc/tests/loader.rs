@@ -21,7 +21,7 @@ fn it_has_the_same_history_and_goes_on() {
         write.put(&(n % 700).to_be_bytes(), &vec![n as u8; n as usize % 300], 0);
         write.put(&(n % 11).to_be_bytes(), b"", 0);
         if n % 50 == 0 {
-            write.delete(Span::One(&(n % 699).to_be_bytes()));
+            write.delete(Span::One(&(n % 699).to_be_bytes()), 1);
         }
         write.end();
     }
