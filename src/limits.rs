@@ -11,6 +11,11 @@ pub const MAX_TXN_OPS: usize = 128;
 /// Levels of transactions in a transaction, whatever a larger `--max-txn-ops` says: with the default etcd takes as many.
 /// Decoding and whatever else follows them goes as deep in its stack.
 pub const TXN_NESTING_MAX: usize = 128;
+/// Operations and comparisons of one transaction, nested ones included; four times `--max-txn-ops` if that is more.
+pub const TXN_TOTAL_OPS: usize = 16 * 1024;
+/// Keys that the comparisons of a transaction that writes may look at. They are made again when it is applied, by every
+/// member, and at a restart: for ten milliseconds or so.
+pub const TXN_COMPARED_KEYS: u64 = 100_000;
 /// Requests admitted to a shard and not yet answered; one more gets `etcdserver: too many requests`.
 /// (etcd: `maxGapBetweenApplyAndCommitIndex`.)
 pub const SHARD_PENDING_MAX: usize = 5_000;
@@ -29,8 +34,22 @@ pub const SHARD_FRAMES_MAX: usize = 4_096;
 pub const SHARD_FRAMES_BYTES_MAX: usize = 2 * PEER_FRAME_BYTES_MAX;
 /// Payload bytes proposed and not committed yet.
 pub const UNCOMMITTED_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// Payload bytes of committed entries applied in one turn.
+/// Payload bytes of committed entries that Raft gives at a time.
 pub const COMMITTED_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Keys looked at or written for committed entries before the clock is looked at.
+pub const APPLY_STEP_KEYS: usize = 256;
+/// How long a turn of the loop applies before everything else has its turn; while more than [`UNAPPLIED_BYTES`] wait, so
+/// many times as long.
+pub const APPLY_SLICE: Duration = Duration::from_millis(1);
+pub const APPLY_SLICE_FACTOR: u32 = 4;
+/// Between two of those turns the core looks for finished I/O: too short to be waited for.
+pub const APPLY_PAUSE: Duration = Duration::from_nanos(500);
+/// Payload bytes of entries that are committed and not applied: with more, nothing is proposed, and far beyond, nothing
+/// is taken from the leader, which sends it again.
+pub const UNAPPLIED_BYTES: usize = 4 * 1024 * 1024;
+pub const UNAPPLIED_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How long a member that is asked to stop goes on with applying; the next start goes on with the rest.
+pub const APPLY_PATIENCE: Duration = Duration::from_millis(500);
 /// Bytes of applied entries kept in memory for followers; `--snapshot-catchup-entries` bounds their number.
 pub const CATCHUP_BYTES: usize = 16 * 1024 * 1024;
 /// Pause between two slices of work in the background.

@@ -118,8 +118,17 @@ async fn serve(
     let wal = wal_options(&config, &data_dir, &shard_metrics, keyspace.shard);
     let checkpoints = checkpoint_options(&config, &data_dir, &shard_metrics, keyspace.shard);
     let options = shard_options(&config, identity, wal, checkpoints);
-    let shard::Started { shard, run, duty, is_new } =
-        shard::start(env.clone(), options, shard_metrics).await?;
+    let starting = async { Some(shard::start(env.clone(), options, shard_metrics).await) };
+    let stopped = async {
+        stop.requested().await;
+        None
+    };
+    // What a start has done when it is left is what it has done when it is killed.
+    let Some(started) = or(starting, stopped).await else {
+        say_stop("closed etcd server", &config);
+        return Ok(stop.requested().await);
+    };
+    let shard::Started { shard, run, duty, is_new } = started?;
     let checks = CorruptionChecks {
         initial: config.initial_corrupt_check && !is_new,
         interval: config.corrupt_check_interval,
@@ -147,6 +156,7 @@ async fn serve(
             let stopped = async {
                 stop.requested().await;
                 say_stop("closing etcd server", &config);
+                handle.leave();
             };
             let listening =
                 listeners.into_iter().map(|(socket, offer)| Listening { listener: socket.listen(), offer });
@@ -280,6 +290,7 @@ fn shard_options(
         pre_vote: config.pre_vote,
         catchup_entries: config.catchup_entries,
         slow_apply: config.warning_apply,
+        pace: shard::Pace::default(),
     }
 }
 

@@ -4,11 +4,15 @@
 //! and the [`Loop`] that drives it. The loop hands values between three stages, which never call each other:
 //! `replica` (Raft and the log), `serve` (callers and replies) and `upkeep` (checkpoints and compaction).
 //!
+//! What is committed is applied in slices of a turn ([`Pace`]), so no command holds up what else the core has to do.
+//!
 //! Invariants: a reply leaves only after its entry is durable here and committed; requests of one
 //! core are proposed in the order they were admitted; a failed log write ends the loop before
 //! anything depends on it.
 
+mod committed;
 mod group;
+mod pace;
 mod replica;
 mod reply;
 mod run;
@@ -16,6 +20,7 @@ mod serve;
 mod start;
 mod upkeep;
 
+pub use pace::Pace;
 pub use run::{Fatal, Loop};
 pub use serve::{AnswerReader, Backup, BackupError, Chunks, Quota, Shard, ShardStatus, Transfer};
 pub use start::{Options, Started, start};

@@ -23,6 +23,7 @@ pub mod mvcc;
 mod outcome;
 mod seed;
 pub mod space;
+mod steps;
 
 pub use batch::{Batch, BatchError, Builder, Origin};
 pub use command::{COMMANDS, Command, Completion, Context, Principal};
@@ -31,6 +32,7 @@ pub use loading::{LoadError, Loading};
 pub use machine::StateMachine;
 pub use outcome::{Change, Operations, Outcome};
 pub use seed::Seed;
+pub use steps::{Applied, Asked, Steps, Unfinished};
 
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,8 @@ mod courier;
 mod crash;
 #[path = "simulation/disk.rs"]
 mod disk;
+#[path = "simulation/long.rs"]
+mod long;
 #[path = "simulation/maintenance.rs"]
 mod maintenance;
 #[path = "simulation/members.rs"]

@@ -101,6 +101,11 @@ impl Frame {
         Some(Baseline { position, config: config(checkpoint) })
     }
 
+    /// Whether it brings entries for the log.
+    pub fn has_entries(&self) -> bool {
+        matches!(&self.body, Body::Append(append) if !append.entries.is_empty())
+    }
+
     pub(super) fn encode(self) -> Bytes {
         let Frame { from, to, term, body } = self;
         let frame = pb::Frame { from: from.0, to: to.0, term: term.0, body: Some(body) };

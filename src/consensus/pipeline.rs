@@ -257,6 +257,11 @@ impl Pipeline {
         self.node.has_ready()
     }
 
+    /// Whether the next [`Ready`] puts another state in place.
+    pub fn is_restoring(&self) -> bool {
+        self.node.raft.raft_log.unstable.snapshot.is_some()
+    }
+
     pub fn ready(&mut self) -> Ready {
         let mut ready = self.node.ready();
         let number = ready.number();

@@ -65,7 +65,11 @@ pub async fn txn(
     request: pb::TxnRequest,
 ) -> Result<Answer<pb::TxnResponse, AnswerReader>, Error> {
     api.check_space(cost::txn(&request)).await?;
-    validate::txn(&request, api.options().max_txn_ops)?;
+    let ops_max = api.options().max_txn_ops;
+    if validate::operations(&request) > limits::TXN_TOTAL_OPS.max(4 * ops_max) {
+        return Err(state::Error::TooManyOps.into());
+    }
+    validate::txn(&request, ops_max)?;
     let mut answer = if validate::is_read_only(&request) {
         let (answer, operations) = api.shard_of(caller).read_txn(request).await?;
         api.shard().metrics().range_total.inc_by(operations.ranges);
@@ -73,7 +77,11 @@ pub async fn txn(
         answer
     } else {
         api.check_size(request.encoded_len())?;
-        api.shard_of(caller).write_long(&caller.principal, request).await?
+        let shard = api.shard_of(caller);
+        if validate::compares_ranges(&request) {
+            shard.weigh(&request, limits::TXN_COMPARED_KEYS).await?;
+        }
+        shard.write_long(&caller.principal, request).await?
     };
     api.fill(match &mut answer {
         Answer::Whole(response) => &mut response.header,

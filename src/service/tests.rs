@@ -156,6 +156,43 @@ fn a_transaction_that_is_too_deep_has_too_many_operations() {
     assert_eq!(kv::undecodable_txn(b"nonsense"), None);
 }
 
+/// On this member only: once it is in the log, every member compares, and a restart does.
+#[test]
+fn a_transaction_that_compares_too_much_or_has_too_much_is_never_proposed() {
+    use pb::request_op::Request as Op;
+    let op = |request| pb::RequestOp { request: Some(request) };
+    let of = |success: Vec<pb::RequestOp>| pb::TxnRequest { success, ..Default::default() };
+    let writes = move || vec![op(Op::RequestPut(a_put("x", 1)))];
+    let compares = |count: usize| {
+        let compare = pb::Compare {
+            result: pb::compare::CompareResult::Greater as i32,
+            key: "a".into(),
+            range_end: "b".into(),
+            ..Default::default()
+        };
+        vec![compare; count]
+    };
+    serving(Options::default(), async move |api, caller| {
+        for from in (0..1_000).step_by(100) {
+            let puts = (from..from + 100).map(|key| op(Op::RequestPut(a_put(&format!("a{key:03}"), 1))));
+            txn(api, &caller, of(puts.collect())).await.expect("put");
+        }
+        let before = api.shard().status().applied.0;
+        let few = pb::TxnRequest { compare: compares(99), ..of(writes()) };
+        assert!(txn(api, &caller, few).await.expect("applied").whole().succeeded);
+        let many = pb::TxnRequest { compare: compares(101), ..of(writes()) };
+        let nested = of(vec![op(Op::RequestTxn(many.clone()))]);
+        assert_eq!(refused(txn(api, &caller, many).await), state::Error::TooManyOps);
+        assert_eq!(refused(txn(api, &caller, nested).await), state::Error::TooManyOps);
+        // Operations of all branches, however few each list has.
+        let deletion =
+            op(Op::RequestDeleteRange(pb::DeleteRangeRequest { key: "y".into(), ..Default::default() }));
+        let wide = (0..2).fold(vec![deletion; 40], |inner, _| vec![op(Op::RequestTxn(of(inner))); 40]);
+        assert_eq!(refused(txn(api, &caller, of(wide)).await), state::Error::TooManyOps);
+        assert_eq!(api.shard().status().applied.0, before + 1);
+    });
+}
+
 #[test]
 fn a_transaction_of_ranges_stays_off_the_log() {
     let (member, before) = serving(Options::default(), async |api, caller| {

@@ -125,7 +125,11 @@ impl<E: Env> Replica<E> {
         false
     }
 
-    pub fn step(&mut self, frame: Bytes) {
+    /// `takes_entries`: or those of the frame are dropped, as Raft allows.
+    pub fn step(&mut self, frame: Bytes, takes_entries: bool) {
+        if !takes_entries && Frame::decode(frame.clone()).is_ok_and(|frame| frame.has_entries()) {
+            return;
+        }
         if let Err(error) = self.pipeline.step(frame, self.env.random_u64()) {
             warn!(%error, "ignored a frame of another member");
         }
@@ -196,12 +200,13 @@ impl<E: Env> Replica<E> {
         self.pipeline.read_index(number);
     }
 
-    /// What Raft has next, if anything: messages leave and the log write starts before anything is applied.
-    pub fn next(&mut self) -> Option<Progress> {
+    /// What Raft has next, if anything: messages leave and the log write starts before anything is applied. Another state
+    /// is put in place only if all is applied that was given out.
+    pub fn next(&mut self, all_applied: bool) -> Option<Progress> {
         if self.restoring.is_some() {
             return self.resume();
         }
-        if !self.pipeline.has_ready() {
+        if !self.pipeline.has_ready() || self.pipeline.is_restoring() && !all_applied {
             return None;
         }
         let mut ready = self.pipeline.ready();

@@ -1,9 +1,9 @@
 //! The loop: one turn after another, each taking everything that has arrived.
 //!
 //! A turn feeds frames and ticks to the replica, takes in a finished log write, proposes one entry with all waiting
-//! writes if the log is idle, asks one read index for all waiting reads, applies what is committed, and gives upkeep a
-//! slice. Then it sleeps until a write ends, something arrives or the clock ticks. Replica, serving and upkeep know
-//! nothing of each other: the loop hands on what one gives to the next.
+//! writes if the log is idle, asks one read index for all waiting reads, applies what is committed, for a bounded time,
+//! and gives upkeep a slice. Then it sleeps until a write ends, something arrives or the clock ticks, unless there is more
+//! to apply. Replica, serving and upkeep know nothing of each other: the loop hands on what one gives to the next.
 //!
 //! One log write is in flight at a time: what arrives meanwhile becomes the next entry, so batches
 //! form by themselves under load and a lone write goes out at once.
@@ -17,11 +17,11 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-
 use super::{
     Error,
+    committed::{Committed, UnderWay},
     group::{self, Leadership},
+    pace::{Pace, Slice},
     replica::{EntryError, Offer, Replica},
     serve::Serving,
     upkeep::{Step, Upkeep},
@@ -30,7 +30,7 @@ use crate::{
     consensus::{self, Entry, Payload, ProposeError},
     env::{Env, Instant},
     limits,
-    state::{BatchError, LoadError, StateMachine, mvcc::Freed},
+    state::{LoadError, StateMachine, mvcc::Freed},
     storage::checkpoint::CheckpointError,
     storage::wal::WalError,
     types::LogIndex,
@@ -62,6 +62,14 @@ pub struct Loop<E: Env> {
     pub(super) upkeep: Upkeep<E>,
     pub(super) tick: Option<Pin<Box<E::Sleep>>>,
     pub(super) ticked: bool,
+    pub(super) pace: Pace,
+    pub(super) committed: Committed,
+    /// Upkeep waits for the end of an entry.
+    pub(super) upkeep_waits: bool,
+    /// Since when the member is about to stop.
+    pub(super) leaving_since: Option<Instant>,
+    /// Nothing is applied any more.
+    pub(super) has_left: bool,
 }
 
 impl<E: Env> Loop<E> {
@@ -75,12 +83,17 @@ impl<E: Env> Loop<E> {
             if self.serving.is_stopping() && self.is_idle() {
                 return Ok(self.replica.close().await?);
             }
-            let mut pause = self.upkeep.is_busy().then(|| Box::pin(self.env.sleep(limits::BACKGROUND_PAUSE)));
+            // A timer, not a yield: the core looks for finished I/O between two slices.
+            let applies = self.has_to_apply();
+            let pause = match applies {
+                true => Some(limits::APPLY_PAUSE),
+                false => self.upkeep.is_busy().then_some(limits::BACKGROUND_PAUSE),
+            };
+            let mut pause = pause.map(|pause| Box::pin(self.env.sleep(pause)));
             quiet = poll_fn(|cx| match self.wait(cx) {
-                // A timer, not a yield: the core looks for finished I/O between two slices. While the log writes,
-                // the next slice waits for it: see `serve/turnstile.rs`.
-                Poll::Pending if !self.replica.is_writing() => match &mut pause {
-                    Some(pause) => pause.as_mut().poll(cx).map(|()| true),
+                // While the log writes, what is not urgent waits for it: see `serve/turnstile.rs`.
+                Poll::Pending if applies || !self.replica.is_writing() => match &mut pause {
+                    Some(pause) => pause.as_mut().poll(cx).map(|()| !applies),
                     None => Poll::Pending,
                 },
                 woken => woken.map(|()| false),
@@ -89,8 +102,14 @@ impl<E: Env> Loop<E> {
         }
     }
 
+    /// Whether there is something to apply, and it will be.
+    fn has_to_apply(&self) -> bool {
+        !self.committed.is_empty() && !self.has_left
+    }
+
     fn is_idle(&self) -> bool {
         self.serving.is_idle()
+            && !self.has_to_apply()
             && !self.replica.is_writing()
             && !self.replica.is_restoring()
             && !self.upkeep.is_awaited()
@@ -113,9 +132,10 @@ impl<E: Env> Loop<E> {
     fn turn(&mut self, quiet: bool) -> Result<(), Fatal> {
         let now = self.env.now();
         while let Some(frame) = self.serving.inbox.take_frame() {
-            self.replica.step(frame);
+            self.replica.step(frame, !self.committed.is_too_much());
         }
         self.take_transfers();
+        self.leave_if_late(now);
         if std::mem::take(&mut self.ticked) {
             self.replica.tick();
             self.serving.expire(now, self.replica.can_read(), self.replica.writing_since());
@@ -124,19 +144,24 @@ impl<E: Env> Loop<E> {
         if let Some(took) = self.replica.finish_write(now)? {
             self.serving.log_written(took);
         }
+        let mut slice = Slice::new(self.pace);
         loop {
             self.propose(now);
             if self.serving.inbox.has_reads() && self.replica.can_read() {
                 let number = self.serving.begin_reads();
                 self.replica.read_index(number);
             }
-            let Some(progress) = self.replica.next() else { break };
-            for entry in progress.committed {
-                self.apply(entry)?;
+            match self.replica.next(self.committed.is_empty()) {
+                Some(progress) => {
+                    self.committed.extend(progress.committed);
+                    for (number, index) in progress.reads {
+                        self.serving.confirmed(number, index);
+                    }
+                }
+                None if slice.is_over() || !self.has_to_apply() => break,
+                None => {}
             }
-            for (number, index) in progress.reads {
-                self.serving.confirmed(number, index);
-            }
+            self.apply(&mut slice)?;
             self.serving.release_reads(self.state.borrow().applied());
         }
         if let Some(leadership) = self.replica.leadership() {
@@ -183,9 +208,10 @@ impl<E: Env> Loop<E> {
         }
     }
 
-    /// Packs all waiting writes into one entry, unless the log is busy with the one before.
+    /// Packs all waiting writes into one entry, unless the log is busy with the one before, or what is committed has to
+    /// be applied first.
     fn propose(&mut self, now: Instant) {
-        if !self.replica.is_open() || !self.serving.inbox.has_writes() {
+        if !self.replica.is_open() || !self.serving.inbox.has_writes() || self.committed.is_much() {
             return;
         }
         if !self.replica.leads() {
@@ -200,34 +226,87 @@ impl<E: Env> Loop<E> {
         }
     }
 
-    fn apply(&mut self, entry: Entry) -> Result<(), Fatal> {
-        let (index, term) = (entry.index, entry.term);
-        let failed = |reason| Fatal::Entry { index, reason };
-        match entry.payload().map_err(|error| failed(error.into()))? {
-            Payload::Config(change) => {
-                let group = self.replica.apply_change(&change)?;
-                self.apply_batch(index, change.context)?;
-                let known = group::config(self.state.borrow().cluster());
-                if known != group {
-                    return Err(failed(EntryError::Group { group, known }));
+    /// Applies what is committed, until the slice is over or there is nothing left.
+    fn apply(&mut self, slice: &mut Slice) -> Result<(), Fatal> {
+        while !slice.is_over() && self.has_to_apply() {
+            if self.committed.under_way.is_none() {
+                let entry = self.committed.next().expect("not all is applied");
+                self.begin(entry)?;
+                continue;
+            }
+            let index = self.committed.under_way.as_ref().expect("just seen").index;
+            let keys = slice.step(&self.env);
+            let stepped = self.serving.step(&self.state, keys, || self.env.now());
+            let stepped = stepped.map_err(|error| Fatal::Entry { index, reason: error.into() })?;
+            slice.spend(stepped.keys, &self.env, self.committed.is_much());
+            if let Some(commands) = stepped.applied {
+                self.upkeep.applied(commands);
+                self.applied()?;
+                if std::mem::take(&mut self.upkeep_waits) {
+                    slice.end();
                 }
             }
-            Payload::Empty => self.state.borrow_mut().mark_applied(index),
-            Payload::Data(data) => self.apply_batch(index, data)?,
+        }
+        Ok(())
+    }
+
+    /// An entry is the next to be applied; one without commands is at once.
+    fn begin(&mut self, entry: Entry) -> Result<(), Fatal> {
+        let (index, term) = (entry.index, entry.term);
+        let failed = |reason| Fatal::Entry { index, reason };
+        let (data, group) = match entry.payload().map_err(|error| failed(error.into()))? {
+            Payload::Config(change) => {
+                let group = self.replica.apply_change(&change)?;
+                (Some(change.context), Some(group))
+            }
+            Payload::Empty => (None, None),
+            Payload::Data(data) => (Some(data), None),
+        };
+        self.committed.under_way = Some(UnderWay { index, term, group });
+        match data {
+            Some(data) => {
+                self.serving.begin(index, data, self.env.now()).map_err(|error| failed(error.into()))
+            }
+            None => {
+                self.state.borrow_mut().mark_applied(index);
+                self.applied()
+            }
+        }
+    }
+
+    /// The entry under way is applied.
+    fn applied(&mut self) -> Result<(), Fatal> {
+        let UnderWay { index, term, group } = self.committed.under_way.take().expect("an entry is under way");
+        if let Some(group) = group {
+            let known = group::config(self.state.borrow().cluster());
+            if known != group {
+                return Err(Fatal::Entry { index, reason: EntryError::Group { group, known } });
+            }
         }
         self.replica.applied(index, term);
         Ok(())
     }
 
-    fn apply_batch(&mut self, index: LogIndex, data: Bytes) -> Result<(), Fatal> {
-        let applied = self.serving.apply(index, data, &self.state, || self.env.now());
-        let failed = |error: BatchError| Fatal::Entry { index, reason: error.into() };
-        self.upkeep.applied(applied.map_err(failed)?);
-        Ok(())
+    /// A member that is about to stop leaves what takes long to the next start.
+    fn leave_if_late(&mut self, now: Instant) {
+        if !self.serving.is_leaving() || !self.has_to_apply() {
+            return;
+        }
+        let since = *self.leaving_since.get_or_insert(now);
+        if now.since(since) > self.pace.patience {
+            self.has_left = true;
+            self.serving.leave();
+            self.upkeep.leave();
+        }
     }
 
     /// A slice of what is done in the background.
     fn maintain(&mut self, now: Instant, quiet: bool) -> Result<(), Fatal> {
+        // Half of an entry belongs into no checkpoint, and what it is about does not move.
+        self.upkeep_waits = self.serving.is_applying();
+        if self.upkeep_waits || self.has_left {
+            return Ok(());
+        }
         let mut state = self.state.borrow_mut();
         let (term, log_bytes) = (self.replica.applied_term(), self.replica.log_bytes());
         match self.upkeep.checkpoint(&mut state, term, log_bytes, now)? {

@@ -6,6 +6,7 @@
 //! Invariants: requests go into batches in the order they were admitted; each is answered once; a reply leaves only
 //! after its command was applied.
 
+mod applying;
 mod backup;
 mod handle;
 mod held;
@@ -23,7 +24,7 @@ mod transfer;
 mod transfers;
 mod turnstile;
 
-use std::{cell::RefCell, collections::VecDeque, rc::Rc, task::Waker, time::Duration};
+use std::{collections::VecDeque, rc::Rc, task::Waker, time::Duration};
 
 use bytes::Bytes;
 use tracing::{info, warn};
@@ -32,10 +33,11 @@ use crate::{
     env::Instant,
     metrics::ShardMetrics,
     shard::{Error, reply::Reply},
-    state::{Batch, BatchError, Change, Completion, Operations, Outcome, StateMachine},
+    state::{Operations, Outcome},
     types::{LogIndex, MemberId, Term},
 };
 
+use applying::Applying;
 use pending::Pending;
 use proposal::Proposal;
 use reads::Reads;
@@ -65,7 +67,8 @@ pub struct Serving {
     proposed: VecDeque<(u64, Instant)>,
     /// Callers of physical compactions, answered when nothing is left to free.
     compactions: Vec<Proposal>,
-    /// Of the entry that is being applied; kept for its memory.
+    /// The entry that is being applied, and what it came to so far.
+    applying: Option<Applying>,
     outcome: Outcome,
 }
 
@@ -87,6 +90,7 @@ impl Serving {
             reads: Reads::default(),
             proposed: VecDeque::new(),
             compactions: Vec::new(),
+            applying: None,
             outcome: Outcome::default(),
         }
     }
@@ -100,9 +104,15 @@ impl Serving {
         self.inbox.stopping()
     }
 
+    /// Whether the member is about to stop.
+    pub fn is_leaving(&self) -> bool {
+        self.inbox.leaving()
+    }
+
     /// Whether nobody waits for an answer.
     pub fn is_idle(&self) -> bool {
         self.pending.is_empty()
+            && self.applying.is_none()
             && self.reads.is_empty()
             && self.compactions.is_empty()
             && !self.inbox.has_writes()
@@ -168,7 +178,8 @@ impl Serving {
     pub fn expire(&mut self, now: Instant, can_read: bool, writing_since: Option<Instant>) {
         let patience = self.patience;
         let old = |at: Instant| now.since(at) > patience;
-        let expired: Vec<_> = self.pending.expired(now, patience).collect();
+        let under_way = self.expired_under_way(old);
+        let expired: Vec<_> = under_way.into_iter().chain(self.pending.expired(now, patience)).collect();
         self.refuse(expired, Error::Timeout);
         if writing_since.is_some_and(old) {
             // The disk does not answer: what waits behind that write would wait in vain.
@@ -183,61 +194,6 @@ impl Serving {
             self.metrics.slow_read_indexes.inc_by(u64::from(!late.is_empty()));
             self.inbox.put_back_reads(waiting);
         }
-    }
-
-    /// Applies a batch and answers those of its callers that are here. How many commands it had.
-    pub fn apply(
-        &mut self,
-        index: LogIndex,
-        data: Bytes,
-        state: &RefCell<StateMachine>,
-        clock: impl Fn() -> Instant,
-    ) -> Result<usize, BatchError> {
-        let began = clock();
-        let batch = Batch::decode(data)?;
-        let (ours, first) = (batch.origin == self.inbox.origin, batch.first);
-        if ours {
-            self.observe_commit(first, began);
-        }
-        let mut replies = Vec::with_capacity(if ours { self.pending.len() } else { 0 });
-        let mut state = state.borrow_mut();
-        let mut commands = 0;
-        state.mark_applied(index);
-        for (sequence, envelope) in (first..).zip(batch) {
-            commands += 1;
-            let envelope = envelope?;
-            let caller = if ours { self.pending.take(sequence) } else { None };
-            // Without: another run proposed it, or its caller was told of a timeout.
-            let Some(Waiting { proposal, .. }) = caller else {
-                envelope.apply(&mut state, &mut self.outcome)?;
-                continue;
-            };
-            match proposal.apply(envelope, &mut state, &mut self.outcome)? {
-                Completion::Applied => replies.push(proposal),
-                Completion::Freed => self.compactions.push(proposal),
-            }
-        }
-        for change in &self.outcome.changes {
-            match change {
-                Change::Members => self.standing.set_members(state.cluster().members()),
-                Change::Versions(_) | Change::Compacted(_) | Change::Alarms => {}
-            }
-        }
-        drop(state);
-        count(&self.outcome.operations, &self.metrics);
-        self.outcome.clear();
-        let applied = clock();
-        let took = applied.since(began);
-        self.metrics.stage_apply.observe(took.as_secs_f64());
-        if took > self.slow_apply {
-            self.metrics.slow_apply.inc();
-            let expected = self.slow_apply;
-            warn!(?took, "expected-duration" = ?expected, index = index.0, "apply request took too long");
-        }
-        self.inbox.answered(replies.len());
-        replies.into_iter().for_each(Proposal::answer);
-        self.metrics.stage_reply.observe(clock().since(applied).as_secs_f64());
-        Ok(commands)
     }
 
     fn observe_commit(&mut self, first: u64, now: Instant) {

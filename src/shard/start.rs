@@ -6,7 +6,9 @@ use tracing::info;
 
 use super::{
     Fatal,
+    committed::Committed,
     group::config,
+    pace::Pace,
     replica::{Parts, Replay, Replica, baseline_record, entry_bytes_max, found},
     run::Loop,
     serve::{self, Inbox, Serving, Shard, Standing, Turnstile},
@@ -40,6 +42,7 @@ pub struct Options {
     pub catchup_entries: usize,
     /// Applying an entry for longer is worth a warning.
     pub slow_apply: Duration,
+    pub pace: Pace,
 }
 
 /// A shard that is ready to run.
@@ -71,6 +74,7 @@ pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<ShardMetrics>) 
         replay.take(record).map_err(|error| WalError::Replay(error.to_string()))
     })
     .await?;
+    apply(&env, &options.pace, &mut replay).await?;
     replay.finish().map_err(|error| WalError::Replay(error.to_string()))?;
 
     if replay.is_untold {
@@ -153,7 +157,24 @@ pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<ShardMetrics>) 
         heartbeat: options.heartbeat,
         tick: None,
         ticked: false,
+        pace: options.pace,
+        committed: Committed::default(),
+        upkeep_waits: false,
+        leaving_since: None,
+        has_left: false,
         env,
     };
     Ok(Started { shard, is_new, duty: run.upkeep.duty(), run })
+}
+
+/// Applies what the log has in slices, between which the core looks for whatever else there is.
+async fn apply<E: Env>(env: &E, pace: &Pace, replay: &mut Replay) -> Result<(), WalError> {
+    let mut began = env.now();
+    while !replay.step(pace.keys).map_err(|error| WalError::Replay(error.to_string()))? {
+        if env.now().since(began) >= pace.slice {
+            env.sleep(limits::APPLY_PAUSE).await;
+            began = env.now();
+        }
+    }
+    Ok(())
 }

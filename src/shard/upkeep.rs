@@ -98,6 +98,11 @@ impl<E: Env> Upkeep<E> {
         self.sweeping.is_awaited()
     }
 
+    /// The member ends: nobody waits for a defragmentation any more.
+    pub fn leave(&mut self) {
+        self.sweeping.leave();
+    }
+
     pub fn bytes_on_disk(&self) -> u64 {
         self.checkpoints.bytes_on_disk()
     }

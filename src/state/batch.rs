@@ -19,8 +19,9 @@ use bytes::{Buf, Bytes};
 
 use super::{
     StateMachine,
-    command::{Command, Context, Principal, Row},
+    command::{Command, Principal, Row},
     outcome::Outcome,
+    steps::Applied,
 };
 use crate::types::MemberId;
 
@@ -216,11 +217,25 @@ impl Envelope {
         Row::find(self.kind).ok_or(BatchError::Kind(self.kind))
     }
 
-    /// Applies the command, for nobody who waits.
+    /// Applies the command as a whole, for nobody who waits.
     pub fn apply(self, state: &mut StateMachine, outcome: &mut Outcome) -> Result<(), BatchError> {
-        let row = self.row()?;
-        let context = Context { principal: &self.principal, answer_wanted: false };
-        Ok((row.apply)(self.body, state, context, outcome)?)
+        let mut applied = self.begin(state, usize::MAX, outcome)?;
+        while let Applied::Partly(unfinished) = &mut applied {
+            if let Some(completion) = unfinished.step(state, usize::MAX, outcome) {
+                applied = Applied::Done(completion);
+            }
+        }
+        Ok(())
+    }
+
+    /// The command's first step, of about `keys` keys, for nobody who waits.
+    pub fn begin(
+        self,
+        state: &mut StateMachine,
+        keys: usize,
+        outcome: &mut Outcome,
+    ) -> Result<Applied, BatchError> {
+        Ok((self.row()?.apply)(self, state, keys, outcome)?)
     }
 }
 

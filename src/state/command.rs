@@ -4,10 +4,18 @@
 //! proposes one gets its own answer back, without a look at what else there is. Replay, and members that did not
 //! propose it, go by the number.
 
+use std::task::Poll;
+
 use bytes::Bytes;
 use prost::Message;
 
-use super::{Error, StateMachine, cluster, outcome::Outcome};
+use super::{
+    Error, StateMachine,
+    batch::Envelope,
+    cluster,
+    outcome::Outcome,
+    steps::{Applied, Asked},
+};
 use crate::pb::etcdserverpb as pb;
 
 /// Version of the set of commands. The cluster's is the newest that all its members know.
@@ -64,26 +72,41 @@ pub struct Principal {
     pub auth_revision: u64,
 }
 
-/// The circumstances in which a command is applied. All but `answer_wanted` are the same on every member.
+/// The circumstances in which a command is applied. Only `principal` is the same on every member, and nothing but the
+/// answer depends on the others.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
     pub principal: &'a Principal,
     /// Somebody waits for the answer. Otherwise only effects count, and what is only read need not be.
     pub answer_wanted: bool,
+    /// After about so many keys the rest is left to the next step.
+    pub keys: usize,
 }
 
 impl<'a> Context<'a> {
-    /// Somebody waits for the answer.
+    /// Somebody waits for the answer, and it is to be done in one step.
     pub fn asked_by(principal: &'a Principal) -> Self {
-        Self { principal, answer_wanted: true }
+        Self { principal, answer_wanted: true, keys: usize::MAX }
+    }
+
+    /// Nobody waits.
+    pub fn unasked(principal: &'a Principal) -> Self {
+        Self { principal, answer_wanted: false, keys: usize::MAX }
+    }
+
+    /// The same in steps of about so many keys.
+    pub fn in_steps_of(self, keys: usize) -> Self {
+        Self { keys, ..self }
     }
 }
 
 /// A write. It is evaluated when its entry is committed, in the order of the log; the outcome depends on nothing but the
-/// state and the command.
+/// state and the command, and not on where its steps end.
 pub trait Command: Message + Default + 'static {
     /// What the caller gets. Its header, if it has one, carries only the revision.
     type Answer: 'static;
+    /// How far one has come that may take several steps; `()` where one is enough.
+    type Progress: Default + 'static;
 
     const KIND: Kind;
 
@@ -93,13 +116,15 @@ pub trait Command: Message + Default + 'static {
         Completion::Applied
     }
 
+    /// A step, from no progress at first. While it is pending the state is as before it, and no other command is applied.
     /// What is refused changes nothing.
     fn apply(
         &self,
+        progress: &mut Self::Progress,
         state: &mut StateMachine,
         context: Context<'_>,
         outcome: &mut Outcome,
-    ) -> Result<Self::Answer, Error>;
+    ) -> Poll<Result<Self::Answer, Error>>;
 }
 
 /// Every command there is, ascending by number: a new one is a row here and a file.
@@ -113,7 +138,7 @@ pub static COMMANDS: &[Row] = &[
     Row::of::<cluster::PublishMember>(),
 ];
 
-type Apply = fn(Bytes, &mut StateMachine, Context<'_>, &mut Outcome) -> Result<(), prost::DecodeError>;
+type Apply = fn(Envelope, &mut StateMachine, usize, &mut Outcome) -> Result<Applied, prost::DecodeError>;
 
 /// One command, by its number.
 pub struct Row {
@@ -136,13 +161,13 @@ impl Row {
 
 /// Applies a command nobody here waits for: its caller had the answer, or has it from another member.
 fn apply_unasked<C: Command>(
-    bytes: Bytes,
+    envelope: Envelope,
     state: &mut StateMachine,
-    context: Context<'_>,
+    keys: usize,
     outcome: &mut Outcome,
-) -> Result<(), prost::DecodeError> {
-    drop(state.apply(&C::decode(bytes)?, context, outcome));
-    Ok(())
+) -> Result<Applied, prost::DecodeError> {
+    let Envelope { principal, body, .. } = envelope;
+    Ok(Asked::new(C::decode(body)?, principal, false, drop).apply(state, keys, outcome))
 }
 
 #[cfg(test)]

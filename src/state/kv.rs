@@ -1,7 +1,8 @@
 //! Keys and values: commands that write them, reads of them, and what requests must fulfil.
 //!
-//! A file per command; `range` evaluates reads, whole or slice by slice, `plan` what else is read for an answer, and
-//! `answer`, `list` and `range_stream` bring long ones to the client. Facts about behaviour are etcd's: `server/etcdserver/{apply,txn}`, `server/etcdserver/api/v3rpc/key.go` of
+//! A file per command, which goes on as far as `work` reaches; `range` evaluates reads, whole or slice by slice, `plan`
+//! what else is read for an answer, and `answer`, `list` and `range_stream` bring long ones to the client. Facts about
+//! behaviour are etcd's: `server/etcdserver/{apply,txn}`, `server/etcdserver/api/v3rpc/key.go` of
 //! v3.7.
 
 mod answer;
@@ -20,12 +21,13 @@ mod range_stream;
 mod sort;
 mod txn;
 pub mod validate;
+mod work;
 
 pub use answer::{Answer, Evaluation, LongAnswer};
 pub use pairs::{Leave, Pairs};
 pub use plan::Plan;
 pub use range::Range;
 pub use range_stream::{Chunk, RangeStream, StreamStep};
+pub use txn::Choice;
 
 pub(super) use range::header;
-pub(super) use txn::read as read_txn;

@@ -6,9 +6,9 @@ use prost::Message;
 use super::{
     Error,
     cluster::{Alarms, Cluster},
-    command::{Command, Context, Needs},
-    kv::{self, Answer, Plan, Range, validate},
-    outcome::{Operations, Outcome},
+    command::{Command, Needs},
+    kv::{Answer, Choice, Plan, Range, validate},
+    outcome::Operations,
     space::{Facts, Space, Unsaved},
 };
 use crate::{
@@ -41,22 +41,8 @@ impl StateMachine {
         Self { history, cluster, applied }
     }
 
-    /// Applies a committed command. An error changes nothing.
-    pub fn apply<C: Command>(
-        &mut self,
-        command: &C,
-        context: Context<'_>,
-        outcome: &mut Outcome,
-    ) -> Result<C::Answer, Error> {
-        self.check_alarms(command.needs())?;
-        let before = outcome.operations.count();
-        let answer = command.apply(self, context, outcome)?;
-        outcome.operations.txns += u64::from(outcome.operations.count() > before + 1);
-        Ok(answer)
-    }
-
     /// What is refused while an alarm is on. Reads that do not go through the log are served, as in etcd.
-    fn check_alarms(&self, needs: Needs) -> Result<(), Error> {
+    pub(super) fn check_alarms(&self, needs: Needs) -> Result<(), Error> {
         if needs == Needs::Nothing {
             Ok(())
         } else if self.alarms().is_on(AlarmType::Corrupt) {
@@ -114,14 +100,16 @@ impl StateMachine {
         Ok(Range::new(request, self.history.revision().0, true).run(&view))
     }
 
-    /// A transaction for which [`validate::is_read_only`] holds.
+    /// A transaction for which [`validate::is_read_only`] holds, all of it at once.
     pub fn read_txn(
         &self,
         request: &pb::TxnRequest,
         operations: &mut Operations,
     ) -> Result<Answer<pb::TxnResponse, Box<Plan>>, Error> {
         assert!(validate::is_read_only(request), "a transaction that may write goes through the log");
-        kv::read_txn(&self.history, request, operations)
+        let mut choice = Choice::begin(self, u64::MAX);
+        while !choice.step(request, self, usize::MAX)? {}
+        choice.read(request, self, operations)
     }
 
     pub fn revision(&self) -> Revision {
@@ -155,6 +143,11 @@ impl StateMachine {
     /// One slice of physical compaction, about `budget_keys` records. Has no influence on any response.
     pub fn compact_step(&mut self, budget_keys: usize, may_rewrite: bool) -> Freed {
         self.history.compact_step(budget_keys, may_rewrite)
+    }
+
+    /// Whether a command is done in part only. Until it is done there are neither checkpoints nor compaction.
+    pub fn is_paused(&self) -> bool {
+        self.history.is_paused()
     }
 
     /// Every part, as a checkpoint sees it.

@@ -21,6 +21,8 @@ pub enum Change {
 pub struct Outcome {
     pub changes: Vec<Change>,
     pub operations: Operations,
+    /// Keys that were looked at or written.
+    pub visited: u64,
 }
 
 impl Outcome {
@@ -28,6 +30,7 @@ impl Outcome {
     pub fn clear(&mut self) {
         self.changes.clear();
         self.operations = Operations::default();
+        self.visited = 0;
     }
 }
 

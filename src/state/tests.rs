@@ -6,3 +6,4 @@ mod outcome;
 mod plan;
 mod properties;
 mod quirks;
+mod steps;

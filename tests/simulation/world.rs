@@ -14,7 +14,7 @@ use pinion::{
     env::sim::{Sim, SimEnv, disk::SimDisk},
     metrics::ShardMetrics,
     pb::etcdserverpb as pb,
-    shard::{self, Due, Duty, Shard},
+    shard::{self, Due, Duty, Pace, Shard},
     state::Principal,
     storage::checkpoint::CheckpointOptions,
     storage::data_dir::DataDir,
@@ -42,12 +42,17 @@ pub struct World {
     /// When members make checkpoints.
     pub checkpoint: Due,
     pub catchup_entries: usize,
+    /// How members apply: here in slices of a few keys.
+    pub pace: Pace,
     /// Checkpoints that came from one member to another.
     pub carried: Rc<Cell<u64>>,
 }
 
 /// Checkpoints so rare that the log has everything.
 const NEVER: Due = Due { entries: u64::MAX, bytes: usize::MAX, log_bytes: u64::MAX };
+
+/// Every few commands the rest of a turn has its turn.
+const PACE: Pace = Pace { keys: 3, slice: Duration::ZERO, patience: Duration::from_millis(500) };
 
 impl World {
     pub fn new(seed: u64, members: u64) -> Self {
@@ -60,7 +65,14 @@ impl World {
             ended: Rc::default(),
         };
         let nodes = (1..=members).map(node).collect();
-        World { nodes, sim, checkpoint: NEVER, catchup_entries: 1_000_000, carried: Rc::default() }
+        World {
+            nodes,
+            sim,
+            checkpoint: NEVER,
+            catchup_entries: 1_000_000,
+            pace: PACE,
+            carried: Rc::default(),
+        }
     }
 
     fn founders(&self) -> Vec<pb::Member> {
@@ -87,6 +99,7 @@ impl World {
             pre_vote: true,
             catchup_entries: self.catchup_entries,
             slow_apply: Duration::from_secs(1),
+            pace: self.pace,
         };
         let metrics = Rc::new(ShardMetrics::new().expect("metrics are made"));
         let (shard, ended, sim, id) = (node.shard.clone(), node.ended.clone(), self.sim.clone(), node.id);
@@ -134,11 +147,15 @@ impl World {
         files.filter(|path| path.extension().is_some_and(|extension| extension == "seg")).collect()
     }
 
-    /// Runs until member `at` serves, or gives the reason it does not.
+    /// Runs until member `at` serves and everything committed is applied there, or gives the reason it does not.
     pub fn serving(&self, at: usize) -> Result<Shard, String> {
         let node = &self.nodes[at];
+        let serves = |shard: &Shard| {
+            let status = shard.status();
+            shard.can_read() && status.applied == status.committed
+        };
         let done = self.sim.run_until(STEPS_MAX, || {
-            node.ended.borrow().is_some() || node.shard.borrow().as_ref().is_some_and(Shard::can_read)
+            node.ended.borrow().is_some() || node.shard.borrow().as_ref().is_some_and(serves)
         });
         if let Some(ended) = node.ended.borrow().as_ref() {
             return Err(ended.clone().err().unwrap_or_else(|| "stopped".into()));

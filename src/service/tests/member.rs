@@ -55,6 +55,7 @@ async fn open_with<E: Env>(
         pre_vote: true,
         catchup_entries: 1_000,
         slow_apply: Duration::from_secs(10),
+        pace: shard::Pace::default(),
     };
     let metrics = Rc::new(ShardMetrics::new().expect("names are distinct"));
     let started = shard::start(env.clone(), options, metrics).await.expect("the member starts");

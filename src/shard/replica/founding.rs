@@ -32,5 +32,5 @@ pub async fn found<E: Env>(
     for record in records() {
         replay.take(record).map_err(|error| WalError::Replay(error.to_string()))?;
     }
-    Ok(())
+    replay.settle().map_err(|error| WalError::Replay(error.to_string()))
 }

@@ -2,6 +2,9 @@
 //!
 //! The log begins at or before the entry after the checkpoint, because it is cut only behind a durable one. What it
 //! has of the time before is not applied again; it fills the window that followers catch up from.
+//!
+//! Only effects are computed: callers had their answers. What is committed is applied step by step after the last record,
+//! unless too much of it gathers before.
 
 use bytes::Bytes;
 
@@ -9,7 +12,7 @@ use crate::{
     consensus::{Config, ConfigError, Entry, EntryKind, HardState, LogPosition, LogWindow, Payload},
     limits,
     shard::group::config,
-    state::{Batch, BatchError, Outcome, StateMachine},
+    state::{Applied, Batch, BatchError, Outcome, StateMachine, Unfinished},
     storage::checkpoint::Summary,
     storage::wal::Record,
     types::{LogIndex, Term},
@@ -69,7 +72,17 @@ pub struct Replay {
     has_entries: bool,
     has_hard_state: bool,
     catchup_entries: usize,
+    /// Payload bytes of entries in the window.
+    gathered: usize,
+    under_way: Option<UnderWay>,
     outcome: Outcome,
+}
+
+/// An entry that is applied in part.
+struct UnderWay {
+    index: LogIndex,
+    batch: Batch,
+    unfinished: Option<Box<dyn Unfinished>>,
 }
 
 impl Replay {
@@ -94,6 +107,8 @@ impl Replay {
             has_entries: false,
             has_hard_state: false,
             catchup_entries,
+            gathered: 0,
+            under_way: None,
             outcome: Outcome::default(),
         }
     }
@@ -128,6 +143,7 @@ impl Replay {
         if begins || needless || index <= self.window.base().index.0 {
             self.window = LogWindow::new(at, self.window.hard_state(), config(self.state.cluster()));
         } else {
+            self.gathered += data.len();
             let data = Bytes::copy_from_slice(data);
             self.window.append([Entry { index: at.index, term: at.term, kind, data }]);
         }
@@ -137,6 +153,7 @@ impl Replay {
 
     /// A checkpoint that was received took the place of all that was logged before.
     fn baseline(&mut self, at: LogPosition) -> Result<(), ReplayError> {
+        self.settle()?;
         let (baseline, applied) = (at.index.0, self.applied);
         if baseline > applied {
             return Err(ReplayError::Older { applied, baseline });
@@ -161,37 +178,68 @@ impl Replay {
         self.has_hard_state = true;
         self.committed = self.committed.max(commit);
         self.window.set_hard_state(hard_state);
-        while self.applied < commit {
-            let entry = self.window.get(LogIndex(self.applied + 1));
-            let index = entry.index;
-            self.apply(entry).map_err(|reason| ReplayError::Entry { index, reason })?;
-        }
-        self.window.trim(LogIndex(self.applied), self.catchup_entries, limits::CATCHUP_BYTES);
+        if self.gathered > limits::UNAPPLIED_BYTES_MAX { self.settle() } else { Ok(()) }
+    }
+
+    /// Applies everything that is committed.
+    pub fn settle(&mut self) -> Result<(), ReplayError> {
+        while !self.step(usize::MAX)? {}
         Ok(())
     }
 
-    fn apply(&mut self, entry: Entry) -> Result<(), EntryError> {
-        let index = entry.index;
-        match entry.payload()? {
-            Payload::Config(change) => {
-                self.apply_batch(index, change.context)?;
+    /// Goes on with applying what is committed, by about `keys` keys. True when nothing is left.
+    pub fn step(&mut self, keys: usize) -> Result<bool, ReplayError> {
+        self.outcome.clear();
+        while self.outcome.visited < keys as u64 {
+            let left = keys - self.outcome.visited as usize;
+            let done = match self.under_way.take() {
+                Some(under_way) => self.go_on(under_way, left),
+                None if self.applied < self.committed => self.begin(LogIndex(self.applied + 1)),
+                None => {
+                    self.window.trim(LogIndex(self.applied), self.catchup_entries, limits::CATCHUP_BYTES);
+                    self.gathered = 0;
+                    return Ok(true);
+                }
+            };
+            let index = LogIndex(self.applied + 1);
+            if done.map_err(|reason| ReplayError::Entry { index, reason })? {
+                self.state.mark_applied(index);
+                self.applied = index.0;
+            }
+        }
+        Ok(false)
+    }
+
+    /// True when the entry is applied, because nothing is in it.
+    fn begin(&mut self, index: LogIndex) -> Result<bool, EntryError> {
+        let data = match self.window.get(index).payload()? {
+            Payload::Config(change) => change.context,
+            Payload::Empty => return Ok(true),
+            Payload::Data(data) => data,
+        };
+        self.under_way = Some(UnderWay { index, batch: Batch::decode(data)?, unfinished: None });
+        Ok(false)
+    }
+
+    /// The next step of the entry under way. True when it is applied.
+    fn go_on(&mut self, mut under_way: UnderWay, keys: usize) -> Result<bool, EntryError> {
+        if let Some(mut unfinished) = under_way.unfinished.take() {
+            if unfinished.step(&mut self.state, keys, &mut self.outcome).is_none() {
+                under_way.unfinished = Some(unfinished);
+            }
+        } else if let Some(envelope) = under_way.batch.next() {
+            let applied = envelope?.begin(&mut self.state, keys, &mut self.outcome)?;
+            if let Applied::Partly(unfinished) = applied {
+                under_way.unfinished = Some(unfinished);
+            }
+        } else {
+            if self.window.get(under_way.index).kind == EntryKind::Config {
                 self.window.set_config(config(self.state.cluster()));
             }
-            Payload::Empty => self.state.mark_applied(index),
-            Payload::Data(data) => self.apply_batch(index, data)?,
+            return Ok(true);
         }
-        self.applied = index.0;
-        Ok(())
-    }
-
-    fn apply_batch(&mut self, index: LogIndex, data: Bytes) -> Result<(), EntryError> {
-        self.state.mark_applied(index);
-        for envelope in Batch::decode(data)? {
-            // Its caller had the answer when it was first applied, and nobody follows the changes yet.
-            envelope.and_then(|it| it.apply(&mut self.state, &mut self.outcome))?;
-        }
-        self.outcome.clear();
-        Ok(())
+        self.under_way = Some(under_way);
+        Ok(false)
     }
 
     /// Checks that checkpoint and log belong together, after the last record.

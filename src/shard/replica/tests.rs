@@ -50,7 +50,7 @@ async fn sole(env: SimEnv) -> Replica<SimEnv> {
 /// Everything that there is to do without the disk; what was committed.
 fn turn(replica: &mut Replica<SimEnv>) -> Vec<Bytes> {
     let mut committed = Vec::new();
-    while let Some(progress) = replica.next() {
+    while let Some(progress) = replica.next(true) {
         for entry in progress.committed {
             replica.applied(entry.index, entry.term);
             if let Ok(Payload::Data(data)) = entry.payload() {
@@ -85,7 +85,7 @@ fn a_batch_is_committed_when_its_write_has_ended() {
         assert_eq!(turn(&mut replica), vec![Bytes::from_static(b"x")]);
         assert!(replica.is_open());
         replica.read_index(1);
-        let progress = replica.next().unwrap();
+        let progress = replica.next(true).unwrap();
         assert_eq!(progress.reads, vec![(1, replica.committed())]);
         replica.close().await.unwrap();
     });

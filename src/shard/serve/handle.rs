@@ -127,13 +127,18 @@ impl Shard {
         self.complete(answer).await
     }
 
+    /// Refuses a transaction whose comparisons look at more than `keys_max` keys. They are made here and now, to see that.
+    pub async fn weigh(&self, request: &pb::TxnRequest, keys_max: u64) -> Result<(), Error> {
+        self.choose(request, keys_max).await.map(drop)
+    }
+
     /// Returns once everything committed before the call is applied here.
     pub async fn linearize(&self) -> Result<(), Error> {
         let (reply, answer) = reply::channel();
         self.inbox.push_read((self.clock)(), reply)?;
         match answer.await {
             Some(()) => Ok(()),
-            None if self.inbox.stopping() => Err(Error::Stopped),
+            None if self.inbox.refusing() => Err(Error::Stopped),
             None => Err(Error::Timeout),
         }
     }
@@ -176,8 +181,10 @@ impl Shard {
             self.linearize().await?;
         }
         self.taken().await;
+        assert!(validate::is_read_only(&request), "a transaction that may write goes through the log");
         let mut operations = Operations::default();
-        let answer = self.state.borrow().read_txn(&request, &mut operations)?;
+        let choice = self.choose(&request, u64::MAX).await?;
+        let answer = choice.read(&request, &self.state.borrow(), &mut operations)?;
         Ok((self.complete(answer).await?, operations))
     }
 
@@ -269,6 +276,12 @@ impl Shard {
         let (reply, answer) = reply::channel();
         self.inbox.push_arriving(Arriving { frame, export, reply });
         answer.await.is_some()
+    }
+
+    /// The member is about to stop: what is committed and takes long to apply is left to the next start, and whoever
+    /// waits for it is told.
+    pub fn leave(&self) {
+        self.inbox.leave();
     }
 
     /// Refuses new requests, finishes those admitted, then lets the loop end.

@@ -60,6 +60,8 @@ pub struct Inbox {
     log_busy: Cell<bool>,
     woken: Cell<bool>,
     waker: Cell<Option<Waker>>,
+    leaving: Cell<bool>,
+    refusing: Cell<bool>,
     stopping: Cell<bool>,
 }
 
@@ -82,6 +84,8 @@ impl Inbox {
             log_busy: Cell::new(false),
             woken: Cell::new(false),
             waker: Cell::new(None),
+            leaving: Cell::new(false),
+            refusing: Cell::new(false),
             stopping: Cell::new(false),
         }
     }
@@ -95,7 +99,7 @@ impl Inbox {
         proposal: Proposal,
         place: Option<Place>,
     ) -> Result<(), Error> {
-        if self.stopping.get() {
+        if self.refusing.get() {
             return Err(Error::Stopped);
         }
         let full = self.pending.get() >= limits::SHARD_PENDING_MAX
@@ -133,7 +137,7 @@ impl Inbox {
 
     /// Registers a caller that waits until everything committed before now is applied.
     pub fn push_read(&self, arrived: Instant, reply: Reply<()>) -> Result<(), Error> {
-        if self.stopping.get() {
+        if self.refusing.get() {
             return Err(Error::Stopped);
         }
         let mut reads = self.reads.borrow_mut();
@@ -148,7 +152,7 @@ impl Inbox {
 
     /// Registers a caller that waits until nothing is left to free.
     pub fn push_defragment(&self, reply: Reply<()>) -> Result<(), Error> {
-        if self.stopping.get() {
+        if self.refusing.get() {
             return Err(Error::Stopped);
         }
         let mut defragments = self.defragments.borrow_mut();
@@ -177,14 +181,35 @@ impl Inbox {
         self.wake();
     }
 
+    /// The member is about to stop: from now on nobody waits for long.
+    pub fn leave(&self) {
+        self.leaving.set(true);
+        self.wake();
+    }
+
+    pub fn leaving(&self) -> bool {
+        self.leaving.get()
+    }
+
+    /// Refuses what arrives from now on.
+    pub fn refuse(&self) {
+        self.refusing.set(true);
+    }
+
+    pub fn refusing(&self) -> bool {
+        self.refusing.get()
+    }
+
     /// Refuses what arrives from now on; the loop finishes what was admitted and ends.
     pub fn stop(&self) {
+        self.refuse();
         self.stopping.set(true);
-        self.wake();
+        self.leave();
     }
 
     /// Nobody takes anything any more: what waits is dropped, which tells its callers.
     fn close(&self) {
+        self.refuse();
         self.stopping.set(true);
         // Dropping a reply wakes its caller, never runs it; still, not while borrowed.
         drop(self.batches.take());

@@ -32,6 +32,11 @@ impl Pending {
         self.0.drain(..count)
     }
 
+    /// All of them.
+    pub fn drain(&mut self) -> impl Iterator<Item = Waiting> {
+        self.0.drain(..)
+    }
+
     pub fn len(&self) -> usize {
         self.0.len()
     }

@@ -5,16 +5,16 @@ use std::{
     future::Future,
     pin::Pin,
     rc::Rc,
-    task::{Context as Waiting, Poll},
+    task::{Context, Poll},
 };
 
 use crate::{
     shard::{Error, reply::Slot},
-    state::{BatchError, Command, Completion, Context, Outcome, StateMachine, batch::Envelope},
+    state::{self, Applied, Asked, BatchError, Command, Outcome, StateMachine, batch::Envelope},
 };
 
 /// The loop's end. Dropped without a word, it tells the caller so.
-pub struct Proposal(Rc<dyn Asked>);
+pub struct Proposal(Rc<dyn Exchanging>);
 
 /// The caller's end. Dropped early, nobody wants the answer any more.
 pub struct Answer<C: Command>(Rc<Exchange<C>>);
@@ -22,14 +22,14 @@ pub struct Answer<C: Command>(Rc<Exchange<C>>);
 /// Both ends share it: one allocation for each command.
 struct Exchange<C: Command>(Slot<Result<C::Answer, Error>>);
 
-trait Asked {
+trait Exchanging {
     fn apply(
-        &self,
+        self: Rc<Self>,
         envelope: Envelope,
-        answer_wanted: bool,
         state: &mut StateMachine,
+        keys: usize,
         outcome: &mut Outcome,
-    ) -> Result<Completion, BatchError>;
+    ) -> Result<Applied, BatchError>;
     fn release(&self);
     fn refuse(&self, error: Error);
     fn close(&self);
@@ -42,15 +42,16 @@ pub fn proposal<C: Command>() -> (Proposal, Answer<C>) {
 }
 
 impl Proposal {
-    /// Applies the command, which is the one the envelope holds, and keeps the answer until [`Proposal::answer`], which
-    /// is due when the completion says so.
+    /// The first step of the command, which is the one the envelope holds; about `keys` keys. The answer is kept until
+    /// [`Proposal::answer`], which is due when the completion says so.
     pub fn apply(
         &self,
         envelope: Envelope,
         state: &mut StateMachine,
+        keys: usize,
         outcome: &mut Outcome,
-    ) -> Result<Completion, BatchError> {
-        self.0.apply(envelope, Rc::strong_count(&self.0) > 1, state, outcome)
+    ) -> Result<Applied, BatchError> {
+        self.0.clone().apply(envelope, state, keys, outcome)
     }
 
     /// Gives the caller what the command came to.
@@ -69,21 +70,20 @@ impl Drop for Proposal {
     }
 }
 
-impl<C: Command> Asked for Exchange<C> {
+impl<C: Command> Exchanging for Exchange<C> {
     fn apply(
-        &self,
+        self: Rc<Self>,
         envelope: Envelope,
-        answer_wanted: bool,
         state: &mut StateMachine,
+        keys: usize,
         outcome: &mut Outcome,
-    ) -> Result<Completion, BatchError> {
+    ) -> Result<Applied, BatchError> {
         assert_eq!(envelope.row()?.kind, C::KIND, "a number of this run stands for one command");
-        let command = C::decode(envelope.body)?;
-        let context = Context { principal: &envelope.principal, answer_wanted };
-        let answer = state.apply(&command, context, outcome);
-        let completion = if answer.is_ok() { command.completion() } else { Completion::Applied };
-        self.0.hold(answer.map_err(Error::from));
-        Ok(completion)
+        let Envelope { principal, body, .. } = envelope;
+        // Besides the proposal and this call there is the caller.
+        let answer_wanted = Rc::strong_count(&self) > 2;
+        let hold = move |answer: Result<C::Answer, state::Error>| self.0.hold(answer.map_err(Error::from));
+        Ok(Asked::new(C::decode(body)?, principal, answer_wanted, hold).apply(state, keys, outcome))
     }
 
     fn release(&self) {
@@ -103,7 +103,7 @@ impl<C: Command> Future for Answer<C> {
     /// `None` if the loop ended.
     type Output = Option<Result<C::Answer, Error>>;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Waiting<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         self.0.0.poll(context)
     }
 }
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
     use crate::{
         pb::etcdserverpb as pb,
-        state::{Batch, Builder},
+        state::{Batch, Builder, Completion},
     };
 
     fn envelope(command: &impl Command) -> Envelope {
@@ -123,13 +123,25 @@ mod tests {
         batch.next().unwrap().unwrap()
     }
 
+    fn apply(
+        proposal: &Proposal,
+        command: &impl Command,
+        state: &mut StateMachine,
+        outcome: &mut Outcome,
+    ) -> Completion {
+        match proposal.apply(envelope(command), state, usize::MAX, outcome) {
+            Ok(Applied::Done(completion)) => completion,
+            _ => panic!("it is done at once"),
+        }
+    }
+
     #[test]
     fn an_answer_comes_when_it_is_released() {
         let (mut state, mut outcome) = (StateMachine::new(), Outcome::default());
         let (proposal, mut answer) = proposal::<pb::CompactionRequest>();
         let compact = pb::CompactionRequest { revision: 1, physical: true };
-        let completion = proposal.apply(envelope(&compact), &mut state, &mut outcome);
-        assert_eq!(completion, Ok(Completion::Freed));
+        let completion = apply(&proposal, &compact, &mut state, &mut outcome);
+        assert_eq!(completion, Completion::Freed);
         assert!(block_on(poll_once(&mut answer)).is_none());
         proposal.answer();
         assert!(matches!(block_on(answer), Some(Ok(pb::CompactionResponse { .. }))));
@@ -140,11 +152,8 @@ mod tests {
         let (mut state, mut outcome) = (StateMachine::new(), Outcome::default());
         let (proposal, answer) = proposal::<pb::CompactionRequest>();
         let compact = pb::CompactionRequest { revision: 7, physical: true };
-        assert_eq!(
-            proposal.apply(envelope(&compact), &mut state, &mut outcome),
-            Ok(Completion::Applied),
-            "nothing is to be freed"
-        );
+        let completion = apply(&proposal, &compact, &mut state, &mut outcome);
+        assert_eq!(completion, Completion::Applied, "nothing is to be freed");
         proposal.answer();
         let refused = block_on(answer).expect("told").expect_err("there is no revision 7");
         assert_eq!(refused, Error::Apply(crate::state::Error::FutureRevision));
@@ -157,7 +166,7 @@ mod tests {
         let (proposal, answer) = proposal::<pb::PutRequest>();
         drop(answer);
         let put = pb::PutRequest { key: "k".into(), prev_kv: true, ..Default::default() };
-        proposal.apply(envelope(&put), &mut state, &mut outcome).unwrap();
+        apply(&proposal, &put, &mut state, &mut outcome);
         assert_eq!((state.revision().0, outcome.operations.puts), (2, 1));
     }
 

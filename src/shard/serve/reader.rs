@@ -12,7 +12,7 @@ use crate::{
     shard::Error,
     state::{
         self,
-        kv::{Answer, Evaluation, LongAnswer, Plan},
+        kv::{Answer, Choice, Evaluation, LongAnswer, Plan},
     },
 };
 
@@ -74,6 +74,23 @@ impl Shard {
                 return slice;
             }
         }
+    }
+
+    /// Makes a transaction's comparisons, in slices as other reads, unless they look at more than `keys_max` keys.
+    pub(super) async fn choose(&self, request: &pb::TxnRequest, keys_max: u64) -> Result<Choice, Error> {
+        let mut choice = Choice::begin(&self.state.borrow(), keys_max);
+        if choice.step(request, &self.state.borrow(), limits::RANGE_AT_ONCE_KEYS)? {
+            return Ok(choice);
+        }
+        let stake = Stake::take(self.client(), false).await;
+        let mut finished = false;
+        while !finished {
+            let _slice = self.pass().await;
+            let state = self.state.borrow();
+            finished = self.slice(|| choice.step(request, &state, limits::RANGE_STEP_KEYS))?;
+        }
+        drop(stake);
+        Ok(choice)
     }
 
     /// Repeats a step for as long as a slice lasts. True once a step says that it was the last.

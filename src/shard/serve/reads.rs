@@ -57,6 +57,12 @@ impl Reads {
         before - self.rounds.len() - self.gate.len()
     }
 
+    /// Gives up all of them: dropping them tells the callers.
+    pub fn clear(&mut self) {
+        self.rounds.clear();
+        self.gate.clear();
+    }
+
     pub fn is_empty(&self) -> bool {
         self.rounds.is_empty() && self.gate.is_empty()
     }

@@ -33,6 +33,12 @@ impl Sweeping {
         !self.defragments.is_empty() || !self.swept.is_empty()
     }
 
+    /// Gives up who waits for a defragmentation: dropping them tells the callers.
+    pub fn leave(&mut self) {
+        self.defragments.clear();
+        self.swept.clear();
+    }
+
     /// Whether defragmentations wait for the files.
     pub fn waits_for_files(&self) -> bool {
         !self.swept.is_empty()

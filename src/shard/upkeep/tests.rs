@@ -45,10 +45,10 @@ fn overwritten(times: usize) -> StateMachine {
     let principal = Principal::default();
     for _ in 0..times {
         let put = pb::PutRequest { key: "k".into(), ..Default::default() };
-        state.apply(&put, Context { principal: &principal, answer_wanted: false }, &mut outcome).unwrap();
+        state.apply(&put, Context::unasked(&principal), &mut outcome).unwrap();
     }
     let compact = pb::CompactionRequest { revision: state.revision().0, physical: false };
-    state.apply(&compact, Context { principal: &principal, answer_wanted: false }, &mut outcome).unwrap();
+    state.apply(&compact, Context::unasked(&principal), &mut outcome).unwrap();
     state
 }
 

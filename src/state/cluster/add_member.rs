@@ -1,6 +1,8 @@
 //! A member of the cluster, as the log's configuration changes bring it: the change says to Raft who votes, this to
 //! everybody else who it is.
 
+use std::task::Poll;
+
 use prost::Message;
 
 use crate::{
@@ -20,17 +22,24 @@ pub struct AddMember {
 
 impl Command for AddMember {
     type Answer = ();
+    type Progress = ();
     const KIND: Kind = Kind::first(6);
 
     fn needs(&self) -> Needs {
         Needs::Nothing
     }
 
-    fn apply(&self, state: &mut StateMachine, _: Context<'_>, outcome: &mut Outcome) -> Result<(), Error> {
+    fn apply(
+        &self,
+        (): &mut (),
+        state: &mut StateMachine,
+        _: Context<'_>,
+        outcome: &mut Outcome,
+    ) -> Poll<Result<(), Error>> {
         if let Some(member) = &self.member {
             state.cluster_mut().set_member(member.clone());
             outcome.changes.push(Change::Members);
         }
-        Ok(())
+        Poll::Ready(Ok(()))
     }
 }

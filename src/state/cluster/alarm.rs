@@ -4,7 +4,7 @@
 //! log, so every member refuses the same requests from the same entry on. Why an alarm is raised is decided elsewhere:
 //! by whoever admits writes, by the checks for corruption, by an operator.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, task::Poll};
 
 use crate::{
     pb::etcdserverpb::{self as pb, AlarmType, alarm_request::AlarmAction},
@@ -18,6 +18,7 @@ use crate::{
 
 impl Command for pb::AlarmRequest {
     type Answer = pb::AlarmResponse;
+    type Progress = ();
     const KIND: Kind = Kind::first(5);
 
     fn needs(&self) -> Needs {
@@ -26,10 +27,11 @@ impl Command for pb::AlarmRequest {
 
     fn apply(
         &self,
+        (): &mut (),
         state: &mut StateMachine,
         _: Context<'_>,
         outcome: &mut Outcome,
-    ) -> Result<Self::Answer, Error> {
+    ) -> Poll<Result<Self::Answer, Error>> {
         let header = Some(header(state.revision().0));
         let cluster = state.cluster_mut();
         let before = cluster.alarms.0.len();
@@ -38,7 +40,7 @@ impl Command for pb::AlarmRequest {
             cluster.unsaved = true;
             outcome.changes.push(Change::Alarms);
         }
-        Ok(pb::AlarmResponse { header, alarms: concerned })
+        Poll::Ready(Ok(pb::AlarmResponse { header, alarms: concerned }))
     }
 }
 

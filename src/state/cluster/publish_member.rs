@@ -1,6 +1,8 @@
 //! What a member tells the others of itself: its name and where its clients find it. They follow its flags, so it says
 //! so at a start if they are not what is known.
 
+use std::task::Poll;
+
 use prost::Message;
 
 use crate::state::{
@@ -22,6 +24,7 @@ pub struct PublishMember {
 
 impl Command for PublishMember {
     type Answer = ();
+    type Progress = ();
     const KIND: Kind = Kind::first(7);
 
     fn needs(&self) -> Needs {
@@ -29,7 +32,13 @@ impl Command for PublishMember {
     }
 
     /// A member that was removed meanwhile tells nothing any more.
-    fn apply(&self, state: &mut StateMachine, _: Context<'_>, outcome: &mut Outcome) -> Result<(), Error> {
+    fn apply(
+        &self,
+        (): &mut (),
+        state: &mut StateMachine,
+        _: Context<'_>,
+        outcome: &mut Outcome,
+    ) -> Poll<Result<(), Error>> {
         if let Some(known) = state.cluster().member(MemberId(self.id)) {
             let member = pb::Member {
                 name: self.name.clone(),
@@ -39,6 +48,6 @@ impl Command for PublishMember {
             state.cluster_mut().set_member(member);
             outcome.changes.push(Change::Members);
         }
-        Ok(())
+        Poll::Ready(Ok(()))
     }
 }

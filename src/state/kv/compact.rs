@@ -1,5 +1,7 @@
 //! `Compact`: revisions below one can no longer be read.
 
+use std::task::Poll;
+
 use super::range::header;
 use crate::{
     pb::etcdserverpb as pb,
@@ -13,6 +15,7 @@ use crate::{
 
 impl Command for pb::CompactionRequest {
     type Answer = pb::CompactionResponse;
+    type Progress = ();
     const KIND: Kind = Kind::first(4);
 
     fn needs(&self) -> Needs {
@@ -25,12 +28,13 @@ impl Command for pb::CompactionRequest {
 
     fn apply(
         &self,
+        (): &mut (),
         state: &mut StateMachine,
         _: Context<'_>,
         outcome: &mut Outcome,
-    ) -> Result<Self::Answer, Error> {
+    ) -> Poll<Result<Self::Answer, Error>> {
         state.history_mut().compact(self.revision)?;
         outcome.changes.push(Change::Compacted(Revision(self.revision)));
-        Ok(pb::CompactionResponse { header: Some(header(state.revision().0)) })
+        Poll::Ready(Ok(pb::CompactionResponse { header: Some(header(state.revision().0)) }))
     }
 }

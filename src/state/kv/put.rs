@@ -1,8 +1,11 @@
 //! `Put` (etcd v3.7 server/etcdserver/txn/put.go).
 
+use std::task::Poll;
+
 use super::{
     plan::Planning,
     range::{header, key_value},
+    work::Work,
 };
 use crate::{
     pb::etcdserverpb as pb,
@@ -16,6 +19,7 @@ use crate::{
 
 impl Command for pb::PutRequest {
     type Answer = pb::PutResponse;
+    type Progress = ();
     const KIND: Kind = Kind::first(1);
 
     fn needs(&self) -> Needs {
@@ -24,17 +28,19 @@ impl Command for pb::PutRequest {
 
     fn apply(
         &self,
+        (): &mut (),
         state: &mut StateMachine,
         context: Context<'_>,
         outcome: &mut Outcome,
-    ) -> Result<Self::Answer, Error> {
+    ) -> Poll<Result<Self::Answer, Error>> {
         let history = state.history_mut();
         check(&history.now(), self)?;
+        Work::new(context.keys, &mut outcome.visited).spend_bytes(self.value.len());
         let mut write = history.write();
         let mut planning = Planning::new(context.answer_wanted);
         let response = execute(&mut write, self, &mut planning, &mut outcome.operations);
         outcome.changes.extend(write.end().map(Change::Versions));
-        Ok(response)
+        Poll::Ready(Ok(response))
     }
 }
 

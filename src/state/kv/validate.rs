@@ -65,6 +65,24 @@ pub fn txn(request: &pb::TxnRequest, ops_max: usize) -> Result<(), Error> {
     Ok(())
 }
 
+/// Operations and comparisons of the transaction, on all branches and in nested ones.
+pub fn operations(request: &pb::TxnRequest) -> usize {
+    let ops = request.success.iter().chain(&request.failure);
+    let nested = ops.map(|op| match &op.request {
+        Some(Op::RequestTxn(nested)) => 1 + operations(nested),
+        _ => 1,
+    });
+    request.compare.len() + nested.sum::<usize>()
+}
+
+/// Whether some comparison is made on a range of keys.
+pub fn compares_ranges(request: &pb::TxnRequest) -> bool {
+    let nested =
+        |op: &pb::RequestOp| matches!(&op.request, Some(Op::RequestTxn(nested)) if compares_ranges(nested));
+    request.compare.iter().any(|compare| !compare.range_end.is_empty())
+        || request.success.iter().chain(&request.failure).any(nested)
+}
+
 /// Whether the transaction can be answered without the log. One with a nested transaction never is, whatever that
 /// does (`IsTxnReadonly` in etcd's etcdserver/txn/txn.go).
 pub fn is_read_only(request: &pb::TxnRequest) -> bool {
@@ -128,10 +146,16 @@ struct Writes<'a> {
     deletes: BTreeMap<&'a [u8], End<'a>>,
 }
 
+/// Whether the key lies in one of these ranges.
+fn is_within<'a>(deletes: &BTreeMap<&'a [u8], End<'a>>, key: &'a [u8]) -> bool {
+    deletes.range(..=key).next_back().is_some_and(|(_, end)| (key, false) < *end)
+}
+
 /// An excluded end: the key itself, or (true) the first possible key after it.
 type End<'a> = (&'a [u8], bool);
 
 impl<'a> Writes<'a> {
+    /// What is merged goes into the larger of both, so a key is moved a few times however deep it lies.
     fn of(ops: &'a [pb::RequestOp]) -> Result<Self, Error> {
         let mut all = Self::default();
         for op in ops {
@@ -145,17 +169,12 @@ impl<'a> Writes<'a> {
         }
         for op in ops {
             if let Some(Op::RequestTxn(txn)) = &op.request {
-                let success = Self::of(&txn.success)?;
-                let failure = Self::of(&txn.failure)?;
-                for key in &success.puts {
-                    all.put(key)?;
+                let mut either = Self::of(&txn.success)?;
+                either.join(Self::of(&txn.failure)?);
+                if either.puts_within(&all.deletes) || either.shares_puts(&all) {
+                    return Err(Error::DuplicateKey);
                 }
-                for key in failure.puts.difference(&success.puts) {
-                    all.put(key)?;
-                }
-                for (start, end) in success.deletes.into_iter().chain(failure.deletes) {
-                    all.delete(start, end);
-                }
+                all.join(either);
             }
         }
         for op in ops {
@@ -166,9 +185,34 @@ impl<'a> Writes<'a> {
         Ok(all)
     }
 
+    /// Takes in what the other one has.
+    fn join(&mut self, mut other: Self) {
+        if other.puts.len() > self.puts.len() {
+            std::mem::swap(&mut self.puts, &mut other.puts);
+        }
+        self.puts.extend(other.puts);
+        if other.deletes.len() > self.deletes.len() {
+            std::mem::swap(&mut self.deletes, &mut other.deletes);
+        }
+        other.deletes.into_iter().for_each(|(start, end)| self.delete(start, end));
+    }
+
+    fn shares_puts(&self, other: &Self) -> bool {
+        let (few, many) = if self.puts.len() < other.puts.len() { (self, other) } else { (other, self) };
+        few.puts.iter().any(|key| many.puts.contains(key))
+    }
+
+    /// Whether a key that is put lies in one of these ranges.
+    fn puts_within(&self, deletes: &BTreeMap<&'a [u8], End<'a>>) -> bool {
+        if self.puts.len() < deletes.len() {
+            return self.puts.iter().any(|key| is_within(deletes, key));
+        }
+        let first = |start: &'a [u8]| self.puts.range(start..).next();
+        deletes.iter().any(|(start, end)| first(start).is_some_and(|key| (*key, false) < *end))
+    }
+
     fn put(&mut self, key: &'a [u8]) -> Result<(), Error> {
-        let deleted = self.deletes.range(..=key).next_back().is_some_and(|(_, end)| (key, false) < *end);
-        if deleted || !self.puts.insert(key) {
+        if is_within(&self.deletes, key) || !self.puts.insert(key) {
             return Err(Error::DuplicateKey);
         }
         Ok(())

@@ -102,7 +102,8 @@ fn only_the_branch_taken_counts_whether_somebody_waits_or_not() {
     };
     for answer_wanted in [true, false] {
         let (mut state, mut outcome) = (StateMachine::new(), Outcome::default());
-        let context = Context { principal: &Principal::default(), answer_wanted };
+        let principal = Principal::default();
+        let context = Context { answer_wanted, ..Context::asked_by(&principal) };
         let answer = state.apply(&request, context, &mut outcome).unwrap();
         let answer = whole(&state, answer);
         assert!(answer.succeeded);
@@ -124,7 +125,11 @@ fn what_is_refused_or_changes_nothing_tells_of_nothing() {
     state.apply(&nothing, context, &mut outcome).unwrap();
     assert_eq!(
         outcome,
-        Outcome { operations: Operations { deletes: 1, ..Default::default() }, ..Default::default() }
+        Outcome {
+            operations: Operations { deletes: 1, ..Default::default() },
+            visited: 1,
+            ..Default::default()
+        }
     );
 }
 

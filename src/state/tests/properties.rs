@@ -66,7 +66,7 @@ fn range() -> impl Strategy<Value = pb::RangeRequest> {
         })
 }
 
-fn put() -> impl Strategy<Value = pb::PutRequest> {
+pub fn put() -> impl Strategy<Value = pb::PutRequest> {
     let flag = || prop::bool::weighted(0.2);
     (
         key(),
@@ -86,7 +86,7 @@ fn put() -> impl Strategy<Value = pb::PutRequest> {
         })
 }
 
-fn delete() -> impl Strategy<Value = pb::DeleteRangeRequest> {
+pub fn delete() -> impl Strategy<Value = pb::DeleteRangeRequest> {
     (key(), end(), any::<bool>()).prop_map(|(key, range_end, prev_kv)| pb::DeleteRangeRequest {
         key,
         range_end,
@@ -120,7 +120,7 @@ fn compare() -> impl Strategy<Value = pb::Compare> {
     )
 }
 
-fn txn() -> impl Strategy<Value = pb::TxnRequest> {
+pub fn txn() -> impl Strategy<Value = pb::TxnRequest> {
     let op = prop_oneof![
         range().prop_map(Op::RequestRange),
         put().prop_map(Op::RequestPut),
@@ -164,7 +164,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// What the API checks before proposing.
-fn valid(request: &Request) -> bool {
+pub fn valid(request: &Request) -> bool {
     match request {
         Request::Put(put) => validate::put(put),
         Request::DeleteRange(delete) => validate::delete_range(delete),

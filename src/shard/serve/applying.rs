@@ -1,0 +1,163 @@
+//! The entry that is being applied: its commands one after the other, as far as a step reaches.
+//!
+//! Owned by [`Serving`]. Between two steps everything else goes on, and sees each command as a whole or not at all; the
+//! entry counts as applied once all of them are. What is committed is durable, so an entry may also be left: a restart
+//! applies it.
+
+use std::cell::RefCell;
+
+use bytes::Bytes;
+use tracing::warn;
+
+use super::{Proposal, Serving, Waiting, count};
+use crate::{
+    env::Instant,
+    shard::Error,
+    state::{Applied, Batch, BatchError, Change, Completion, StateMachine, Unfinished},
+    types::LogIndex,
+};
+
+/// An entry under way.
+pub struct Applying {
+    index: LogIndex,
+    /// The commands to come, and the number of the first of them.
+    batch: Batch,
+    sequence: u64,
+    ours: bool,
+    began: Instant,
+    commands: usize,
+    /// A command of which a part is done, and its caller.
+    unfinished: Option<(Option<Waiting>, Box<dyn Unfinished>)>,
+    /// Callers to be answered at the end of the step.
+    replies: Vec<Proposal>,
+}
+
+/// What a step came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stepped {
+    /// Keys that were looked at.
+    pub keys: u64,
+    /// How many commands the entry had, if it is applied.
+    pub applied: Option<usize>,
+}
+
+impl Serving {
+    /// An entry is to be applied: [`Serving::step`] follows until it is.
+    pub fn begin(&mut self, index: LogIndex, data: Bytes, now: Instant) -> Result<(), BatchError> {
+        assert!(self.applying.is_none(), "one entry after the other");
+        let batch = Batch::decode(data)?;
+        let (ours, sequence) = (batch.origin == self.inbox.origin, batch.first);
+        if ours {
+            self.observe_commit(sequence, now);
+        }
+        let replies = Vec::with_capacity(if ours { self.pending.len() } else { 0 });
+        let (began, commands, unfinished) = (now, 0, None);
+        self.applying = Some(Applying { index, batch, sequence, ours, began, commands, unfinished, replies });
+        Ok(())
+    }
+
+    /// Whether an entry is under way.
+    pub fn is_applying(&self) -> bool {
+        self.applying.is_some()
+    }
+
+    /// Goes on by about `keys` keys, and answers the callers of what is done then.
+    pub fn step(
+        &mut self,
+        state: &RefCell<StateMachine>,
+        keys: usize,
+        clock: impl Fn() -> Instant,
+    ) -> Result<Stepped, BatchError> {
+        let mut state = state.borrow_mut();
+        let before = self.outcome.visited;
+        let is_done = self.apply_commands(&mut state, keys)?;
+        let keys = self.outcome.visited - before;
+        let applying = self.applying.as_mut().expect("an entry is under way");
+        let mut replies = std::mem::take(&mut applying.replies);
+        if !is_done {
+            self.inbox.answered(replies.len());
+            replies.drain(..).for_each(Proposal::answer);
+            applying.replies = replies;
+            return Ok(Stepped { keys, applied: None });
+        }
+        let Applying { index, began, commands, .. } = self.applying.take().expect("an entry is under way");
+        state.mark_applied(index);
+        for change in &self.outcome.changes {
+            match change {
+                Change::Members => self.standing.set_members(state.cluster().members()),
+                Change::Versions(_) | Change::Compacted(_) | Change::Alarms => {}
+            }
+        }
+        drop(state);
+        count(&self.outcome.operations, &self.metrics);
+        self.outcome.clear();
+        let applied = clock();
+        let took = applied.since(began);
+        self.metrics.stage_apply.observe(took.as_secs_f64());
+        if took > self.slow_apply {
+            self.metrics.slow_apply.inc();
+            let expected = self.slow_apply;
+            warn!(?took, "expected-duration" = ?expected, index = index.0, "apply request took too long");
+        }
+        self.inbox.answered(replies.len());
+        replies.into_iter().for_each(Proposal::answer);
+        self.metrics.stage_reply.observe(clock().since(applied).as_secs_f64());
+        Ok(Stepped { keys, applied: Some(commands) })
+    }
+
+    /// True when all commands of the entry are done.
+    fn apply_commands(&mut self, state: &mut StateMachine, keys: usize) -> Result<bool, BatchError> {
+        let Self { applying, pending, compactions, outcome, .. } = self;
+        let applying = applying.as_mut().expect("an entry is under way");
+        let until = outcome.visited + keys as u64;
+        while outcome.visited < until {
+            let left = (until - outcome.visited) as usize;
+            let (caller, applied) = match applying.unfinished.take() {
+                Some((caller, mut unfinished)) => match unfinished.step(state, left, outcome) {
+                    Some(completion) => (caller, Applied::Done(completion)),
+                    None => (caller, Applied::Partly(unfinished)),
+                },
+                None => {
+                    let Some(envelope) = applying.batch.next().transpose()? else { return Ok(true) };
+                    // Without: another run proposed it, or its caller was told of a timeout.
+                    let caller = if applying.ours { pending.take(applying.sequence) } else { None };
+                    applying.sequence += 1;
+                    applying.commands += 1;
+                    let applied = match &caller {
+                        Some(Waiting { proposal, .. }) => proposal.apply(envelope, state, keys, outcome)?,
+                        None => envelope.begin(state, keys, outcome)?,
+                    };
+                    (caller, applied)
+                }
+            };
+            match (applied, caller) {
+                (Applied::Partly(unfinished), caller) => applying.unfinished = Some((caller, unfinished)),
+                (Applied::Done(Completion::Applied), Some(caller)) => applying.replies.push(caller.proposal),
+                (Applied::Done(Completion::Freed), Some(caller)) => compactions.push(caller.proposal),
+                (Applied::Done(_), None) => {}
+            }
+        }
+        Ok(false)
+    }
+
+    /// The caller of the command that is done in part, if it has waited too long.
+    pub(super) fn expired_under_way(&mut self, is_old: impl Fn(Instant) -> bool) -> Option<Waiting> {
+        let (caller, _) = self.applying.as_mut()?.unfinished.as_mut()?;
+        caller.take_if(|caller| is_old(caller.arrived))
+    }
+
+    /// The member ends before everything is applied that is committed. Callers are told; none is admitted any more.
+    pub fn leave(&mut self) {
+        self.inbox.refuse();
+        self.refuse_all(Error::Stopped);
+        let under_way = self.expired_under_way(|_| true);
+        let waiting: Vec<_> = under_way.into_iter().chain(self.pending.drain()).collect();
+        self.refuse(waiting, Error::Stopped);
+        self.inbox.answered(self.compactions.len());
+        self.compactions.drain(..).for_each(|proposal| proposal.refuse(Error::Stopped));
+        self.reads.clear();
+        drop((self.inbox.take_reads(), self.inbox.take_defragments()));
+        // Its state is not to be used any more, and so is what it kept of it.
+        self.applying = None;
+    }
+}
