@@ -10,7 +10,7 @@ mod tests;
 use bytes::Bytes;
 use http::{
     HeaderName, HeaderValue, Method, Response, StatusCode,
-    header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
+    header::{ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
     request::Parts,
 };
 
@@ -60,11 +60,8 @@ pub(crate) async fn answer(endpoints: &Endpoints, surface: Option<Surface>, head
     let method = &head.method;
     let mut response = match surface {
         Surface::Client if method == Method::OPTIONS => Response::new(Bytes::new()),
-        _ => endpoint(endpoints, surface, method, head.uri.path(), head.uri.query().unwrap_or("")).await,
+        _ => endpoint(endpoints, surface, head).await,
     };
-    if response.headers().get(CONTENT_TYPE) == Some(&PROMETHEUS) {
-        gzip::compress(&head.headers, &mut response);
-    }
     if surface == Surface::Client {
         response.headers_mut().extend(CORS);
     }
@@ -86,20 +83,19 @@ pub(super) async fn answer_call(endpoints: Endpoints, surface: Option<Surface>, 
     }
 }
 
-async fn endpoint(
-    endpoints: &Endpoints,
-    surface: Surface,
-    method: &Method,
-    path: &str,
-    query: &str,
-) -> Response<Bytes> {
+async fn endpoint(endpoints: &Endpoints, surface: Surface, head: &Parts) -> Response<Bytes> {
     let Endpoints { api, scrapes } = endpoints;
-    let query = Query::parse(query);
-    match path {
+    let (method, query) = (&head.method, Query::parse(head.uri.query().unwrap_or("")));
+    match head.uri.path() {
         "/metrics" => {
             let render = || metrics::text(api.metrics(), std::slice::from_ref(api));
             match scrapes.text(render).await {
-                Ok(text) => ok(PROMETHEUS, text),
+                Ok(text) if gzip::is_accepted(&head.headers) => {
+                    let mut response = ok(PROMETHEUS, text.zipped());
+                    response.headers_mut().insert(CONTENT_ENCODING, gzip::GZIP);
+                    response
+                }
+                Ok(text) => ok(PROMETHEUS, text.plain()),
                 Err(error) => refusal(StatusCode::INTERNAL_SERVER_ERROR, error),
             }
         }

@@ -11,6 +11,7 @@ use std::{
 use bytes::Bytes;
 use futures_lite::future::yield_now;
 
+use super::gzip;
 use crate::{env::Instant, limits, protocol::timers::Timers, service::metrics::Error};
 
 #[derive(Clone)]
@@ -24,7 +25,27 @@ struct Inner {
 }
 
 /// What all who are in it get.
-type Round = OnceCell<Result<Bytes, String>>;
+type Round = OnceCell<Result<Rc<Text>, String>>;
+
+/// A text, compressed once somebody asks for that.
+pub(super) struct Text {
+    plain: Bytes,
+    zipped: OnceCell<Bytes>,
+}
+
+impl Text {
+    fn new(plain: Vec<u8>) -> Rc<Self> {
+        Rc::new(Self { plain: plain.into(), zipped: OnceCell::new() })
+    }
+
+    pub(super) fn plain(&self) -> Bytes {
+        self.plain.clone()
+    }
+
+    pub(super) fn zipped(&self) -> Bytes {
+        self.zipped.get_or_init(|| gzip::compress(&self.plain)).clone()
+    }
+}
 
 impl Scrapes {
     pub(super) fn new(timers: Timers) -> Self {
@@ -35,7 +56,7 @@ impl Scrapes {
     pub(super) async fn text(
         &self,
         render: impl FnOnce() -> Result<Vec<u8>, Error>,
-    ) -> Result<Bytes, String> {
+    ) -> Result<Rc<Text>, String> {
         let inner = &*self.0;
         let round = inner.round.borrow().clone();
         // Whoever else asks in this turn comes along.
@@ -50,7 +71,7 @@ impl Scrapes {
         let text = round.get_or_init(|| {
             inner.round.take();
             inner.last.set(Some(inner.timers.now()));
-            render().map(Bytes::from).map_err(|error| error.to_string())
+            render().map(Text::new).map_err(|error| error.to_string())
         });
         text.clone()
     }
@@ -86,7 +107,8 @@ mod tests {
                     Ok(state.get().to_be_bytes().to_vec())
                 };
                 let text = scrapes.text(render).await.expect("rendered");
-                let told = u32::from_be_bytes(text[..].try_into().expect("four bytes"));
+                let told = u32::from_be_bytes(text.plain()[..].try_into().expect("four bytes"));
+                assert_eq!(text.zipped().as_ptr(), text.zipped().as_ptr(), "compressed once");
                 assert!(told >= asked, "{told} is older than {asked}");
                 answered.set(answered.get() + 1);
             });
