@@ -14,6 +14,7 @@ mod tested;
 mod crash {
     pub mod damage;
     pub mod ledger;
+    pub mod long;
     pub mod rounds;
     pub mod writers;
 }
@@ -31,7 +32,7 @@ use bench_harness::{
     process::{Error, Kind, Launch, Server},
 };
 use crash::{
-    damage,
+    damage, long,
     rounds::{Campaign, block_on},
     writers::{self, Values},
 };
@@ -105,6 +106,27 @@ fn a_graceful_stop_under_load_loses_nothing_and_ends_as_upstream_does() {
     let upstream = terminated_under_load(upstream(&directory.path().join("upstream")));
     let ending = |status: ExitStatus| (status.code(), status.signal());
     assert_eq!(ending(tested), ending(upstream), "exit code and signal, tested and upstream");
+}
+
+/// Neither the end nor the start waits for what is long, and all of it is there afterwards or nothing.
+#[test]
+fn a_long_deletion_holds_up_no_end_and_is_never_seen_in_part() {
+    const KEYS: u64 = 100_000;
+    let directory = directory();
+    let mut campaign =
+        Campaign::begin_tested(&directory.path().join("data"), &[], 1).unwrap_or_else(|why| panic!("{why}"));
+    let server = &mut campaign.server;
+    for moment in [5, 20, 60, 150].map(Duration::from_millis) {
+        long::load(server, KEYS).unwrap_or_else(|why| panic!("{why}"));
+        let deleted = long::delete_and_end(server, moment, GRACE).unwrap_or_else(|why| panic!("{why}"));
+        server.start_again().unwrap_or_else(|error| panic!("{error}"));
+        let left = long::count(server).unwrap_or_else(|why| panic!("{why}"));
+        assert!(left == 0 || left == KEYS, "{left} of {KEYS} keys are left");
+        assert!(
+            deleted.is_none_or(|deleted| (deleted, left) == (KEYS, 0)),
+            "{deleted:?}, and {left} are left"
+        );
+    }
 }
 
 #[test]

@@ -42,7 +42,7 @@ pub struct Load {
 }
 
 /// Connects with the first request: the server may be gone by then, which is that request's failure.
-fn client(endpoint: &str) -> Result<KvClient<Channel>, String> {
+pub fn client(endpoint: &str) -> Result<KvClient<Channel>, String> {
     let endpoint = Endpoint::from_shared(endpoint.to_owned()).map_err(|error| error.to_string())?;
     let channel = endpoint.timeout(ANSWER_TIMEOUT).connect_lazy();
     Ok(KvClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX))
