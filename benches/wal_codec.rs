@@ -9,7 +9,7 @@ use pinion::{
         format::{BATCH_HEADER_BYTES, BatchHeader, SegmentHeader, encode_record, salt, seal_records},
         scan::{Scan, Step},
     },
-    types::{LogIndex, MemberId, ShardId, Term},
+    types::{LogIndex, MemberId, Owner, ShardId, Term},
 };
 
 const EPOCH: u64 = 7;
@@ -42,6 +42,7 @@ fn encode(criterion: &mut Criterion) {
 fn segment(entry_bytes: usize) -> (SegmentHeader, Vec<u8>) {
     let header = SegmentHeader {
         shard: ShardId(0),
+        owner: Owner::default(),
         sequence: 1,
         epoch: EPOCH,
         unit: UNIT as u32,

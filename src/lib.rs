@@ -28,12 +28,12 @@
 //! | storage            | what is on disk                                                |  |
 //! | storage/wal        | the log: durable records in order, recovery                    | env, limits, types |
 //! | storage/checkpoint | checkpoints of the state as incremental segments               | block, env, limits, types |
-//! | storage/data_dir   | the directory that holds both                                  | env, types |
+//! | storage/data_dir   | the directory that holds both: whose it is, which log it has    | env, types |
 //! | state              | the replicated state and what changes it: commands; pure       | block, limits, pb, row, state/mvcc, state/space, types |
 //! | state/space        | the parts of the state, as a checkpoint sees them              | block |
 //! | state/mvcc         | versions of keys, their index, compaction; pure                | block, row, state/space, types |
 //! | consensus          | raft-rs behind own types: log window, proposals, read index    | limits, pb, types |
-//! | shard              | the loop, which hands values between the three parts below     | consensus, env, limits, metrics, pb, shard/group, shard/replica, shard/serve, shard/upkeep, state, state/mvcc, storage/checkpoint, storage/wal, types |
+//! | shard              | the loop, which hands values between the three parts below     | consensus, env, limits, metrics, pb, shard/group, shard/replica, shard/serve, shard/upkeep, state, state/mvcc, storage/checkpoint, storage/data_dir, storage/wal, types |
 //! | shard/group        | who is in the group, as Raft and as the state has it           | consensus, pb, state, types |
 //! | shard/replica      | Raft and the log's turns, replay, the start of a log           | consensus, env, limits, pb, shard/group, state, storage/checkpoint, storage/wal, types |
 //! | shard/serve        | admission, batches, reads, replies, what connections hold      | backup, client, env, limits, metrics, pb, row, shard, state, state/mvcc, storage/checkpoint, types |

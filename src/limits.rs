@@ -241,3 +241,5 @@ pub const TRANSFERS_MAX: usize = 16;
 
 /// Time between two renderings of `/metrics`: who asks meanwhile gets the next one together.
 pub const SCRAPE_PAUSE: Duration = Duration::from_millis(20);
+/// A start that is not ready after so long says why, and again each time it has passed.
+pub const READY_PATIENCE: Duration = Duration::from_secs(10);

@@ -3,8 +3,9 @@
 //! One executor on one core holds everything: the shard's loop, its log and the connections. This is
 //! the only place that knows all stages; none of them knows it.
 //!
-//! Order of a start: limits, sockets, core, data directory, identity, log, serving. Order of a stop:
-//! requests in flight, connections, the shard, its log, the lock on the directory.
+//! Order of a start: limits, sockets, core, data directory, identity, log, serving. At the first one the identity is
+//! written last of what is on disk. Order of a stop: requests in flight, connections, the shard, its log, the lock on the
+//! directory.
 
 mod identity;
 mod listeners;
@@ -22,7 +23,7 @@ use futures_lite::future::or;
 use tracing::{error, info, warn};
 
 use crate::{
-    config::{self, Bootstrap, Config, Retention},
+    config::{self, Config, Retention},
     env::{
         DiskError, Env,
         real::{Bound, ExecutorError, RealEnv, choose_core, explain_faults, run_on},
@@ -37,10 +38,11 @@ use crate::{
     shard::{self, AutoCompaction, CorruptionChecks, Duty, Quota, Shard},
     state::{Principal, cluster::PublishMember},
     storage::checkpoint::{CheckpointMetrics, CheckpointOptions},
-    storage::data_dir::{DataDir, DataDirError},
+    storage::data_dir::{DataDir, DataDirError, Identity},
     storage::wal::{WalError, WalMetrics, WalOptions},
     types::{Keyspace, ShardId},
 };
+use identity::Who;
 use resources::Resources;
 use signals::Stop;
 
@@ -67,11 +69,6 @@ pub enum StartError {
     Executor(#[from] ExecutorError),
     #[error(transparent)]
     Disk(#[from] DiskError),
-    #[error(
-        "{path} does not hold an identity: it was damaged. Restore this member from a backup; deleting the file \
-         would make it another member"
-    )]
-    Identity { path: String },
     #[error(transparent)]
     Metrics(#[from] metrics::Error),
     #[error(transparent)]
@@ -107,7 +104,7 @@ async fn serve(
 ) -> Result<i32, StartError> {
     // Locked until this function returns, which is after the log is closed.
     let data_dir: DataDir<RealEnv> = DataDir::open(&env, &config.data_dir, config.wal_dir.as_deref()).await?;
-    let identity = identity::load_or_make(&env, &config).await?;
+    let who = identity::load_or_derive(&env, &config, &data_dir).await?;
     let metrics = Rc::new(Metrics::new(&metrics::Options {
         extensive: config.metrics_extensive,
         server_version: version::SERVER.to_string(),
@@ -115,9 +112,7 @@ async fn serve(
     })?);
     let keyspace = Keyspace::default();
     let shard_metrics = Rc::new(ShardMetrics::new()?);
-    let wal = wal_options(&config, &data_dir, &shard_metrics, keyspace.shard);
-    let checkpoints = checkpoint_options(&config, &data_dir, &shard_metrics, keyspace.shard);
-    let options = shard_options(&config, identity, wal, checkpoints);
+    let options = shard_options(&config, who, &data_dir, &shard_metrics);
     let starting = async { Some(shard::start(env.clone(), options, shard_metrics).await) };
     let stopped = async {
         stop.requested().await;
@@ -129,6 +124,7 @@ async fn serve(
         return Ok(stop.requested().await);
     };
     let shard::Started { shard, run, duty, is_new } = started?;
+    who.settle(&env, &data_dir).await?;
     let checks = CorruptionChecks {
         initial: config.initial_corrupt_check && !is_new,
         interval: config.corrupt_check_interval,
@@ -151,7 +147,7 @@ async fn serve(
         })
         .await;
         if stop.signal().is_none() {
-            say_ready(&config, identity, &listeners);
+            say_ready(&config, who.identity, &listeners);
             let api = Api::new(keyspace, handle.clone(), metrics, api_options(&config));
             let stopped = async {
                 stop.requested().await;
@@ -213,14 +209,37 @@ async fn publish(env: &RealEnv, shard: &Shard, config: &Config) {
     }
 }
 
-/// Until the shard serves linearizable reads, or stops.
+/// Until the shard serves linearizable reads, or stops. Says from time to time what it waits for.
 async fn ready(env: &RealEnv, shard: &Shard) {
+    let mut told = env.now();
     while let Err(error) = shard.linearize().await {
         if error == shard::Error::Stopped {
             return;
         }
+        if env.now().since(told) >= limits::READY_PATIENCE {
+            told = env.now();
+            say_not_ready(shard, error);
+        }
         env.sleep(std::time::Duration::from_millis(1)).await;
     }
+}
+
+fn say_not_ready(shard: &Shard, error: shard::Error) {
+    let status = shard.status();
+    let members = shard.with_state(|state| {
+        let members = state.cluster().members();
+        members.map(|member| format!("{:x}", member.id)).collect::<Vec<_>>().join(",")
+    });
+    warn!(
+        "local-member-id" = format!("{:x}", shard.member_id().0),
+        "leader" = format!("{:x}", status.leader.0),
+        "members" = members,
+        "raft-term" = status.term.0,
+        "committed-index" = status.committed.0,
+        "applied-index" = status.applied.0,
+        %error,
+        "not ready to serve yet: the members of the log elect a leader, and its first entry must be committed"
+    );
 }
 
 fn wal_options(
@@ -233,8 +252,6 @@ fn wal_options(
         warn!("--unsafe-no-fsync is set: a crash of the machine loses acknowledged writes");
     }
     WalOptions {
-        dir: data_dir.wal(shard),
-        shard,
         segment_bytes: config.wal_segment_bytes,
         sector_bytes: config.wal_sector_bytes,
         data_sync: !config.unsafe_no_fsync,
@@ -243,6 +260,7 @@ fn wal_options(
             write_seconds: metrics.wal_write_seconds.clone(),
             write_bytes: metrics.wal_write_bytes.clone(),
         },
+        ..WalOptions::new(data_dir.wal(shard), shard)
     }
 }
 
@@ -261,25 +279,28 @@ fn checkpoint_options(
 
 fn shard_options(
     config: &Config,
-    identity: Bootstrap,
-    wal: WalOptions,
-    checkpoints: CheckpointOptions,
+    who: Who,
+    data_dir: &DataDir<RealEnv>,
+    metrics: &ShardMetrics,
 ) -> shard::Options {
+    let Who { identity, founded } = who;
+    let shard = Keyspace::default().shard;
     let texts = |urls: &[config::Url]| urls.iter().map(ToString::to_string).collect::<Vec<_>>();
     let founder = pb::Member {
-        id: identity.member_id.0,
+        id: identity.member.0,
         name: config.name.clone(),
         peer_ur_ls: texts(&config.advertise_peer_urls),
         client_ur_ls: texts(&config.advertise_client_urls),
         is_learner: false,
     };
     shard::Options {
-        cluster_id: identity.cluster_id,
-        member_id: identity.member_id,
-        shard_id: wal.shard,
+        identity,
+        founded,
+        shard_id: shard,
+        anchor: data_dir.anchor(shard),
         founders: vec![founder],
-        wal,
-        checkpoint: checkpoints,
+        wal: wal_options(config, data_dir, metrics, shard),
+        checkpoint: checkpoint_options(config, data_dir, metrics, shard),
         checkpoint_due: shard::Due {
             entries: config.checkpoint_entries,
             bytes: limits::CHECKPOINT_BYTES,
@@ -339,10 +360,10 @@ fn announce(config: &Config, core: usize) {
     );
 }
 
-fn say_ready(config: &Config, identity: Bootstrap, listeners: &[(Bound, Offer)]) {
+fn say_ready(config: &Config, identity: Identity, listeners: &[(Bound, Offer)]) {
     info!(
-        "local-member-id" = format!("{:x}", identity.member_id.0),
-        "cluster-id" = format!("{:x}", identity.cluster_id.0),
+        "local-member-id" = format!("{:x}", identity.member.0),
+        "cluster-id" = format!("{:x}", identity.cluster.0),
         "advertise-client-urls" = ?logging::list(&config.advertise_client_urls),
         "listen-client-urls" = ?logging::list(&config.listen_client_urls),
         "now serving client/metrics"

@@ -30,8 +30,25 @@ number!(/// Member id as shown by `etcdctl member list` (there in hexadecimal).
     MemberId, u64);
 number!(/// Cluster id as carried by every response header.
     ClusterId, u64);
+number!(/// One log of one member's shard: drawn at random when it is founded.
+    LogId, u64);
 number!(/// Shard number; shard 0 holds the keyspace `default` and decides membership.
     ShardId, u32);
+
+/// Whose a file on disk is. A log and its checkpoint have the same owner, and no two logs have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Owner {
+    pub cluster: ClusterId,
+    pub member: MemberId,
+    pub log: LogId,
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Owner { cluster, member, log } = self;
+        write!(f, "log {:016x} of member {:x} in cluster {:x}", log.0, member.0, cluster.0)
+    }
+}
 
 /// A keyspace: what a client sees as an etcd, and the shard it lives in.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,11 +15,15 @@ mod courier;
 mod crash;
 #[path = "simulation/disk.rs"]
 mod disk;
+#[path = "simulation/founding.rs"]
+mod founding;
 #[path = "simulation/long.rs"]
 mod long;
 #[path = "simulation/maintenance.rs"]
 mod maintenance;
 #[path = "simulation/members.rs"]
 mod members;
+#[path = "simulation/mixed_up.rs"]
+mod mixed_up;
 #[path = "simulation/world.rs"]
 mod world;

@@ -2,6 +2,8 @@
 
 #[path = "startup/environment.rs"]
 mod environment;
+#[path = "startup/own.rs"]
+mod own;
 #[path = "startup/settings.rs"]
 mod settings;
 
@@ -206,7 +208,7 @@ fn what_a_killed_restore_left_is_refused() {
     let (dir, port) = (temp_dir(), free_port());
     let restoring = dir.path().join("data/restoring");
     fs::create_dir_all(restoring.join("member")).expect("a directory");
-    fs::write(restoring.join("member/version"), "pinion data 2\n").expect("writable");
+    fs::write(restoring.join("member/version"), "pinion data 3\n").expect("writable");
     let advice = format!("remove {}", restoring.display());
 
     let (refused, message) = output(&mut serving(dir.path(), port));

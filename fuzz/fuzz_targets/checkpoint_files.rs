@@ -10,7 +10,7 @@ use pinion::{
         ArchivedTable, HEADER_BYTES, Manifest, SegmentRef, TRAILER_BYTES, check_body, decode_segment,
         encode_end, encode_header, salt,
     },
-    types::ShardId,
+    types::{Owner, ShardId},
 };
 
 const SHARD: ShardId = ShardId(0);
@@ -37,16 +37,17 @@ fuzz_target!(|bytes: &[u8]| {
         walk(&file, table, &reference);
     }
 
-    let empty = Manifest { generation: 0, summary: None, segments: Vec::new(), blocks: 0, body_bytes: 0 };
+    let (owner, segments) = (Owner::default(), Vec::new());
+    let empty = Manifest { owner, generation: 0, summary: None, segments, blocks: 0, body_bytes: 0 };
     let mut file = empty.encode(SHARD, UNIT);
     file.truncate(HEADER_BYTES);
     file.extend_from_slice(bytes);
     file.resize(file.len().next_multiple_of(UNIT), 0);
     let (archive, size) = (bytes.len() as u64, file.len() as u64);
-    file[16..24].copy_from_slice(&archive.to_le_bytes());
-    file[24..32].copy_from_slice(&size.to_le_bytes());
+    file[40..48].copy_from_slice(&archive.to_le_bytes());
+    file[48..56].copy_from_slice(&size.to_le_bytes());
     let checksum = crc32c::crc32c(&file[HEADER_BYTES..]);
-    file[32..36].copy_from_slice(&checksum.to_le_bytes());
+    file[56..60].copy_from_slice(&checksum.to_le_bytes());
     let checksum = crc32c::crc32c(&file[..60]);
     file[60..64].copy_from_slice(&checksum.to_le_bytes());
     manifest(&file);

@@ -6,7 +6,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use pinion::{
-    types::{LogIndex, ShardId, Term},
+    types::{LogIndex, Owner, ShardId, Term},
     storage::wal::{
         Record,
         format::{
@@ -24,6 +24,7 @@ const EPOCH: u64 = 7;
 fuzz_target!(|input: &[u8]| {
     let header = SegmentHeader {
         shard: ShardId(0),
+        owner: Owner::default(),
         sequence: 1,
         epoch: EPOCH,
         unit: UNIT as u32,

@@ -25,7 +25,7 @@ use crate::{
     shard::Fatal,
     state::{Seed, mvcc::Mark},
     storage::checkpoint::{Checkpoint, CheckpointOptions, CheckpointStore, Summary},
-    storage::data_dir::{DataDir, RESTORING},
+    storage::data_dir::{Anchor, DataDir, Expected, RESTORING},
     storage::wal::{Record, Wal, WalError, WalOptions},
     types::{Keyspace, LogIndex, MemberId, Term},
 };
@@ -60,18 +60,23 @@ async fn write(env: RealEnv, mut config: Config, restored: Restored) -> Result<(
     let target = config.data_dir.clone();
     config.data_dir = target.join(RESTORING);
     let data_dir: DataDir<RealEnv> = DataDir::open(&env, &config.data_dir, config.wal_dir.as_deref()).await?;
-    let identity = identity::load_or_make(&env, &config).await?;
+    let who = identity::load_or_derive(&env, &config, &data_dir).await?;
     // A backup is of one keyspace; in a new member it is the one there is without any configuration.
     let Keyspace { shard, .. } = Keyspace::default();
 
-    let options = CheckpointOptions::new(data_dir.checkpoint(shard), shard);
+    let expected = Expected { shard, dir: data_dir.wal(shard), identity: who.identity, founded: who.founded };
+    let mut anchor = Anchor::open(env.clone(), data_dir.anchor(shard), expected).await?;
+    let owner = anchor.owner();
+
+    let options = CheckpointOptions { owner, ..CheckpointOptions::new(data_dir.checkpoint(shard), shard) };
     let (mut store, _) =
         CheckpointStore::open(env.clone(), options, &mut Vec::new()).await.map_err(Fatal::from)?;
-    let checkpoint = checkpoint(&config, identity.member_id, restored);
+    let checkpoint = checkpoint(&config, who.identity.member, restored);
     store.write(checkpoint, false).await.map_err(Fatal::from)?;
     drop(store);
 
     let options = WalOptions {
+        owner,
         segment_bytes: config.wal_segment_bytes,
         sector_bytes: config.wal_sector_bytes,
         ..WalOptions::new(data_dir.wal(shard), shard)
@@ -81,7 +86,8 @@ async fn write(env: RealEnv, mut config: Config, restored: Restored) -> Result<(
     wal.append(Record::HardState { term: TERM, vote: MemberId(0), commit: APPLIED });
     let written = wal.submit().expect("a record is pending").await?;
     wal.written(written);
-    wal.close().await?;
+    anchor.reached(wal.close().await?).await?;
+    who.settle(&env, &data_dir).await?;
     drop(data_dir);
 
     let (from, to) = (config.data_dir.join("member"), target.join("member"));

@@ -361,12 +361,12 @@ impl<E: Env> Replica<E> {
         self.applied.term
     }
 
-    /// With nothing in flight.
-    pub async fn close(mut self) -> Result<(), WalError> {
+    /// With nothing in flight; how many batches the log has in the end.
+    pub async fn close(mut self) -> Result<u64, WalError> {
         // The commit index moved after the last write took it along.
         self.wal.append(hard_state_record(&self.pipeline.hard_state()));
-        self.wal.close().await?;
+        let batches = self.wal.close().await?;
         info!("closed the log");
-        Ok(())
+        Ok(batches)
     }
 }

@@ -17,6 +17,8 @@ use std::{
     time::Duration,
 };
 
+use tracing::warn;
+
 use super::{
     Error,
     committed::{Committed, UnderWay},
@@ -32,6 +34,7 @@ use crate::{
     limits,
     state::{LoadError, StateMachine, mvcc::Freed},
     storage::checkpoint::CheckpointError,
+    storage::data_dir::{Anchor, DataDirError},
     storage::wal::WalError,
     types::LogIndex,
 };
@@ -43,12 +46,27 @@ pub enum Fatal {
     Wal(#[from] WalError),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    #[error(
+        "the group of this log has the members {members}, and not this one, {member:x}. If it was removed from the \
+         cluster, remove its data and add it again; else its log or its `identity` is another member's"
+    )]
+    NotAMember { member: u64, members: String },
     #[error("what the checkpoint says of the state: {0}")]
     State(#[from] LoadError),
     #[error("entry {index} of the log: {reason}")]
     Entry { index: LogIndex, reason: EntryError },
     #[error(transparent)]
     Raft(#[from] consensus::Error),
+}
+
+/// The log has so many batches: a shorter one is refused from now on. A full disk keeps a member neither from starting
+/// nor from stopping: what was remembered before holds.
+pub async fn remember<E: Env>(anchor: &mut Anchor<E>, batches: u64) {
+    if let Err(error) = anchor.reached(batches).await {
+        warn!(%error, "failed to remember how long the log is: if its end gets lost, that may go unnoticed");
+    }
 }
 
 /// Everything one shard owns. Lives on one core for as long as [`Loop::run`] runs.
@@ -60,6 +78,7 @@ pub struct Loop<E: Env> {
     pub(super) replica: Replica<E>,
     pub(super) serving: Serving,
     pub(super) upkeep: Upkeep<E>,
+    pub(super) anchor: Anchor<E>,
     pub(super) tick: Option<Pin<Box<E::Sleep>>>,
     pub(super) ticked: bool,
     pub(super) pace: Pace,
@@ -81,7 +100,9 @@ impl<E: Env> Loop<E> {
         loop {
             self.turn(quiet)?;
             if self.serving.is_stopping() && self.is_idle() {
-                return Ok(self.replica.close().await?);
+                let batches = self.replica.close().await?;
+                remember(&mut self.anchor, batches).await;
+                return Ok(());
             }
             // A timer, not a yield: the core looks for finished I/O between two slices.
             let applies = self.has_to_apply();

@@ -1,6 +1,10 @@
-//! From a data directory to a running shard: load the checkpoint, replay the log, restore the group, make the loop.
+//! From a data directory to a running shard: see that everything is there and belongs together, load the checkpoint,
+//! replay the log, restore the group, make the loop.
+//!
+//! A first start that was cut off at any point is continued by the next: until [`start`] returns, nothing has been
+//! acknowledged, and only then does the caller write who the member is.
 
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{cell::RefCell, path::PathBuf, rc::Rc, time::Duration};
 
 use tracing::info;
 
@@ -10,7 +14,7 @@ use super::{
     group::config,
     pace::Pace,
     replica::{Parts, Replay, Replica, baseline_record, entry_bytes_max, found},
-    run::Loop,
+    run::{Loop, remember},
     serve::{self, Inbox, Serving, Shard, Standing, Turnstile},
     upkeep::{Checkpoints, Due, Duty, Loader, Upkeep},
 };
@@ -20,19 +24,24 @@ use crate::{
     limits,
     metrics::ShardMetrics,
     pb::etcdserverpb as pb,
-    state::Origin,
+    state::{Origin, cluster::Cluster},
     storage::checkpoint::{CheckpointOptions, CheckpointStore},
-    storage::wal::{Wal, WalError, WalOptions},
-    types::{ClusterId, LogIndex, MemberId, ShardId},
+    storage::data_dir::{Anchor, Expected, Identity},
+    storage::wal::{Known, Wal, WalError, WalOptions},
+    types::{LogIndex, MemberId, ShardId},
 };
 
 /// What a shard needs to know at its start.
 pub struct Options {
-    pub cluster_id: ClusterId,
-    pub member_id: MemberId,
+    pub identity: Identity,
+    /// The member has been started before, to the end: its log must be there.
+    pub founded: bool,
     pub shard_id: ShardId,
+    /// Which log it is: see [`Anchor`].
+    pub anchor: PathBuf,
     /// The members a new log begins with, this one among them.
     pub founders: Vec<pb::Member>,
+    /// Whose log and checkpoint these are, and what is known of the log, is added here.
     pub wal: WalOptions,
     pub checkpoint: CheckpointOptions,
     pub checkpoint_due: Due,
@@ -56,8 +65,18 @@ pub struct Started<E: Env> {
 }
 
 /// Opens the shard's log and makes everything ready; nothing runs yet.
-pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<ShardMetrics>) -> Result<Started<E>, Fatal> {
+pub async fn start<E: Env>(
+    env: E,
+    mut options: Options,
+    metrics: Rc<ShardMetrics>,
+) -> Result<Started<E>, Fatal> {
     let began = env.now();
+    let mut anchor = anchor(&env, &options).await?;
+    options.wal.owner = anchor.owner();
+    options.wal.known = Known { batches: anchor.batches(), place: anchor.place().to_owned() };
+    options.checkpoint.owner = anchor.owner();
+    // Before anything is made beside what is not there.
+    Wal::look(&env, &options.wal).await?;
     let mut loader = Loader::default();
     let (store, summary) = CheckpointStore::open(env.clone(), options.checkpoint, &mut loader).await?;
     let restored = match summary {
@@ -84,9 +103,15 @@ pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<ShardMetrics>) 
         wal.written(written);
     }
     let is_new = replay.is_new();
+    if is_new && options.founded {
+        let told = "it has no entry, and this member was started before".to_owned();
+        return Err(WalError::Replay(told).into());
+    }
     if is_new {
         found(&mut wal, &mut replay, &options.founders).await?;
+        anchor.reached(wal.durable_batches()).await?;
     } else {
+        remember(&mut anchor, wal.durable_batches()).await;
         let took_ms = env.now().since(began).as_millis() as u64;
         let (applied, revision) = (replay.applied, replay.state.revision().0);
         let (segments, torn_tail) = (recovery.segments, recovery.torn_tail);
@@ -102,7 +127,8 @@ pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<ShardMetrics>) 
             "loaded the checkpoint and replayed the log"
         );
     }
-    let member_id = options.member_id;
+    let Identity { member: member_id, cluster: cluster_id } = options.identity;
+    refuse_stranger(member_id, replay.state.cluster())?;
     let mut window = replay.window;
     window.set_config(config(replay.state.cluster()));
     let origin = Origin { member: member_id, run: env.random_u64() };
@@ -142,7 +168,7 @@ pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<ShardMetrics>) 
         clock,
         turnstile,
         metrics: metrics.clone(),
-        cluster_id: options.cluster_id,
+        cluster_id,
         member_id,
     });
     // etcd's request timeout: five seconds and two elections.
@@ -153,6 +179,7 @@ pub async fn start<E: Env>(env: E, options: Options, metrics: Rc<ShardMetrics>) 
         replica: Replica::new(env.clone(), options.shard_id, parts),
         serving: Serving::new(inbox, standing, metrics.clone(), patience, options.slow_apply),
         upkeep: Upkeep::new(env.clone(), metrics, checkpoints),
+        anchor,
         state,
         heartbeat: options.heartbeat,
         tick: None,
@@ -177,4 +204,19 @@ async fn apply<E: Env>(env: &E, pace: &Pace, replay: &mut Replay) -> Result<(), 
         }
     }
     Ok(())
+}
+
+async fn anchor<E: Env>(env: &E, options: &Options) -> Result<Anchor<E>, Fatal> {
+    let &Options { identity, founded, shard_id: shard, .. } = options;
+    let expected = Expected { shard, dir: options.wal.dir.clone(), identity, founded };
+    Ok(Anchor::open(env.clone(), options.anchor.clone(), expected).await?)
+}
+
+/// A member that is not in its own group would wait for a leader in vain.
+fn refuse_stranger(member: MemberId, cluster: &Cluster) -> Result<(), Fatal> {
+    if cluster.member(member).is_some() {
+        return Ok(());
+    }
+    let members: Vec<_> = cluster.members().map(|member| format!("{:x}", member.id)).collect();
+    Err(Fatal::NotAMember { member: member.0, members: members.join(", ") })
 }

@@ -47,7 +47,7 @@ use crate::{
     block::{BlockChange, BlockId},
     env::{Disk, Env, Instant, Mapping, remove_in_steps},
     limits,
-    types::ShardId,
+    types::{Owner, ShardId},
 };
 
 #[derive(Clone, Debug)]
@@ -55,6 +55,8 @@ pub struct CheckpointOptions {
     /// Holds nothing but this shard's checkpoint; locked by the caller, created if it is missing.
     pub dir: PathBuf,
     pub shard: ShardId,
+    /// Whose checkpoint this is.
+    pub owner: Owner,
     /// `--snapshot-write-mbps`; 0 is as fast as possible.
     pub write_bytes_per_second: u64,
     pub metrics: CheckpointMetrics,
@@ -67,6 +69,7 @@ impl CheckpointOptions {
         Self {
             dir,
             shard,
+            owner: Owner::default(),
             write_bytes_per_second: 0,
             metrics: CheckpointMetrics::unregistered(),
             shape: Shape::default(),
@@ -140,7 +143,7 @@ pub struct CheckpointStore<E: Env> {
     last_released: u64,
     /// When the next one's turn is.
     release_at: Instant,
-    /// Files of writes that did not come to their end.
+    /// Files of writes that did not come to their end, and what else no manifest names.
     unfinished: Vec<PathBuf>,
     /// Whether a manifest that names them may have become durable.
     in_doubt: bool,
@@ -266,7 +269,8 @@ impl<E: Env> CheckpointStore<E> {
         let segments = kept.chain(&written.segments).map(|segment| segment.reference).collect();
         let (blocks, body_bytes) = self.catalog.totals_after(layout);
         let generation = self.generation + 1;
-        let manifest = Manifest { generation, summary: Some(summary), segments, blocks, body_bytes };
+        let (owner, summary) = (self.options.owner, Some(summary));
+        let manifest = Manifest { owner, generation, summary, segments, blocks, body_bytes };
         written.manifest_bytes = self.write_manifest(&manifest).await?;
         written.body_bytes = body_bytes;
         Ok(written)

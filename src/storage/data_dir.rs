@@ -1,16 +1,24 @@
-//! The data directory: one process at a time, one format version, a folder per shard.
+//! The data directory: one process at a time, one format version, a folder per shard; whose it is, and which log
+//! belongs to it.
 //!
 //! ```text
 //! <data-dir>/member/lock            held (flock) for as long as the process uses the directory
 //! <data-dir>/member/version         format of everything below, written before anything else
+//! <data-dir>/member/log-0           which log shard 0 has, written before the log is founded
+//! <data-dir>/member/identity        who the member is, written at the end of its first start
 //! <data-dir>/member/shard-0/wal/    segments of shard 0, unless --wal-dir is given
 //! <data-dir>/member/shard-0/snap/   its checkpoint
-//! <wal-dir>/lock, <wal-dir>/shard-0/
+//! <wal-dir>/lock, <wal-dir>/version, <wal-dir>/shard-0/
 //! <data-dir>/restoring/             a restore that did not come to its end, or is still going on
 //! ```
 //!
 //! Opened once at start, before any core serves; a shard gets the path of its log from here. It knows
-//! nothing of what is in the files.
+//! nothing of what is in the log and the checkpoint.
+
+mod anchor;
+mod identity;
+mod nesting;
+mod note;
 
 use std::{
     io,
@@ -19,12 +27,21 @@ use std::{
 
 use crate::{
     env::{Disk, DiskError, Env},
-    types::ShardId,
+    types::{Owner, ShardId},
 };
 
-/// Format of the directory as a whole; each file has a version of its own.
-const VERSION: u32 = 2;
+use self::nesting::{Own, refuse_nested};
+pub use self::{
+    anchor::{Anchor, Expected},
+    identity::Identity,
+};
+
+/// Format of the directory as a whole, and of the small files in it; log and checkpoint have versions of their own.
+const VERSION: u32 = 3;
+const VERSION_FILE: &str = "version";
 const VERSION_PREFIX: &str = "pinion data ";
+/// The same in a separate log directory.
+const LOG_PREFIX: &str = "pinion log ";
 
 /// Where a restore makes `member`, in the data directory.
 pub const RESTORING: &str = "restoring";
@@ -53,6 +70,39 @@ pub enum DataDirError {
     )]
     Foreign { path: PathBuf, name: String },
 
+    #[error(
+        "{path} is damaged. Put back a copy of this very file, or restore this member from a backup; without it, this \
+         server does not know whose data this is"
+    )]
+    Damaged { path: PathBuf },
+
+    #[error(
+        "{path} is missing: it says which log belongs here and how far it reached. Put it back, or restore this member \
+         from a backup, in an empty --data-dir"
+    )]
+    NoAnchor { path: PathBuf },
+
+    #[error(
+        "there is a log in {dir}, and {path}, which would say that it belongs here, is not there. Is --wal-dir another \
+         member's, or --data-dir not what it was? Put back what belongs together; a new member begins with an empty \
+         --wal-dir"
+    )]
+    Unclaimed { path: PathBuf, dir: PathBuf },
+
+    #[error("{text}", text = other_member(.path, *.found, *.expected, *.founded))]
+    OtherMember { path: PathBuf, found: Owner, expected: Owner, founded: bool },
+
+    #[error(
+        "{path} belongs to shard {found}, not to shard {expected}: the file was renamed. Put back what belongs here"
+    )]
+    OtherShard { path: PathBuf, found: ShardId, expected: ShardId },
+
+    #[error(
+        "{path} lies inside {above}, where a member keeps its data, which would not start again if anything else were \
+         there. Choose another --data-dir or --wal-dir"
+    )]
+    Nested { path: PathBuf, above: PathBuf },
+
     #[error("{text}", text = half_restored(.restoring))]
     HalfRestored { restoring: PathBuf },
 }
@@ -61,6 +111,31 @@ impl DataDirError {
     /// Sorts an error of the system. `action` reads "cannot {action} {path}".
     fn from_io(action: &'static str, path: &Path, source: io::Error) -> Self {
         DiskError::from_io(action, path, source).into()
+    }
+
+    fn of(path: &Path, fault: note::Fault) -> Self {
+        let path = path.to_path_buf();
+        match fault {
+            note::Fault::Damaged => Self::Damaged { path },
+            note::Fault::Version(version) => Self::Version { path, version, supported: VERSION },
+        }
+    }
+}
+
+/// The flags decide who a member is at its first start only.
+fn other_member(path: &Path, found: Owner, expected: Owner, founded: bool) -> String {
+    let of = |owner: Owner| format!("member {:x} in cluster {:x}", owner.member.0, owner.cluster.0);
+    let (path, found, expected) = (path.display(), of(found), of(expected));
+    match founded {
+        true => format!(
+            "{path} is of {found}, and the file `identity` beside it says {expected}: one of the two is another member's. \
+             Put back what belongs here"
+        ),
+        false => format!(
+            "{path} is of {found}, the file `identity` is missing beside it, and the flags make this {expected}. Put \
+             `identity` back, or start with the --name, --initial-advertise-peer-urls, --initial-cluster and \
+             --initial-cluster-token of the first start"
+        ),
     }
 }
 
@@ -87,11 +162,22 @@ impl<E: Env> DataDir<E> {
     pub async fn open(env: &E, data_dir: &Path, wal_dir: Option<&Path>) -> Result<Self, DataDirError> {
         refuse_half_restored(env, data_dir).await?;
         let member = data_dir.join("member");
+        let own = Own { member: &member, wal_dir };
+        for dir in [Some(data_dir), wal_dir].into_iter().flatten() {
+            refuse_nested(env, dir, &own).await?;
+        }
         let mut locks = vec![lock(env, &member).await?];
+        if !is_of_version(env, &member, VERSION_PREFIX).await? {
+            refuse_foreign(env, &member).await?;
+            write_version(env, &member, VERSION_PREFIX).await?;
+        }
+        // It may lie below the other.
         if let Some(wal_dir) = wal_dir {
             locks.push(lock(env, wal_dir).await?);
+            if !is_of_version(env, wal_dir, LOG_PREFIX).await? {
+                write_version(env, wal_dir, LOG_PREFIX).await?;
+            }
         }
-        check_version(env, &member).await?;
         Ok(Self { member, wal_dir: wal_dir.map(Path::to_path_buf), _locks: locks })
     }
 
@@ -102,6 +188,16 @@ impl<E: Env> DataDir<E> {
             Some(dir) => dir.join(name),
             None => self.member.join(name).join("wal"),
         }
+    }
+
+    /// Who the member is: see [`Identity`].
+    pub fn identity(&self) -> PathBuf {
+        self.member.join("identity")
+    }
+
+    /// Which log a shard has: see [`Anchor`].
+    pub fn anchor(&self, shard: ShardId) -> PathBuf {
+        self.member.join(format!("log-{shard}"))
     }
 
     /// The directory of a shard's checkpoint, which its store creates.
@@ -148,28 +244,28 @@ async fn create_dir<E: Env>(env: &E, path: &Path) -> Result<(), DataDirError> {
     env.disk().create_dir(path).await.map_err(|e| DataDirError::from_io("create the directory", path, e))
 }
 
-async fn check_version<E: Env>(env: &E, member: &Path) -> Result<(), DataDirError> {
-    let path = member.join("version");
+/// Whether the directory says its format, which must be this one.
+async fn is_of_version<E: Env>(env: &E, dir: &Path, prefix: &str) -> Result<bool, DataDirError> {
+    let path = dir.join(VERSION_FILE);
     let content = match env.disk().read_small(&path).await {
         Ok(content) => content,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            refuse_foreign(env, member).await?;
-            let content = format!("{VERSION_PREFIX}{VERSION}\n");
-            return env
-                .disk()
-                .write_small(&path, content.as_bytes())
-                .await
-                .map_err(|e| DataDirError::from_io("write", &path, e));
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(DataDirError::from_io("read", &path, error)),
     };
     let text = String::from_utf8_lossy(&content);
-    let version = text.trim_end().strip_prefix(VERSION_PREFIX).unwrap_or(text.trim_end());
+    let version = text.trim_end().strip_prefix(prefix).unwrap_or(text.trim_end());
     if version == VERSION.to_string() {
-        return Ok(());
+        return Ok(true);
     }
     let version = version.chars().take(32).collect();
     Err(DataDirError::Version { path, version, supported: VERSION })
+}
+
+async fn write_version<E: Env>(env: &E, dir: &Path, prefix: &str) -> Result<(), DataDirError> {
+    let path = dir.join(VERSION_FILE);
+    let content = format!("{prefix}{VERSION}\n");
+    let written = env.disk().write_small(&path, content.as_bytes()).await;
+    written.map_err(|e| DataDirError::from_io("write", &path, e))
 }
 
 /// A directory with content and no version is not ours, or lost its version: neither may be taken

@@ -46,7 +46,7 @@ use self::{
 use crate::{
     env::{Disk, Env, File, write_all},
     limits,
-    types::{LogIndex, MemberId, ShardId, Term},
+    types::{LogIndex, MemberId, Owner, ShardId, Term},
 };
 
 /// Smallest segment: a few batches of the largest unit.
@@ -57,6 +57,10 @@ pub struct WalOptions {
     /// Holds nothing but this shard's segments; locked by the caller, created if it is missing.
     pub dir: PathBuf,
     pub shard: ShardId,
+    /// Whose log this is: every segment says so.
+    pub owner: Owner,
+    /// What is known of it before it is opened.
+    pub known: Known,
     /// `--wal-segment-bytes`, a multiple of 64 KiB. Existing segments keep their size.
     pub segment_bytes: u64,
     /// `--wal-sector-size`; `None` takes what the device says, at least 4 KiB.
@@ -72,6 +76,8 @@ impl WalOptions {
         Self {
             dir,
             shard,
+            owner: Owner::default(),
+            known: Known::default(),
             segment_bytes: limits::WAL_SEGMENT_BYTES,
             sector_bytes: None,
             data_sync: true,
@@ -83,6 +89,7 @@ impl WalOptions {
         SegmentSpec {
             dir: self.dir.clone(),
             shard: self.shard,
+            owner: self.owner,
             sequence,
             epoch,
             segment_bytes: self.segment_bytes,
@@ -101,6 +108,15 @@ impl WalOptions {
             self.segment_bytes
         )))
     }
+}
+
+/// What somebody else remembers of a log. One that is shorter is refused.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// So many batches were durable; with none, there need not be a log.
+    pub batches: u64,
+    /// Where it was, for messages.
+    pub place: String,
 }
 
 /// Series the log observes, one of each per write.
@@ -174,6 +190,15 @@ enum Target<E: Env> {
 }
 
 impl<E: Env> Wal<E> {
+    /// Refuses if there should be a log and there is none, before anything is made. [`Wal::open`] does the same.
+    pub async fn look(env: &E, options: &WalOptions) -> Result<(), WalError> {
+        match env.disk().list(&options.dir).await {
+            Ok(_) => recovery::look(env, options).await.map(drop),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => recovery::require(options, &[]),
+            Err(error) => Err(WalError::from_io("list", &options.dir, error)),
+        }
+    }
+
     /// Opens the log, or creates it in an empty directory. Every record that survived is handed to
     /// `replay` in the order it was appended. An error of `replay` ends the opening.
     ///
@@ -330,17 +355,23 @@ impl<E: Env> Wal<E> {
         self.batch_bytes
     }
 
-    /// Writes what is pending and closes the files. No write may be in flight.
+    /// Batches that are durable. Remembered elsewhere, for [`WalOptions::known`], they bound the log from below.
+    pub fn durable_batches(&self) -> u64 {
+        self.durable_batch
+    }
+
+    /// Writes what is pending and closes the files; how many batches the log has then. No write may be in flight.
     ///
     /// The last batch is empty if nothing is pending: it proves that the one before it was durable, so
     /// that damage to it is found at the next start.
-    pub async fn close(mut self) -> Result<(), WalError> {
+    pub async fn close(mut self) -> Result<u64, WalError> {
         assert!(!self.in_flight, "the log is closed after its last write");
         let written = self.submit_batch().await?;
         self.written(written);
         self.next.stop().await?;
         self.retirement.stop().await;
-        segment::close(self.current).await
+        segment::close(self.current).await?;
+        Ok(self.durable_batch)
     }
 
     fn submit_batch(&mut self) -> impl Future<Output = Result<Written<E>, WalError>> + use<E> {

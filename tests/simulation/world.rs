@@ -17,7 +17,7 @@ use pinion::{
     shard::{self, Due, Duty, Pace, Shard},
     state::Principal,
     storage::checkpoint::CheckpointOptions,
-    storage::data_dir::DataDir,
+    storage::data_dir::{DataDir, Identity},
     storage::wal::WalOptions,
     types::{ClusterId, MemberId, ShardId},
 };
@@ -44,6 +44,9 @@ pub struct World {
     pub catchup_entries: usize,
     /// How members apply: here in slices of a few keys.
     pub pace: Pace,
+    pub cluster: ClusterId,
+    /// `--wal-dir`.
+    pub wal_dir: Option<PathBuf>,
     /// Checkpoints that came from one member to another.
     pub carried: Rc<Cell<u64>>,
 }
@@ -71,6 +74,8 @@ impl World {
             checkpoint: NEVER,
             catchup_entries: 1_000_000,
             pace: PACE,
+            cluster: ClusterId(1),
+            wal_dir: None,
             carried: Rc::default(),
         }
     }
@@ -86,8 +91,9 @@ impl World {
         let node = &self.nodes[at];
         let env = SimEnv::new(&self.sim, node.id, node.disk.clone());
         let options = shard::Options {
-            cluster_id: ClusterId(1),
-            member_id: node.id,
+            identity: Identity { member: node.id, cluster: self.cluster },
+            founded: false,
+            anchor: PathBuf::new(),
             shard_id: ShardId(0),
             founders: self.founders(),
             // The directory is known once it is open.
@@ -104,16 +110,23 @@ impl World {
         let metrics = Rc::new(ShardMetrics::new().expect("metrics are made"));
         let (shard, ended, sim, id) = (node.shard.clone(), node.ended.clone(), self.sim.clone(), node.id);
         let others: Vec<_> = self.nodes.iter().map(|node| (node.id, node.shard.clone())).collect();
-        let (carried, duty) = (self.carried.clone(), node.duty.clone());
+        let (carried, duty, wal_dir) = (self.carried.clone(), node.duty.clone(), self.wal_dir.clone());
         *ended.borrow_mut() = None;
         self.sim.spawn(node.id, async move {
             let started = async {
-                let dir = DataDir::open(&env, Path::new("/data"), None).await;
+                let dir = DataDir::open(&env, Path::new("/data"), wal_dir.as_deref()).await;
                 let dir = dir.map_err(|error| error.to_string())?;
                 let wal = WalOptions { dir: dir.wal(ShardId(0)), ..options.wal };
                 let checkpoint = CheckpointOptions { dir: dir.checkpoint(ShardId(0)), ..options.checkpoint };
-                let options = shard::Options { wal, checkpoint, ..options };
-                let started = shard::start(env, options, metrics).await.map_err(|error| error.to_string())?;
+                let (own, path, anchor) = (options.identity, dir.identity(), dir.anchor(ShardId(0)));
+                let read = Identity::read(&env, &path).await.map_err(|error| error.to_string())?;
+                let (identity, founded) = (read.unwrap_or(own), read.is_some());
+                let options = shard::Options { identity, founded, anchor, wal, checkpoint, ..options };
+                let started =
+                    shard::start(env.clone(), options, metrics).await.map_err(|error| error.to_string())?;
+                if !founded {
+                    identity.write(&env, &path).await.map_err(|error| error.to_string())?;
+                }
                 Ok::<_, String>((started, dir))
             };
             let result = match started.await {

@@ -15,6 +15,7 @@ mod tests;
 
 use std::{
     cell::RefCell,
+    collections::BTreeMap,
     future::Future,
     io,
     ops::Range,
@@ -101,6 +102,16 @@ impl SimDisk {
     /// Flips bits of a stored byte. False if the file does not exist or is shorter.
     pub fn corrupt(&self, path: &Path, offset: u64, flip: u8) -> bool {
         self.media.borrow_mut().corrupt(path, offset, flip)
+    }
+
+    /// Everything below a directory, or one file, as somebody finds it who looks at the disk while nobody uses it.
+    pub fn copy(&self, path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+        self.media.borrow().copy(path)
+    }
+
+    /// Puts such a copy, or nothing, in place of what is there; `path` holds all of it. Durable.
+    pub fn put(&self, path: &Path, content: &BTreeMap<PathBuf, Vec<u8>>) {
+        self.media.borrow_mut().put(path, content);
     }
 
     /// Files and their sizes, by path.

@@ -13,7 +13,11 @@ use crate::{
     service::{Api, Caller, Connection, Options},
     shard::{self, Due, Shard, Started},
     state::Principal,
-    storage::{checkpoint::CheckpointOptions, data_dir::DataDir, wal::WalOptions},
+    storage::{
+        checkpoint::CheckpointOptions,
+        data_dir::{DataDir, Identity},
+        wal::WalOptions,
+    },
     types::{ClusterId, Keyspace, MemberId, ShardId},
 };
 
@@ -41,8 +45,9 @@ async fn open_with<E: Env>(
     let shard = ShardId(0);
     let options = shard::Options {
         shard_id: shard,
-        cluster_id: CLUSTER,
-        member_id: MEMBER,
+        identity: Identity { member: MEMBER, cluster: CLUSTER },
+        founded: false,
+        anchor: data_dir.anchor(shard),
         founders,
         wal: WalOptions {
             segment_bytes: limits::WAL_SEGMENT_BYTES_MIN,

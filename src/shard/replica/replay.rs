@@ -47,8 +47,16 @@ pub enum ReplayError {
          changed? Put it back: without it this member may have forgotten its vote"
     )]
     NoLog { applied: u64 },
-    #[error("the checkpoint holds the state at entry {applied}, and the log ends at entry {last}")]
+    #[error(
+        "the checkpoint holds the state at entry {applied}, and the log ends at entry {last}. Was its end lost, or an \
+         older copy of it put back?"
+    )]
     Behind { applied: u64, last: u64 },
+    #[error(
+        "the log goes on from entry {from}, and the checkpoint here holds the state at entry {applied} only: what is \
+         between was cut from the log behind a newer checkpoint. Is that missing, or was an older one put back?"
+    )]
+    Ahead { applied: u64, from: u64 },
     #[error(
         "the log goes on after a checkpoint that was received, at entry {baseline}, and the checkpoint here holds the \
          state at entry {applied}. Was an older one put back?"
@@ -134,6 +142,9 @@ impl Replay {
         if index <= self.committed {
             return Err(ReplayError::BelowCommit { index, commit: self.committed });
         }
+        if index > last + 1 && !self.has_entries {
+            return Err(ReplayError::Ahead { applied: self.checkpoint.0, from: index });
+        }
         if index > last + 1 {
             return Err(ReplayError::Gap { index, last });
         }
@@ -172,6 +183,9 @@ impl Replay {
 
     fn commit(&mut self, hard_state: HardState) -> Result<(), ReplayError> {
         let (commit, last) = (hard_state.commit.0, self.window.last().0.max(self.checkpoint.0));
+        if commit > last && !self.has_entries {
+            return Err(ReplayError::Ahead { applied: self.checkpoint.0, from: commit + 1 });
+        }
         if commit > last {
             return Err(ReplayError::BeyondLog { commit, last });
         }

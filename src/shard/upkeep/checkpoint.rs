@@ -101,7 +101,8 @@ impl<E: Env> Checkpoints<E> {
             finished: None,
             taken: None,
             placing: Vec::new().into_iter(),
-            to_sweep: false,
+            // What earlier runs left.
+            to_sweep: true,
             newest,
             held,
             incoming: Incoming::None,

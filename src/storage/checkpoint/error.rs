@@ -6,7 +6,7 @@
 
 use std::{io, path::Path, path::PathBuf};
 
-use crate::env::DiskError;
+use crate::{env::DiskError, types::Owner};
 
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
@@ -34,6 +34,12 @@ pub enum CheckpointError {
 
     #[error("{path} belongs to shard {found}, not to shard {expected}. Check --data-dir")]
     WrongShard { path: PathBuf, found: u32, expected: u32 },
+
+    #[error(
+        "{path} is of a checkpoint behind {found}, and the log here is {expected}. Was it mixed up with another member's? \
+         Put back what belongs here"
+    )]
+    NotOurs { path: PathBuf, found: Owner, expected: Owner },
 
     #[error("{path} is no file of the checkpoint. Move it elsewhere, then start again")]
     Foreign { path: PathBuf },

@@ -11,11 +11,11 @@ use rkyv::{Archive, Deserialize, Serialize, rancor, util::AlignedVec};
 use super::summary::Summary;
 use crate::{
     block::{ArchivedBlockId, BlockId},
-    types::{LogIndex, ShardId, Term},
+    types::{ClusterId, LogId, LogIndex, MemberId, Owner, ShardId, Term},
 };
 
 /// Version of everything in this file, the archived types included; a reader refuses any other.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 /// Bytes before the first body of a segment, and before the archive of a manifest.
 pub const HEADER_BYTES: usize = 64;
 /// Bytes at the end of a segment.
@@ -230,6 +230,8 @@ pub fn check_body(file: &[u8], offset: u64, bytes: u32, checksum: u32, salt: u32
 /// Names the segments that are the state, and holds everything that is not a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
+    /// Whose checkpoint it is: that of this log. Segments need not say so, the manifest names them by their epochs.
+    pub owner: Owner,
     /// Counts the manifests of the directory.
     pub generation: u64,
     /// None until the first checkpoint.
@@ -284,25 +286,27 @@ impl Manifest {
         header[0..8].copy_from_slice(&MANIFEST_MAGIC);
         header[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
         header[12..16].copy_from_slice(&shard.0.to_le_bytes());
-        header[16..24].copy_from_slice(&(archive.len() as u64).to_le_bytes());
-        header[24..32].copy_from_slice(&file_bytes.to_le_bytes());
-        header[32..36].copy_from_slice(&checksum.to_le_bytes());
+        header[16..24].copy_from_slice(&self.owner.cluster.0.to_le_bytes());
+        header[24..32].copy_from_slice(&self.owner.member.0.to_le_bytes());
+        header[32..40].copy_from_slice(&self.owner.log.0.to_le_bytes());
+        header[40..48].copy_from_slice(&(archive.len() as u64).to_le_bytes());
+        header[48..56].copy_from_slice(&file_bytes.to_le_bytes());
+        header[56..60].copy_from_slice(&checksum.to_le_bytes());
         seal(header, 0);
         bytes
     }
 
     pub fn decode(bytes: &[u8], shard: ShardId) -> Result<Self, Fault> {
         check_header(bytes, MANIFEST_MAGIC, shard, "this is no manifest of a checkpoint")?;
-        zero(bytes, 36..60)?;
-        if u64_at(bytes, 24) != bytes.len() as u64 {
+        if u64_at(bytes, 48) != bytes.len() as u64 {
             return Err(corrupt(bytes.len(), "the file does not have the size its header names"));
         }
         let content = &bytes[HEADER_BYTES..];
-        if crc32c::crc32c(content) != u32_at(bytes, 32) {
+        if crc32c::crc32c(content) != u32_at(bytes, 56) {
             return Err(corrupt(HEADER_BYTES, "the checksum of the manifest does not match"));
         }
-        let archive = usize::try_from(u64_at(bytes, 16)).ok().and_then(|len| content.get(..len));
-        let archive = archive.ok_or(corrupt(16, "the manifest is longer than its file"))?;
+        let archive = usize::try_from(u64_at(bytes, 40)).ok().and_then(|len| content.get(..len));
+        let archive = archive.ok_or(corrupt(40, "the manifest is longer than its file"))?;
         zero(bytes, HEADER_BYTES + archive.len()..bytes.len())?;
         let record = rkyv::from_bytes::<ManifestRecord, rancor::Failure>(archive)
             .map_err(|_| corrupt(HEADER_BYTES, "the manifest cannot be read"))?;
@@ -315,7 +319,13 @@ impl Manifest {
             facts: summary.facts,
             received: summary.received,
         });
+        let owner = Owner {
+            cluster: ClusterId(u64_at(bytes, 16)),
+            member: MemberId(u64_at(bytes, 24)),
+            log: LogId(u64_at(bytes, 32)),
+        };
         Ok(Self {
+            owner,
             generation: record.generation,
             summary,
             segments: record.segments,

@@ -1,9 +1,14 @@
-//! Reads the checkpoint when it is opened: verifies everything, removes what no manifest names.
+//! Reads the checkpoint when it is opened: verifies everything, notes what no manifest names.
 //!
 //! Runs once per shard before it serves. First the tables, which tell which image of a chunk counts; then the bodies,
 //! segment by segment: each is verified beside the core, while the core takes what the one before it holds.
 
-use std::{collections::BTreeMap, future::Future, io, path::Path};
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    io,
+    path::{Path, PathBuf},
+};
 
 use super::{
     CheckpointError, CheckpointOptions, CheckpointStore, MappingOf, Restore, Segment, Summary,
@@ -45,7 +50,7 @@ pub async fn open<E: Env>(
         options,
     };
     let dir = store.options.dir.clone();
-    let path = dir.join(files::MANIFEST);
+    let (path, owner) = (dir.join(files::MANIFEST), store.options.owner);
     let Some(mapping) = map(&env, &path).await? else {
         if let Some(name) = names.iter().find(|name| files::segment_name(name).is_some()) {
             log::error!("{} is there, its manifest is not", dir.join(name).display());
@@ -53,12 +58,15 @@ pub async fn open<E: Env>(
         }
         // Written at once, so that a missing manifest is never taken for a new directory.
         let manifest =
-            Manifest { generation: 0, summary: None, segments: Vec::new(), blocks: 0, body_bytes: 0 };
+            Manifest { owner, generation: 0, summary: None, segments: Vec::new(), blocks: 0, body_bytes: 0 };
         store.manifest_bytes = store.write_manifest(&manifest).await?;
         return Ok((store, None));
     };
     let shard = store.options.shard;
     let manifest = Manifest::decode(mapping.bytes(), shard).map_err(|fault| refuse(&path, fault, shard))?;
+    if manifest.owner != owner {
+        return Err(CheckpointError::NotOurs { path, found: manifest.owner, expected: owner });
+    }
     store.manifest_bytes = mapping.bytes().len() as u64;
     store.generation = manifest.generation;
     store.summary.clone_from(&manifest.summary);
@@ -78,7 +86,7 @@ pub async fn open<E: Env>(
     }
     restore.expect(manifest.body_bytes);
     read(&store.segments, &store.catalog, shard, restore).await?;
-    remove_leftovers(&env, &dir, &names, &manifest).await?;
+    store.unfinished = leftovers(&dir, &names, &manifest);
     Ok((store, manifest.summary))
 }
 
@@ -174,20 +182,11 @@ pub fn verify<E: Env>(
     }
 }
 
-/// Files of checkpoints that were cut off, and of merged segments that were not swept.
-async fn remove_leftovers<E: Env>(
-    env: &E,
-    dir: &Path,
-    names: &[String],
-    manifest: &Manifest,
-) -> Result<(), CheckpointError> {
-    let mut removed = false;
-    for name in names {
-        let named = |name| manifest.segments.iter().any(|segment| (segment.sequence, segment.epoch) == name);
-        if name != files::MANIFEST && !files::segment_name(name).is_some_and(named) {
-            files::remove(env, &dir.join(name)).await?;
-            removed = true;
-        }
-    }
-    if removed { files::sync_dir(env, dir).await } else { Ok(()) }
+/// Files of checkpoints that were cut off, and of merged segments that were not swept. They are removed by the next
+/// sweep, not at once: until the log was found to fit, an older manifest may have been put back, and these be what the
+/// newer one names.
+fn leftovers(dir: &Path, names: &[String], manifest: &Manifest) -> Vec<PathBuf> {
+    let named = |name| manifest.segments.iter().any(|segment| (segment.sequence, segment.epoch) == name);
+    let is_left = |name: &&String| *name != files::MANIFEST && !files::segment_name(name).is_some_and(named);
+    names.iter().filter(is_left).map(|name| dir.join(name)).collect()
 }

@@ -70,6 +70,7 @@ impl<E: Env> CheckpointStore<E> {
     pub fn hold(&self) -> Option<HeldCheckpoint> {
         let summary = self.summary.clone()?;
         let manifest = Manifest {
+            owner: self.options.owner,
             generation: self.generation,
             summary: Some(summary.clone()),
             segments: self.segments.values().map(|segment| segment.reference).collect(),
@@ -94,6 +95,9 @@ impl<E: Env> CheckpointStore<E> {
         let (path, shard) = (dir.join("received"), self.options.shard);
         let manifest = Manifest::decode(&export.manifest(), shard);
         let manifest = manifest.map_err(|fault| load::refuse(&path, fault, shard))?;
+        if manifest.owner.cluster != self.options.owner.cluster {
+            return Err(CheckpointError::Corrupt { path, offset: 0, what: "it is of another cluster" });
+        }
         if manifest.summary.is_none() {
             return Err(CheckpointError::Corrupt { path, offset: 0, what: "it is of no checkpoint" });
         }
@@ -150,6 +154,8 @@ impl<E: Env> CheckpointStore<E> {
     /// was here is gone. After an error nobody knows which of the two a restart finds, and the member must not go on.
     pub async fn install(&mut self, received: Received<E>) -> Result<Summary, CheckpointError> {
         let Received { mut manifest, catalog, segments, .. } = received;
+        // From now on it is the one of the log here.
+        manifest.owner = self.options.owner;
         manifest.generation = manifest.generation.max(self.generation) + 1;
         let summary = manifest.summary.as_mut().expect("looked at when it was received");
         summary.received = true;

@@ -60,3 +60,30 @@ fn what_is_not_ours_or_not_of_this_version_is_refused_with_what_to_do() {
         assert!(half.to_string().contains("and restore again"), "{half}");
     });
 }
+
+#[test]
+fn nothing_is_made_where_another_member_keeps_its_data() {
+    let dir = tempfile::tempdir().expect("a directory is made");
+    let path = dir.path().to_path_buf();
+    on_glommio(async move |env| {
+        let (data, log) = (path.join("data"), path.join("log"));
+        let open = async |data: &Path, log: Option<&Path>| DataDir::open(&env, data, log).await.map(drop);
+        open(&data, Some(&log)).await.expect("a new directory opens");
+        open(&data, Some(&log)).await.expect("its own");
+        let member = data.join("member");
+        for inside in [member.clone(), member.join("x"), log.join("shard-0"), log.join("shard-1/x/y")] {
+            for (data, log) in [(inside.clone(), None), (path.join("other"), Some(inside.clone()))] {
+                let refused = open(&data, log.as_deref()).await.expect_err("it is taken");
+                assert!(
+                    matches!(&refused, DataDirError::Nested { path, .. } if *path == inside),
+                    "{refused}"
+                );
+                assert!(!inside.join("lock").exists() || inside == member, "{inside:?}");
+            }
+        }
+        // Beside the shards, a member's own log in its own data, and where a log directory is above.
+        open(&path.join("other"), Some(&path.join("other/member/wal"))).await.expect("its own");
+        open(&path.join("other"), Some(&path.join("other/member/wal"))).await.expect("its own");
+        open(&log.join("third"), None).await.expect("beside the shards");
+    });
+}

@@ -3,7 +3,7 @@
 
 use std::{io, path::Path, path::PathBuf};
 
-use crate::env::DiskError;
+use crate::{env::DiskError, types::Owner};
 
 #[derive(Debug, thiserror::Error)]
 pub enum WalError {
@@ -25,6 +25,27 @@ pub enum WalError {
 
     #[error("{path} belongs to shard {found}, not to shard {expected}. Check --data-dir and --wal-dir")]
     WrongShard { path: PathBuf, found: u32, expected: u32 },
+
+    #[error(
+        "{path} is of {found}, and the log here is {expected}. Was it mixed up with another member's, or --wal-dir with \
+         another directory? Put back what belongs here"
+    )]
+    NotOurs { path: PathBuf, found: Owner, expected: Owner },
+
+    #[error(
+        "the log is missing: {dir} has no segment of {owner}, which was last in {place} and had {batches} batches or \
+         more. Is a disk not mounted, or --wal-dir not what it was? Put the log back: without it this member would have \
+         forgotten what it acknowledged. If it is gone, restore this member from a backup, in an empty --data-dir"
+    )]
+    Missing { dir: PathBuf, owner: Owner, place: String, batches: u64 },
+
+    #[error(
+        "the log is shorter than it was: {path} ends with batch {found} at offset {offset}, and the log had {batches} \
+         batches when it was last closed or opened. Its end was damaged, or an older copy was put back. What is missing \
+         was acknowledged to clients: put the right log back, or restore this member from a backup; keep the files for \
+         inspection"
+    )]
+    Shorter { path: PathBuf, offset: u64, found: u64, batches: u64 },
 
     #[error("{0}")]
     Options(String),

@@ -6,13 +6,13 @@
 
 use crate::{
     limits,
-    types::{LogIndex, MemberId, ShardId, Term},
+    types::{ClusterId, LogId, LogIndex, MemberId, Owner, ShardId, Term},
 };
 
 /// Version of everything in this file; a reader refuses any other.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 /// Meaningful bytes at the start of a segment; the rest of its first unit is zero.
-pub const SEGMENT_HEADER_BYTES: usize = 64;
+pub const SEGMENT_HEADER_BYTES: usize = 96;
 /// Bytes before the records of a batch.
 pub const BATCH_HEADER_BYTES: usize = 48;
 /// Bytes before the payload of a record.
@@ -23,6 +23,8 @@ pub const UNIT_BYTES_MAX: usize = 65_536;
 
 const SEGMENT_MAGIC: [u8; 8] = *b"PINIONWL";
 const BATCH_MAGIC: [u8; 4] = *b"PBAT";
+/// Where the checksum of a segment header is: at its end.
+const HEADER_CHECKSUM_AT: usize = SEGMENT_HEADER_BYTES - 4;
 const KIND_ENTRY: u8 = 1;
 const KIND_HARD_STATE: u8 = 2;
 const KIND_BASELINE: u8 = 3;
@@ -60,6 +62,8 @@ impl Record<'_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentHeader {
     pub shard: ShardId,
+    /// Whose log it is a part of.
+    pub owner: Owner,
     /// Position of the segment in the log; also its file name.
     pub sequence: u64,
     /// Random per use of the file.
@@ -89,8 +93,11 @@ impl SegmentHeader {
         bytes[24..32].copy_from_slice(&self.epoch.to_le_bytes());
         bytes[32..36].copy_from_slice(&self.unit.to_le_bytes());
         bytes[40..48].copy_from_slice(&self.segment_bytes.to_le_bytes());
-        let checksum = crc32c::crc32c(&bytes[..60]);
-        bytes[60..64].copy_from_slice(&checksum.to_le_bytes());
+        bytes[48..56].copy_from_slice(&self.owner.cluster.0.to_le_bytes());
+        bytes[56..64].copy_from_slice(&self.owner.member.0.to_le_bytes());
+        bytes[64..72].copy_from_slice(&self.owner.log.0.to_le_bytes());
+        let checksum = crc32c::crc32c(&bytes[..HEADER_CHECKSUM_AT]);
+        bytes[HEADER_CHECKSUM_AT..].copy_from_slice(&checksum.to_le_bytes());
         bytes
     }
 
@@ -105,11 +112,16 @@ impl SegmentHeader {
         if version != FORMAT_VERSION {
             return Err(HeaderFault::Version(version));
         }
-        if crc32c::crc32c(&bytes[..60]) != u32_at(bytes, 60) {
+        if crc32c::crc32c(&bytes[..HEADER_CHECKSUM_AT]) != u32_at(bytes, HEADER_CHECKSUM_AT) {
             return Err(HeaderFault::Checksum);
         }
         let header = Self {
             shard: ShardId(u32_at(bytes, 12)),
+            owner: Owner {
+                cluster: ClusterId(u64_at(bytes, 48)),
+                member: MemberId(u64_at(bytes, 56)),
+                log: LogId(u64_at(bytes, 64)),
+            },
             sequence: u64_at(bytes, 16),
             epoch: u64_at(bytes, 24),
             unit: u32_at(bytes, 32),
@@ -122,7 +134,7 @@ impl SegmentHeader {
             && header.segment_bytes >= 2 * u64::from(header.unit)
             && header.segment_bytes <= i64::MAX as u64
             && bytes[36..40] == [0; 4]
-            && bytes[48..60] == [0; 12];
+            && bytes[72..HEADER_CHECKSUM_AT] == [0; 20];
         if sound { Ok(header) } else { Err(HeaderFault::Field) }
     }
 }

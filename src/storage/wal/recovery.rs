@@ -5,13 +5,13 @@
 use std::{collections::VecDeque, rc::Rc};
 
 use super::{
-    WalError, WalOptions,
+    Known, WalError, WalOptions,
     extent::{Kept, Order, Span},
     format::{Record, SegmentHeader, batch_bytes_max},
     preparation::Preparation,
     reader::Reader,
     scan::{End, Scan, Step},
-    segment::{self, FileOf, Segment},
+    segment::{self, FileOf, Listing, Segment},
 };
 use crate::env::{Disk, Env, File};
 
@@ -48,10 +48,12 @@ pub async fn recover<E: Env>(
     options: &WalOptions,
     mut replay: impl FnMut(Record<'_>) -> Result<(), WalError>,
 ) -> Result<Resumed<E>, WalError> {
-    let sequences = segment::list(env, &options.dir).await?;
+    let listing = look(env, options).await?;
+    let (sequences, begun) = (listing.sequences.clone(), listing.begun());
     let mut recovery = Recovery::default();
     let mut hard_state = None;
     let Some((&first, &last)) = sequences.first().zip(sequences.last()) else {
+        segment::remove_unfinished(env, &options.dir, &listing).await?;
         let current = Rc::new(segment::create(env, &options.spec(1, env.random_u64())).await?);
         let position = u64::from(current.header.unit);
         return Ok(Resumed {
@@ -75,12 +77,20 @@ pub async fn recover<E: Env>(
         });
     }
 
+    if let Some(begun) = begun.filter(|begun| *begun > last + 1) {
+        return Err(WalError::Corrupt {
+            path: segment::path(&options.dir, begun - 1),
+            offset: 0,
+            what: "the segment is missing, one after it was begun",
+        });
+    }
+
     let (mut older, mut order, mut batch_bytes) = (VecDeque::new(), Order::default(), 0);
     let mut tail: Option<(Segment<FileOf<E>>, End)> = None;
     let mut tail_span = Span::default();
     let mut empty: Option<(Segment<FileOf<E>>, End)> = None;
     for sequence in sequences {
-        let segment = segment::open(env, &options.dir, options.shard, sequence, options.data_sync).await?;
+        let segment = segment::open(env, options, sequence).await?;
         let next_batch = match &tail {
             Some((_, end)) => Some(end.next_batch),
             None => (sequence == 1).then_some(1),
@@ -129,7 +139,18 @@ pub async fn recover<E: Env>(
     }
 
     let (current, end) = tail.expect("there is at least one segment");
+    let (begun_after, unused) =
+        (begun.filter(|begun| *begun > 2), empty.as_ref().map(|(segment, _)| segment));
+    if let (Some(_), Some(unused)) = (begun_after, unused) {
+        // The same law: the segment after it was begun.
+        return Err(corrupt_batch(unused, u64::from(unused.header.unit)));
+    }
+    let (found, batches) = (end.next_batch - 1, options.known.batches);
+    if found < batches {
+        return Err(WalError::Shorter { path: current.path, offset: end.tail, found, batches });
+    }
     recovery.torn_tail = end.torn || empty.as_ref().is_some_and(|(_, end)| end.torn);
+    segment::remove_unfinished(env, &options.dir, &listing).await?;
     let prepared = match empty {
         None => None,
         Some((segment, _)) => Some(Preparation::done(reuse(env, options, segment).await?)),
@@ -152,6 +173,22 @@ pub async fn recover<E: Env>(
         prepared,
         recovery,
     })
+}
+
+/// What there is of the log, and something if there must be.
+pub async fn look<E: Env>(env: &E, options: &WalOptions) -> Result<Listing, WalError> {
+    let listing = segment::list(env, &options.dir).await?;
+    require(options, &listing.sequences)?;
+    Ok(listing)
+}
+
+pub fn require(options: &WalOptions, sequences: &[u64]) -> Result<(), WalError> {
+    let Known { batches, place } = &options.known;
+    if *batches == 0 || !sequences.is_empty() {
+        return Ok(());
+    }
+    let (dir, owner) = (options.dir.clone(), options.owner);
+    Err(WalError::Missing { dir, owner, place: place.clone(), batches: *batches })
 }
 
 async fn run<F: File>(

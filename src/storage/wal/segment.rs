@@ -13,12 +13,12 @@ use std::{
 };
 
 use super::{
-    WalError,
+    WalError, WalOptions,
     format::{FORMAT_VERSION, HeaderFault, SEGMENT_HEADER_BYTES, SegmentHeader, UNIT_BYTES_MAX},
 };
 use crate::{
     env::{Disk, DiskError, Env, File, OpenOptions, write_all},
-    types::ShardId,
+    types::{Owner, ShardId},
 };
 
 /// Zeros written at a time; larger writes hold up the log's own.
@@ -36,6 +36,7 @@ pub type FileOf<E> = <<E as Env>::Disk as Disk>::File;
 pub struct SegmentSpec {
     pub dir: PathBuf,
     pub shard: ShardId,
+    pub owner: Owner,
     pub sequence: u64,
     pub epoch: u64,
     pub segment_bytes: u64,
@@ -61,41 +62,70 @@ pub fn unfinished(path: &Path) -> PathBuf {
     path.with_extension(&UNFINISHED_SUFFIX[1..])
 }
 
-/// Sequence numbers of the segments in a directory, ascending. Files of unfinished preparations and
-/// those that left the log are removed; any other name is refused, because it may be a segment someone renamed.
-pub async fn list<E: Env>(env: &E, dir: &Path) -> Result<Vec<u64>, WalError> {
+/// What a log's directory holds.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Sequence numbers of the segments, ascending.
+    pub sequences: Vec<u64>,
+    /// Names of unfinished preparations and of what left the log.
+    pub unfinished: Vec<String>,
+}
+
+impl Listing {
+    /// The newest segment whose preparation was begun, if that was not finished or is not here any more.
+    pub fn begun(&self) -> Option<u64> {
+        let numbers = self.unfinished.iter().filter_map(|name| number(name, UNFINISHED_SUFFIX));
+        numbers.filter(|sequence| self.sequences.last().is_none_or(|last| sequence > last)).max()
+    }
+}
+
+/// A name that is neither is refused, because it may be a segment someone renamed.
+pub async fn list<E: Env>(env: &E, dir: &Path) -> Result<Listing, WalError> {
     let names = env.disk().list(dir).await.map_err(|e| WalError::from_io("list", dir, e))?;
-    let mut sequences = Vec::with_capacity(names.len());
+    let mut listing = Listing::default();
     for name in names {
-        let path = dir.join(&name);
         if name.ends_with(UNFINISHED_SUFFIX) {
-            env.disk().remove(&path).await.map_err(|e| WalError::from_io("remove", &path, e))?;
-            continue;
-        }
-        let number = name.strip_suffix(SUFFIX).filter(|digits| digits.len() == 16);
-        match number.map(|digits| u64::from_str_radix(digits, 16)) {
-            Some(Ok(sequence)) => sequences.push(sequence),
-            _ => {
-                return Err(WalError::Options(format!(
-                    "{} is no file of the log. Move it elsewhere, then start again",
-                    path.display()
-                )));
-            }
+            listing.unfinished.push(name);
+        } else if let Some(sequence) = number(&name, SUFFIX) {
+            listing.sequences.push(sequence);
+        } else {
+            return Err(WalError::Options(format!(
+                "{} is no file of the log. Move it elsewhere, then start again",
+                dir.join(name).display()
+            )));
         }
     }
-    sequences.sort_unstable();
-    Ok(sequences)
+    listing.sequences.sort_unstable();
+    Ok(listing)
+}
+
+fn number(name: &str, suffix: &str) -> Option<u64> {
+    let digits = name.strip_suffix(suffix).filter(|digits| digits.len() == 16)?;
+    u64::from_str_radix(digits, 16).ok()
+}
+
+pub async fn remove_unfinished<E: Env>(env: &E, dir: &Path, listing: &Listing) -> Result<(), WalError> {
+    for name in &listing.unfinished {
+        let path = dir.join(name);
+        env.disk().remove(&path).await.map_err(|e| WalError::from_io("remove", &path, e))?;
+    }
+    Ok(())
 }
 
 /// Opens an existing segment and checks that it is what its name says.
 pub async fn open<E: Env>(
     env: &E,
-    dir: &Path,
-    shard: ShardId,
+    options: &WalOptions,
     sequence: u64,
-    data_sync: bool,
 ) -> Result<Segment<FileOf<E>>, WalError> {
-    let path = path(dir, sequence);
+    let spec = options.spec(sequence, 0);
+    open_as(env, &spec).await
+}
+
+/// The same with all that is known of the segment; its epoch and size are what its header says.
+async fn open_as<E: Env>(env: &E, spec: &SegmentSpec) -> Result<Segment<FileOf<E>>, WalError> {
+    let SegmentSpec { shard, owner, sequence, data_sync, .. } = *spec;
+    let path = path(&spec.dir, sequence);
     let file = open_file(env, &path, OpenOptions { create: false, data_sync }).await?;
     let first = file
         .read_at(0, file.unit().max(SEGMENT_HEADER_BYTES))
@@ -112,6 +142,9 @@ pub async fn open<E: Env>(
     })?;
     if header.shard != shard {
         return Err(WalError::WrongShard { path, found: header.shard.0, expected: shard.0 });
+    }
+    if header.owner != owner {
+        return Err(WalError::NotOurs { path, found: header.owner, expected: owner });
     }
     if header.sequence != sequence {
         return Err(corrupt("the segment header names another segment: the file was renamed"));
@@ -179,6 +212,7 @@ async fn begin_and_name<E: Env>(
 ) -> Result<Segment<FileOf<E>>, WalError> {
     let header = SegmentHeader {
         shard: spec.shard,
+        owner: spec.owner,
         sequence: spec.sequence,
         epoch: spec.epoch,
         unit: u32::try_from(unit).expect("a unit is at most 64 KiB"),
@@ -190,7 +224,7 @@ async fn begin_and_name<E: Env>(
     let (disk, path) = (env.disk(), path(&spec.dir, spec.sequence));
     disk.rename(unfinished, &path).await.map_err(|e| WalError::from_io("rename", unfinished, e))?;
     disk.sync_dir(&spec.dir).await.map_err(|e| WalError::from_io("sync", &spec.dir, e))?;
-    open(env, &spec.dir, spec.shard, spec.sequence, spec.data_sync).await
+    open_as(env, spec).await
 }
 
 async fn zero<E: Env>(

@@ -130,6 +130,26 @@ impl Media {
         self.names.iter().map(|(path, inode)| (path.clone(), self.size(*inode))).collect()
     }
 
+    pub fn copy(&self, path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+        let below = self.names.iter().filter(|(name, _)| name.starts_with(path));
+        below.map(|(name, inode)| (name.clone(), self.read(*inode, 0, usize::MAX))).collect()
+    }
+
+    pub fn put(&mut self, path: &Path, content: &BTreeMap<PathBuf, Vec<u8>>) {
+        self.names.retain(|name, _| !name.starts_with(path));
+        self.dirs.retain(|dir| !dir.starts_with(path));
+        for (name, bytes) in content {
+            assert!(name.starts_with(path), "{} is not below {}", name.display(), path.display());
+            let inode = Inode { now: bytes.clone(), durable: bytes.clone(), dirty: BTreeSet::new() };
+            self.inodes.insert(self.next_inode, inode);
+            self.names.insert(name.clone(), self.next_inode);
+            self.dirs.extend(name.ancestors().skip(1).map(Path::to_path_buf));
+            self.next_inode += 1;
+        }
+        self.changes.clear();
+        self.durable_names = self.names.clone();
+    }
+
     pub fn lookup(&self, path: &Path) -> io::Result<u64> {
         self.names.get(path).copied().ok_or_else(|| os(libc::ENOENT))
     }

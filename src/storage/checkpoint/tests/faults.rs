@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::*;
 use crate::env::{DiskError, sim::disk::WriteFault};
+use crate::types::LogId;
 
 async fn filled(env: &SimEnv, seed: u64) -> (CheckpointStore<SimEnv>, State, Rng) {
     let mut rng = Rng::new(seed);
@@ -155,6 +156,10 @@ fn missing_truncated_and_foreign_files_are_refused_by_name() {
             disk.write_small(&path, &content).await.expect("written");
             assert_eq!(reopened(&env).await.expect("it is whole again"), Some(state.clone()));
         }
+        let owner = Owner { log: LogId(1), ..Owner::default() };
+        let other = CheckpointOptions { owner, ..small() };
+        let error = open(env.clone(), other).await.map(drop).expect_err("of another log");
+        assert!(matches!(error, CheckpointError::NotOurs { .. }), "{error}");
         let other = CheckpointOptions { shard: ShardId(0), ..small() };
         let error = open(env.clone(), other).await.map(drop).expect_err("another shard");
         assert!(matches!(error, CheckpointError::WrongShard { found: 3, expected: 0, .. }), "{error}");

@@ -7,16 +7,17 @@ use crate::{
     block::{Block, BlockChange, BlockId, SpaceId},
     env::sim::{Sim, SimEnv, disk::SimDisk},
     storage::checkpoint::{Checkpoint, CheckpointOptions, Shape},
-    types::{LogIndex, MemberId, Term},
+    types::{ClusterId, LogId, LogIndex, MemberId, Owner, Term},
 };
 
 const SENDER: MemberId = MemberId(1);
 const RECEIVER: MemberId = MemberId(2);
 
-fn options() -> CheckpointOptions {
+fn options(member: MemberId) -> CheckpointOptions {
     let shape =
         Shape { segment_bytes: 24 * 1024, slack_bytes: 8 * 1024, small_segments_max: 4, carry_bytes: 16_000 };
-    CheckpointOptions { shape, ..CheckpointOptions::new(PathBuf::from("/data/snap"), ShardId(3)) }
+    let owner = Owner { cluster: ClusterId(5), member, log: LogId(100 + member.0) };
+    CheckpointOptions { owner, shape, ..CheckpointOptions::new(PathBuf::from("/data/snap"), ShardId(3)) }
 }
 
 fn block(number: u64, fill: u8) -> Block {
@@ -32,17 +33,21 @@ fn checkpoint(applied: u64, blocks: impl IntoIterator<Item = Block>) -> Checkpoi
 
 type Store = CheckpointStore<SimEnv>;
 
-/// Opens a member's store; with what it holds.
+/// Opens the receiver's store; with what it holds.
 async fn open(env: &SimEnv) -> (Store, Option<Summary>, Vec<Block>) {
+    open_as(RECEIVER, env).await
+}
+
+async fn open_as(member: MemberId, env: &SimEnv) -> (Store, Option<Summary>, Vec<Block>) {
     let mut blocks = Vec::new();
-    let (store, summary) = Store::open(env.clone(), options(), &mut blocks).await.expect("it opens");
+    let (store, summary) = Store::open(env.clone(), options(member), &mut blocks).await.expect("it opens");
     blocks.sort_by_key(|block| block.id);
     (store, summary, blocks)
 }
 
 /// A sender's checkpoint of twelve blocks in a few segments, and what it is.
 async fn sender(env: &SimEnv) -> (Store, HeldCheckpoint, Vec<Block>) {
-    let (mut store, ..) = open(env).await;
+    let (mut store, ..) = open_as(SENDER, env).await;
     store.write(checkpoint(50, (0..12).map(|number| block(number, 1))), false).await.expect("written");
     store.write(checkpoint(60, (3..6).map(|number| block(number, 2))), false).await.expect("written");
     let fill = |number| if (3..6).contains(&number) { 2 } else { 1 };
@@ -147,6 +152,20 @@ fn an_installed_checkpoint_is_what_counts_and_life_goes_on() {
         let (_, found, blocks) = open(&receiving).await;
         assert!(!found.expect("a checkpoint").received, "it has one of its own");
         assert_eq!(blocks.len(), 13);
+    });
+}
+
+#[test]
+fn a_checkpoint_of_another_cluster_is_not_taken() {
+    let world = World::new(5);
+    let (sending, receiving) = (world.env(SENDER), world.env(RECEIVER));
+    world.run(RECEIVER, async move {
+        let (_sender, mut held, _) = sender(&sending).await;
+        let mut options = options(RECEIVER);
+        options.owner.cluster = ClusterId(6);
+        let (mut store, _) = Store::open(receiving, options, &mut Vec::new()).await.expect("it opens");
+        let refused = store.receive(&mut held).await.map(drop).expect_err("not ours");
+        assert!(refused.to_string().contains("it is of another cluster"), "{refused}");
     });
 }
 

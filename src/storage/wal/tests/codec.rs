@@ -76,7 +76,7 @@ proptest! {
     }
 
     #[test]
-    fn a_segment_header_with_any_bit_flipped_is_refused(epoch: u64, bit in 0..512usize) {
+    fn a_segment_header_with_any_bit_flipped_is_refused(epoch: u64, bit in 0..8 * SEGMENT_HEADER_BYTES) {
         let mut encoded = header(epoch).encode();
         prop_assert_eq!(SegmentHeader::decode(&encoded), Ok(header(epoch)));
         encoded[bit / 8] ^= 1 << (bit % 8);
@@ -89,6 +89,22 @@ proptest! {
         prop_assert_eq!(BatchHeader::decode(&bytes, epoch), None);
         prop_assert!(decode_record(&bytes, salt).is_none());
     }
+}
+
+/// What `docs/log-format.md` draws.
+#[test]
+fn the_bytes_of_a_segment_header_are_those_of_version_3() {
+    let encoded = header(0x0102_0304).encode();
+    let mut expected = [0; 96];
+    expected[..8].copy_from_slice(b"PINIONWL");
+    expected[8] = 3;
+    expected[12] = 3;
+    expected[16] = 1;
+    expected[24..28].copy_from_slice(&[4, 3, 2, 1]);
+    expected[33] = 2;
+    expected[41] = 0x80;
+    (expected[48], expected[56], expected[64]) = (5, 6, 7);
+    assert_eq!(encoded[..92], expected[..92]);
 }
 
 #[test]

@@ -40,10 +40,13 @@ struct Model {
     sent: RefCell<Vec<Sent>>,
     /// How many of them are durable.
     acknowledged: Cell<usize>,
+    /// What is remembered elsewhere of the log's length.
+    batches: Cell<u64>,
 }
 
-fn options(unit: u32) -> WalOptions {
+fn options(unit: u32, batches: u64) -> WalOptions {
     WalOptions {
+        known: Known { batches, ..Known::default() },
         segment_bytes: SEGMENT_BYTES_MIN,
         sector_bytes: Some(unit),
         ..WalOptions::new(PathBuf::from(DIR), ShardId(0))
@@ -54,7 +57,7 @@ fn options(unit: u32) -> WalOptions {
 async fn open(env: &SimEnv, unit: u32, model: &Model) -> Result<(Wal<SimEnv>, Recovery), WalError> {
     let mut entries = Vec::new();
     let mut commit = None;
-    let (wal, recovery) = Wal::open(env.clone(), options(unit), |record| {
+    let (wal, recovery) = Wal::open(env.clone(), options(unit, model.batches.get()), |record| {
         match record {
             Record::Entry { index, data, .. } => entries.push(Sent::Entry(index.0, data.to_vec())),
             Record::HardState { commit: index, .. } => commit = Some(index.0),
@@ -90,6 +93,7 @@ async fn open(env: &SimEnv, unit: u32, model: &Model) -> Result<(Wal<SimEnv>, Re
 async fn serve(env: SimEnv, unit: u32, seed: u64, model: Rc<Model>) {
     let mut rng = Rng::new(seed);
     let (mut wal, _) = open(&env, unit, &model).await.expect("a crash never makes the log unreadable");
+    model.batches.set(wal.durable_batches());
     loop {
         let before = model.sent.borrow().len();
         for _ in 0..=rng.below(3) {
@@ -113,6 +117,7 @@ async fn serve(env: SimEnv, unit: u32, seed: u64, model: Rc<Model>) {
         let written = write.await.expect("the disk works");
         wal.written(written);
         model.acknowledged.set(model.sent.borrow().len());
+        model.batches.set(wal.durable_batches());
     }
 }
 
