@@ -169,12 +169,7 @@ impl Client {
 
     /// Whether anything further may be begun for it.
     pub fn has_room(&self) -> bool {
-        self.has_room_beside(0)
-    }
-
-    /// The same where so many bytes are of what waits for it to have room: they alone never keep it from going on.
-    pub fn has_room_beside(&self, waiting: usize) -> bool {
-        self.used() - waiting <= self.0.clients.part()
+        self.used() <= self.0.clients.part()
     }
 
     /// Whether something of so many bytes may be kept for when there is room.

@@ -15,6 +15,7 @@
 pub mod batch;
 pub mod cluster;
 pub mod command;
+mod commands;
 mod error;
 pub mod kv;
 mod loading;
@@ -26,7 +27,8 @@ pub mod space;
 mod steps;
 
 pub use batch::{Batch, BatchError, Builder, Origin};
-pub use command::{COMMANDS, Command, Completion, Context, Principal};
+pub use command::{Command, Completion, Context, Principal};
+pub use commands::{COMMANDS, Row};
 pub use error::Error;
 pub use loading::{LoadError, Loading};
 pub use machine::StateMachine;

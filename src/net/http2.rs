@@ -150,7 +150,6 @@ pub(super) async fn serve<E: Env, S: env::Socket>(
 struct Held {
     request: Request<RecvStream>,
     reply: server::SendResponse<Payload>,
-    bytes: usize,
     _charge: Charge,
 }
 
@@ -168,7 +167,6 @@ where
     waker: Waker,
     client: Client,
     held: VecDeque<Held>,
-    held_bytes: usize,
     /// Calls that are no requests.
     own_calls: usize,
     patience: Patience<E>,
@@ -205,7 +203,6 @@ impl<E: Env, S: env::Socket, R: Fn(Parts, Body, Reply) -> Call> Driver<E, S, R> 
             bell,
             client: client.clone(),
             held: VecDeque::new(),
-            held_bytes: 0,
             lost,
             draining: false,
         }
@@ -276,11 +273,10 @@ impl<E: Env, S: env::Socket, R: Fn(Parts, Body, Reply) -> Call> Driver<E, S, R> 
     fn poll_requests(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let mut started = 0;
         loop {
-            while self.has_room()
+            while self.client.has_room()
                 && started < limits::ROUND_CALLS_MAX
-                && let Some(Held { request, reply, bytes, .. }) = self.held.pop_front()
+                && let Some(Held { request, reply, .. }) = self.held.pop_front()
             {
-                self.held_bytes -= bytes;
                 self.start(request, reply);
                 started += 1;
             }
@@ -291,11 +287,11 @@ impl<E: Env, S: env::Socket, R: Fn(Parts, Body, Reply) -> Call> Driver<E, S, R> 
             }
             match self.connection.poll_accept(context)? {
                 // What was written may have made room for them.
-                Poll::Pending if !self.held.is_empty() && self.has_room() => {}
+                Poll::Pending if !self.held.is_empty() && self.client.has_room() => {}
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(None) => return Poll::Ready(Ok(())),
                 Poll::Ready(Some((request, mut reply))) => {
-                    if self.has_room() && self.held.is_empty() {
+                    if self.client.has_room() && self.held.is_empty() {
                         self.start(request, reply);
                         started += 1;
                         continue;
@@ -303,8 +299,7 @@ impl<E: Env, S: env::Socket, R: Fn(Parts, Body, Reply) -> Call> Driver<E, S, R> 
                     let bytes = head_bytes(&request);
                     if self.held.len() < limits::CONNECTION_HELD_MAX && self.client.may_keep(bytes) {
                         let charge = self.client.charge(bytes);
-                        self.held_bytes += bytes;
-                        self.held.push_back(Held { request, reply, bytes, _charge: charge });
+                        self.held.push_back(Held { request, reply, _charge: charge });
                     } else {
                         // Clients may send it again, as nothing was done about it.
                         reply.send_reset(Reason::REFUSED_STREAM);
@@ -312,11 +307,6 @@ impl<E: Env, S: env::Socket, R: Fn(Parts, Body, Reply) -> Call> Driver<E, S, R> 
                 }
             }
         }
-    }
-
-    /// Whether another request may be started. With none under way it may, however many are held back.
-    fn has_room(&self) -> bool {
-        self.client.has_room_beside(self.held_bytes)
     }
 
     fn start(&mut self, request: Request<RecvStream>, reply: server::SendResponse<Payload>) {

@@ -17,12 +17,7 @@
 
 use bytes::{Buf, Bytes};
 
-use super::{
-    StateMachine,
-    command::{Command, Principal, Row},
-    outcome::Outcome,
-    steps::Applied,
-};
+use super::command::{Command, Principal};
 use crate::types::MemberId;
 
 const VERSION: u8 = 1;
@@ -147,7 +142,7 @@ pub struct Batch {
 #[derive(Clone, Debug)]
 pub struct Envelope {
     pub principal: Principal,
-    kind: u16,
+    pub(super) kind: u16,
     /// The command's message.
     pub body: Bytes,
 }
@@ -211,40 +206,15 @@ impl Iterator for Batch {
     }
 }
 
-impl Envelope {
-    /// The command's row of the table.
-    pub fn row(&self) -> Result<&'static Row, BatchError> {
-        Row::find(self.kind).ok_or(BatchError::Kind(self.kind))
-    }
-
-    /// Applies the command as a whole, for nobody who waits.
-    pub fn apply(self, state: &mut StateMachine, outcome: &mut Outcome) -> Result<(), BatchError> {
-        let mut applied = self.begin(state, usize::MAX, outcome)?;
-        while let Applied::Partly(unfinished) = &mut applied {
-            if let Some(completion) = unfinished.step(state, usize::MAX, outcome) {
-                applied = Applied::Done(completion);
-            }
-        }
-        Ok(())
-    }
-
-    /// The command's first step, of about `keys` keys, for nobody who waits.
-    pub fn begin(
-        self,
-        state: &mut StateMachine,
-        keys: usize,
-        outcome: &mut Outcome,
-    ) -> Result<Applied, BatchError> {
-        Ok((self.row()?.apply)(self, state, keys, outcome)?)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use prost::Message;
 
     use super::*;
-    use crate::pb::etcdserverpb as pb;
+    use crate::{
+        pb::etcdserverpb as pb,
+        state::{Outcome, StateMachine},
+    };
 
     const ORIGIN: Origin = Origin { member: MemberId(7), run: 9 };
 

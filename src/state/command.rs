@@ -1,22 +1,15 @@
 //! Writes as the log carries them: a command and its answer are one thing in the type system.
 //!
-//! A command is a protobuf message with a number, in a file of its own; [`COMMANDS`] has a row for each. Whoever
-//! proposes one gets its own answer back, without a look at what else there is. Replay, and members that did not
-//! propose it, go by the number.
+//! A command is a protobuf message with a number, in a file of its own. Whoever proposes one gets its own answer back,
+//! without a look at what else there is. Replay, and members that did not propose it, go by the number: see
+//! [`COMMANDS`](super::COMMANDS).
 
 use std::task::Poll;
 
 use bytes::Bytes;
 use prost::Message;
 
-use super::{
-    Error, StateMachine,
-    batch::Envelope,
-    cluster,
-    outcome::Outcome,
-    steps::{Applied, Asked},
-};
-use crate::pb::etcdserverpb as pb;
+use super::{Error, StateMachine, outcome::Outcome};
 
 /// Version of the set of commands. The cluster's is the newest that all its members know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -125,61 +118,4 @@ pub trait Command: Message + Default + 'static {
         context: Context<'_>,
         outcome: &mut Outcome,
     ) -> Poll<Result<Self::Answer, Error>>;
-}
-
-/// Every command there is, ascending by number: a new one is a row here and a file.
-pub static COMMANDS: &[Row] = &[
-    Row::of::<pb::PutRequest>(),
-    Row::of::<pb::DeleteRangeRequest>(),
-    Row::of::<pb::TxnRequest>(),
-    Row::of::<pb::CompactionRequest>(),
-    Row::of::<pb::AlarmRequest>(),
-    Row::of::<cluster::AddMember>(),
-    Row::of::<cluster::PublishMember>(),
-];
-
-type Apply = fn(Envelope, &mut StateMachine, usize, &mut Outcome) -> Result<Applied, prost::DecodeError>;
-
-/// One command, by its number.
-pub struct Row {
-    pub kind: Kind,
-    pub(super) apply: Apply,
-    /// Decodes what it is given and encodes it again.
-    pub copy: fn(Bytes) -> Result<Vec<u8>, prost::DecodeError>,
-}
-
-impl Row {
-    const fn of<C: Command>() -> Self {
-        Row { kind: C::KIND, apply: apply_unasked::<C>, copy: |bytes| Ok(C::decode(bytes)?.encode_to_vec()) }
-    }
-
-    pub fn find(number: u16) -> Option<&'static Self> {
-        let at = COMMANDS.binary_search_by_key(&number, |row| row.kind.number).ok()?;
-        Some(&COMMANDS[at])
-    }
-}
-
-/// Applies a command nobody here waits for: its caller had the answer, or has it from another member.
-fn apply_unasked<C: Command>(
-    envelope: Envelope,
-    state: &mut StateMachine,
-    keys: usize,
-    outcome: &mut Outcome,
-) -> Result<Applied, prost::DecodeError> {
-    let Envelope { principal, body, .. } = envelope;
-    Ok(Asked::new(C::decode(body)?, principal, false, drop).apply(state, keys, outcome))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_ascend_and_levels_are_known() {
-        assert!(COMMANDS.is_sorted_by_key(|row| row.kind.number));
-        assert!(COMMANDS.windows(2).all(|rows| rows[0].kind.number < rows[1].kind.number));
-        assert!(COMMANDS.iter().all(|row| row.kind.level <= Level::NEWEST));
-        assert!(COMMANDS.iter().all(|row| Row::find(row.kind.number).is_some()));
-        assert!(Row::find(0).is_none() && Row::find(u16::MAX).is_none());
-    }
 }

@@ -384,38 +384,3 @@ fn sorted_pairs_that_nobody_takes_are_given_up_when_there_is_no_room() {
     assert!(ended >= CONNECTIONS && refused > 0, "{ended} came, {refused} did not");
     world.ends();
 }
-
-#[test]
-fn with_hardly_any_room_everything_still_comes_to_its_end() {
-    const CONNECTIONS: usize = 30;
-    const STREAMS: usize = 40;
-    let world = World::start(Bounds { total: MIB / 4, each: MIB / 16 });
-    let net = world.net.clone();
-    let (ended, refused) = world.run(async move {
-        let (mut senders, mut streams) = (Vec::new(), Vec::new());
-        for _ in 0..CONNECTIONS {
-            let mut sender = net.connect(&client::Builder::new()).await;
-            for _ in 0..STREAMS {
-                let (response, mut body) = begin(&mut sender, "Put");
-                body.send_data(framed(&put("k", 100)), true).expect("sent");
-                streams.push(response);
-            }
-            senders.push(sender);
-        }
-        let (mut ended, mut refused) = (0, 0);
-        for response in join_all(streams).await {
-            match response {
-                Ok(_) => ended += 1,
-                Err(error) => {
-                    assert_eq!(error.reason(), Some(Reason::REFUSED_STREAM));
-                    refused += 1;
-                }
-            }
-        }
-        drop(senders);
-        (ended, refused)
-    });
-    assert_eq!(ended + refused, CONNECTIONS * STREAMS);
-    assert!(ended >= CONNECTIONS, "{ended} were served");
-    world.ends();
-}
