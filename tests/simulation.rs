@@ -17,6 +17,8 @@ mod crash;
 mod disk;
 #[path = "simulation/founding.rs"]
 mod founding;
+#[path = "simulation/hostile.rs"]
+mod hostile;
 #[path = "simulation/long.rs"]
 mod long;
 #[path = "simulation/maintenance.rs"]

@@ -11,19 +11,26 @@ use std::{
 use crate::courier;
 
 use pinion::{
+    client::Bounds,
     env::sim::{Sim, SimEnv, disk::SimDisk},
-    metrics::ShardMetrics,
+    metrics::{self, Metrics, ShardMetrics},
+    net::{self, Listening, NetConfig},
     pb::etcdserverpb as pb,
+    protocol::{Offer, Routes},
+    service::{self, Api},
     shard::{self, Due, Duty, Pace, Shard},
     state::Principal,
     storage::checkpoint::CheckpointOptions,
     storage::data_dir::{DataDir, Identity},
     storage::wal::WalOptions,
-    types::{ClusterId, MemberId, ShardId},
+    types::{ClusterId, Keyspace, MemberId, ShardId},
 };
 
 /// Steps after which a world that should have finished is stuck.
 pub const STEPS_MAX: u64 = 3_000_000;
+
+/// Where members listen.
+pub const PORT: u16 = 2379;
 
 /// One member: its disk stays, the rest comes and goes with crashes.
 pub struct Node {
@@ -32,6 +39,8 @@ pub struct Node {
     pub shard: Rc<RefCell<Option<Shard>>>,
     /// Of the run that serves.
     pub duty: Rc<RefCell<Duty>>,
+    /// What clients meet, where it listens.
+    pub api: Rc<RefCell<Option<Api>>>,
     /// How the last run ended, if it ended by itself.
     pub ended: Rc<RefCell<Option<Result<(), String>>>>,
 }
@@ -47,6 +56,8 @@ pub struct World {
     pub cluster: ClusterId,
     /// `--wal-dir`.
     pub wal_dir: Option<PathBuf>,
+    /// Members take clients' connections on [`PORT`], and hold so much memory on their behalf.
+    pub listens: Option<Bounds>,
     /// Checkpoints that came from one member to another.
     pub carried: Rc<Cell<u64>>,
 }
@@ -65,6 +76,7 @@ impl World {
             disk: SimDisk::new(&sim),
             shard: Rc::default(),
             duty: Rc::default(),
+            api: Rc::default(),
             ended: Rc::default(),
         };
         let nodes = (1..=members).map(node).collect();
@@ -76,6 +88,7 @@ impl World {
             pace: PACE,
             cluster: ClusterId(1),
             wal_dir: None,
+            listens: None,
             carried: Rc::default(),
         }
     }
@@ -111,6 +124,7 @@ impl World {
         let (shard, ended, sim, id) = (node.shard.clone(), node.ended.clone(), self.sim.clone(), node.id);
         let others: Vec<_> = self.nodes.iter().map(|node| (node.id, node.shard.clone())).collect();
         let (carried, duty, wal_dir) = (self.carried.clone(), node.duty.clone(), self.wal_dir.clone());
+        let listening = self.listens.map(|bounds| (env.clone(), bounds, node.api.clone()));
         *ended.borrow_mut() = None;
         self.sim.spawn(node.id, async move {
             let started = async {
@@ -135,6 +149,9 @@ impl World {
                     sim.listen(id, ShardId(0), move |frame| inbox.step(frame));
                     sim.spawn(id, courier::carry(sim.clone(), started.shard.clone(), others, carried));
                     *duty.borrow_mut() = started.duty;
+                    if let Some((env, bounds, api)) = listening {
+                        sim.spawn(id, listen(env, started.shard.clone(), bounds, api));
+                    }
                     *shard.borrow_mut() = Some(started.shard);
                     started.run.run().await.map_err(|error| error.to_string())
                 }
@@ -151,6 +168,7 @@ impl World {
         let node = &self.nodes[at];
         self.sim.crash(node.id);
         *node.shard.borrow_mut() = None;
+        *node.api.borrow_mut() = None;
         node.disk.crash();
     }
 
@@ -176,6 +194,17 @@ impl World {
         assert!(done, "member {} neither serves nor ends", node.id);
         Ok(node.shard.borrow().clone().expect("it serves"))
     }
+}
+
+/// Serves clients until the machine crashes.
+async fn listen(env: SimEnv, shard: Shard, clients: Bounds, shown: Rc<RefCell<Option<Api>>>) {
+    let metrics = Rc::new(Metrics::new(&metrics::Options::default()).expect("metrics are made"));
+    let options = service::Options { clients, ..Default::default() };
+    let api = Api::new(Keyspace::default(), shard, metrics, options);
+    *shown.borrow_mut() = Some(api.clone());
+    let listening = vec![Listening { listener: env.listen(PORT), offer: Offer::CLIENT }];
+    let routes = Routes::new(&env, api);
+    net::serve(&env, listening, routes, NetConfig::default(), std::future::pending()).await;
 }
 
 /// Tasks hold the world they run in: without this a search over many seeds would keep all of them.
