@@ -161,14 +161,14 @@ async fn exchange(sim: &Sim, mut socket: SimSocket, bytes: &[u8], reads: bool, h
             }
         }
         let mut buffer = [0; 16 * 1024];
-        while reads {
-            match socket.poll_read(context, &mut buffer) {
+        loop {
+            let read = if reads { socket.poll_read(context, &mut buffer) } else { Poll::Pending };
+            match read {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
                 Poll::Ready(Ok(_)) => {}
-                Poll::Pending => break,
+                Poll::Pending => return Pin::new(&mut time).poll(context),
             }
         }
-        Pin::new(&mut time).poll(context)
     })
     .await;
 }
