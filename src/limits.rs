@@ -182,6 +182,8 @@ pub const TURN_MAX: Duration = Duration::from_millis(5);
 pub const IO_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// The least that is worth registering, where the limit of locked memory forbids more.
 pub const IO_BUFFER_BYTES_MIN: usize = 1024 * 1024;
+/// How long a client of a member that stops has to answer that it heard of it, if nothing of its is under way.
+pub const GOODBYE: Duration = Duration::from_millis(500);
 /// Streams a client may have open on one connection, whatever a larger `--max-concurrent-streams` says.
 pub const CONNECTION_STREAMS_MAX: u32 = 65_536;
 /// SETTINGS frames that a client may send at once, and how long until it may send one more. Clients that measure the

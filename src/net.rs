@@ -24,11 +24,12 @@ mod tests;
 
 use std::{future::Future, rc::Rc, time::Duration};
 
+use futures_lite::future::or;
 use futures_util::future::{join, join_all};
 
 pub use listener::Listening;
 
-use crate::{env::Env, limits, protocol::Routes, service::Stopping};
+use crate::{env::Env, limits, protocol::Routes, service::Word};
 use connections::Connections;
 
 /// What is chosen by flags. The defaults are etcd's.
@@ -71,14 +72,19 @@ pub async fn serve<E: Env>(
     stop: impl Future<Output = ()>,
 ) {
     let connections = Rc::new(Connections::new(config.connections_max));
-    let stopping = Stopping::default();
+    let stopping = Word::default();
     let server = Rc::new(connection::Server::new(env, &config, routes, stopping.clone()));
     let accepting = listeners.into_iter().map(|listening| listening.accept(&server, &connections));
     let draining = async {
         stop.await;
         connections.drain();
-        stopping.begin();
+        stopping.give();
         let drained = async {
+            let goodbye = async {
+                env.sleep(limits::GOODBYE).await;
+                connections.part();
+            };
+            or(connections.closed(), goodbye).await;
             connections.closed().await;
             true
         };
@@ -86,7 +92,7 @@ pub async fn serve<E: Env>(
             env.sleep(config.drain_timeout).await;
             false
         };
-        if !futures_lite::future::or(drained, timeout).await {
+        if !or(drained, timeout).await {
             let keyspace = &server.routes().endpoints().api().keyspace().name;
             tracing::warn!(
                 keyspace,

@@ -13,12 +13,13 @@ mod timers;
 use std::rc::Rc;
 
 use ::http::request::Parts;
+use futures_lite::future::or;
 
 pub use offer::{Offer, Surface};
 
 use crate::{
     env::Env,
-    service::{Api, Connection, methods},
+    service::{Api, Connection, Word, methods},
 };
 use exchange::{Body, Call, Reply};
 use grpc::Grpc;
@@ -27,7 +28,7 @@ use timers::Timers;
 
 /// Where requests of all connections of a keyspace go.
 pub struct Routes {
-    grpc: Grpc,
+    grpc: Rc<Grpc>,
     endpoints: Endpoints,
 }
 
@@ -41,7 +42,8 @@ impl Routes {
     pub fn to<E: Env>(env: &E, api: Api, rows: impl FnOnce(&grpc::Codec<E>) -> Vec<grpc::Row>) -> Self {
         let codec = grpc::Codec::new(env, &api);
         let timers = Timers::new(env);
-        Self { grpc: Grpc::new(&api, timers.clone(), rows(&codec)), endpoints: Endpoints::new(api, timers) }
+        let grpc = Rc::new(Grpc::new(&api, timers.clone(), rows(&codec)));
+        Self { grpc, endpoints: Endpoints::new(api, timers) }
     }
 
     pub(crate) fn endpoints(&self) -> &Endpoints {
@@ -58,9 +60,37 @@ impl Routes {
         reply: Reply,
     ) -> Call {
         if offer.grpc && grpc::asked_for(&head.headers) {
-            self.grpc.call(connection, head, body, reply)
+            let ready = &self.endpoints.api().options().ready;
+            if ready.is_given() {
+                self.grpc.call(connection, head, body, reply)
+            } else {
+                Box::pin(early(self.grpc.clone(), ready.clone(), connection.clone(), (head, body), reply))
+            }
         } else {
             Box::pin(http::answer_call(self.endpoints.clone(), offer.http, head, reply))
         }
+    }
+}
+
+/// A call that comes before the member is ready waits for it.
+async fn early(
+    grpc: Rc<Grpc>,
+    ready: Word,
+    connection: Rc<Connection>,
+    (head, body): (Parts, Body),
+    reply: Reply,
+) {
+    let goes_on = async {
+        ready.given().await;
+        true
+    };
+    let ends = async {
+        connection.stopping.given().await;
+        false
+    };
+    if or(goes_on, ends).await {
+        grpc.call(&connection, head, body, reply).await;
+    } else {
+        grpc::stopped(reply);
     }
 }

@@ -20,6 +20,7 @@ pub use restored::{Restored, restore};
 use std::{io, net::SocketAddr, rc::Rc};
 
 use futures_lite::future::or;
+use futures_util::future::join;
 use tracing::{error, info, warn};
 
 use crate::{
@@ -34,7 +35,7 @@ use crate::{
     net::{self, Listening, NetConfig},
     pb::etcdserverpb as pb,
     protocol::{Offer, Routes},
-    service::{self, Api, version},
+    service::{self, Api, Word, version},
     shard::{self, AutoCompaction, CorruptionChecks, Duty, Quota, Shard},
     state::{Principal, cluster::PublishMember},
     storage::checkpoint::{CheckpointMetrics, CheckpointOptions},
@@ -138,33 +139,37 @@ async fn serve(
     maintain(&env, &config, (&shard, &duty), checks);
     let handle = shard.clone();
     let serving = async {
-        let ready = async {
+        let options = api_options(&config);
+        let is_ready = options.ready.clone();
+        let api = Api::new(keyspace, handle.clone(), metrics, options);
+        let (mut bound, mut listening) = (Vec::new(), Vec::new());
+        for (socket, offer) in listeners {
+            bound.push((socket.address(), offer));
+            listening.push(Listening { listener: socket.listen(), offer });
+        }
+        let becoming_ready = async {
             ready(&env, &handle).await;
             publish(&env, &handle, &config).await;
         };
-        or(ready, async {
+        let stopped = async {
             stop.requested().await;
-        })
-        .await;
-        if stop.signal().is_none() {
-            say_ready(&config, who.identity, &listeners);
-            let api = Api::new(keyspace, handle.clone(), metrics, api_options(&config));
-            let stopped = async {
-                stop.requested().await;
-                say_stop("closing etcd server", &config);
-                handle.leave();
-            };
-            let listening =
-                listeners.into_iter().map(|(socket, offer)| Listening { listener: socket.listen(), offer });
-            net::serve(
-                &env,
-                listening.collect(),
-                Routes::new(&env, api),
-                net_config(&config, resources),
-                stopped,
-            )
-            .await;
-        }
+        };
+        let preparing = async {
+            or(becoming_ready, stopped).await;
+            if stop.signal().is_none() {
+                say_ready(&config, who.identity, &bound);
+                is_ready.give();
+            }
+        };
+        let stopped = async {
+            stop.requested().await;
+            say_stop("closing etcd server", &config);
+            handle.leave();
+        };
+        // Whether it is ready can be asked for before it is.
+        let serving =
+            net::serve(&env, listening, Routes::new(&env, api), net_config(&config, resources), stopped);
+        join(preparing, serving).await;
         handle.stop();
         // The loop ends by itself once everything admitted is answered and the log is closed.
         std::future::pending().await
@@ -321,6 +326,7 @@ fn api_options(config: &Config) -> service::Options {
         max_txn_ops: config.max_txn_ops,
         quota: Quota::new(config.quota_bytes),
         clients: memory::clients(config.max_request_bytes),
+        ready: Word::default(),
     }
 }
 
@@ -360,7 +366,7 @@ fn announce(config: &Config, core: usize) {
     );
 }
 
-fn say_ready(config: &Config, identity: Identity, listeners: &[(Bound, Offer)]) {
+fn say_ready(config: &Config, identity: Identity, listeners: &[(io::Result<SocketAddr>, Offer)]) {
     info!(
         "local-member-id" = format!("{:x}", identity.member.0),
         "cluster-id" = format!("{:x}", identity.cluster.0),
@@ -369,8 +375,8 @@ fn say_ready(config: &Config, identity: Identity, listeners: &[(Bound, Offer)]) 
         "now serving client/metrics"
     );
     info!("ready to serve client requests");
-    for (socket, offer) in listeners {
-        match socket.address() {
+    for (address, offer) in listeners {
+        match address {
             Ok(address) => info!(
                 traffic = traffic(*offer),
                 %address,

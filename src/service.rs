@@ -15,10 +15,10 @@ mod methods;
 pub mod metrics;
 mod requests;
 pub mod serving;
-mod stopping;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod version;
+mod word;
 
 use std::rc::Rc;
 
@@ -26,7 +26,7 @@ pub use caller::{Caller, Connection};
 pub use error::{Code, Error};
 pub use methods::{Access, Codec, Method, methods};
 pub use requests::Requests;
-pub use stopping::Stopping;
+pub use word::Word;
 
 use crate::{
     client::{Bounds, Clients},
@@ -51,6 +51,8 @@ pub struct Options {
     pub quota: Quota,
     /// Memory held on behalf of clients.
     pub clients: Bounds,
+    /// Given once the member serves linearizable reads. Calls that come before wait for it; its health can be asked for.
+    pub ready: Word,
 }
 
 impl Default for Options {
@@ -60,6 +62,7 @@ impl Default for Options {
             max_txn_ops: limits::MAX_TXN_OPS,
             quota: Quota::default(),
             clients: Bounds::default(),
+            ready: Word::spoken(),
         }
     }
 }

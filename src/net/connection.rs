@@ -17,7 +17,7 @@ use crate::{
     env::{self, Env},
     limits,
     protocol::{Offer, Routes},
-    service::{Connection, Stopping},
+    service::{Connection, Word},
 };
 
 /// Why a connection ended early. Clients come and go as they like.
@@ -38,11 +38,11 @@ pub(super) struct Server<E> {
     env: E,
     settings: http2::Settings,
     routes: Rc<Routes>,
-    stopping: Stopping,
+    stopping: Word,
 }
 
 impl<E: Env> Server<E> {
-    pub(super) fn new(env: &E, config: &NetConfig, routes: Routes, stopping: Stopping) -> Self {
+    pub(super) fn new(env: &E, config: &NetConfig, routes: Routes, stopping: Word) -> Self {
         Self { env: env.clone(), settings: http2::Settings::new(config), routes: Rc::new(routes), stopping }
     }
 

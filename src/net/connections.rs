@@ -16,6 +16,8 @@ pub(super) enum Phase {
     Serving,
     /// No new connections or requests; those in flight finish.
     Draining,
+    /// Who has nothing in flight has had the time to say goodbye.
+    Parting,
     /// Whatever is left is dropped.
     Closing,
 }
@@ -81,6 +83,10 @@ impl Connections {
 
     pub(super) fn drain(&self) {
         self.enter_phase(Phase::Draining);
+    }
+
+    pub(super) fn part(&self) {
+        self.enter_phase(Phase::Parting);
     }
 
     pub(super) fn close(&self) {

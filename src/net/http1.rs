@@ -53,8 +53,8 @@ pub(super) async fn serve<E: Env>(
     poll_fn(|context| {
         match permit.poll_phase(context) {
             Phase::Serving => {}
-            Phase::Draining if draining => {}
-            Phase::Draining => {
+            Phase::Draining | Phase::Parting if draining => {}
+            Phase::Draining | Phase::Parting => {
                 draining = true;
                 connection.as_mut().graceful_shutdown();
             }

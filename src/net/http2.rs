@@ -212,8 +212,8 @@ impl<E: Env, S: env::Socket, R: Fn(Parts, Body, Reply) -> Call> Driver<E, S, R> 
     fn poll(&mut self, phase: Phase) -> Poll<Result<(), Error>> {
         match phase {
             Phase::Serving => {}
-            Phase::Draining if self.draining => {}
-            Phase::Draining => {
+            Phase::Draining | Phase::Parting if self.draining => {}
+            Phase::Draining | Phase::Parting => {
                 self.draining = true;
                 self.connection.graceful_shutdown();
             }
@@ -246,10 +246,18 @@ impl<E: Env, S: env::Socket, R: Fn(Parts, Body, Reply) -> Call> Driver<E, S, R> 
         if !quiet || self.wire.held_back() || goes_on {
             self.bell.yield_turn();
         }
+        if phase == Phase::Parting && sent.is_ready() && self.is_at_rest() {
+            return Poll::Ready(Ok(()));
+        }
         if self.patience.poll(&mut context, self.wire.unfinished()).is_ready() {
             return Poll::Ready(Err(Error::Unfinished));
         }
         Poll::Pending
+    }
+
+    /// Whether nothing of the client's is under way, in either direction.
+    fn is_at_rest(&self) -> bool {
+        self.calls.open() == self.own_calls && self.held.is_empty() && self.client.unsent() == 0
     }
 
     /// Gives up what is left of an ended connection. Calls are many and go some at a time.

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     limits,
-    service::{Api, Code, Connection},
+    service::{Api, Code, Connection, Error},
 };
 use answers::{refuse, refuse_as};
 use asked::{Asked, Refusal};
@@ -99,6 +99,11 @@ impl Grpc {
 
 fn order(one: &str, other: &str) -> std::cmp::Ordering {
     one.len().cmp(&other.len()).then_with(|| one.cmp(other))
+}
+
+/// Ends a call that the member never got to.
+pub(super) fn stopped(reply: Reply) {
+    refuse(reply, &Status::from(&Error::Stopped));
 }
 
 /// `application/grpc`, alone or with a subtype or parameters after it.

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, rc::Rc};
 
-use super::Stopping;
+use super::Word;
 use crate::{client::Client, env::Instant, state::Principal};
 
 /// One call's caller. Making one allocates nothing where there is no token.
@@ -25,14 +25,14 @@ pub struct Connection {
     pub peer: Option<SocketAddr>,
     /// The common name of the client's certificate.
     pub certificate: Option<Rc<str>>,
-    pub stopping: Stopping,
+    pub stopping: Word,
     /// What is held for whoever is at the other end.
     pub client: Client,
 }
 
 impl Caller {
     /// Word that the server is stopping, which whatever lasts as long as its client likes has to end with.
-    pub fn stopping(&self) -> &Stopping {
+    pub fn stopping(&self) -> &Word {
         &self.connection.stopping
     }
 

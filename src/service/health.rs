@@ -2,7 +2,10 @@
 //! `etcdhttp/health.go`).
 
 use super::{Api, Error, maintenance::alarm_name};
-use crate::pb::etcdserverpb::{self as pb, AlarmType};
+use crate::{
+    pb::etcdserverpb::{self as pb, AlarmType},
+    shard::ShardStatus,
+};
 
 /// One question about this member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +47,7 @@ impl Check {
             }
             Check::DataCorruption => Ok(()),
             Check::SerializableRead => read_nothing(api, true).await.map_err(text),
+            Check::LinearizableRead if !api.options().ready.is_given() => Err(unready(api)),
             Check::LinearizableRead => read_nothing(api, false).await.map_err(text),
             Check::NonLearner if api.shard().is_learner() => Err("not supported for learner".into()),
             Check::NonLearner => Ok(()),
@@ -74,6 +78,16 @@ fn alarm_beyond(api: &Api, excluded: impl Fn(&str) -> bool) -> Option<&'static s
     let alarms = api.shard().alarms().list(AlarmType::None as i32);
     let alarm = alarms.iter().find(|alarm| !excluded(&alarm_name(alarm.alarm)))?;
     Some(AlarmType::try_from(alarm.alarm).map_or("UNKNOWN", |kind| kind.as_str_name()))
+}
+
+/// What a member waits for that has not been ready since its start.
+fn unready(api: &Api) -> String {
+    let ShardStatus { leader, term, committed, applied, .. } = api.shard().status();
+    let has = match leader.0 {
+        0 => "no leader is elected".to_owned(),
+        leader => format!("leader {leader:x} is not heard of"),
+    };
+    format!("not ready yet: {has} in term {term}, {applied} of {committed} entries are applied")
 }
 
 async fn read_nothing(api: &Api, serializable: bool) -> Result<(), Error> {

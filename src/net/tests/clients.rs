@@ -26,7 +26,7 @@ use crate::{
     net::{Listening, NetConfig, serve},
     pb::etcdserverpb as pb,
     protocol::{Offer, Routes},
-    service::{Options, Stopping, tests::member::TestMember},
+    service::{Options, Word, tests::member::TestMember},
     state::Principal,
     types::MemberId,
 };
@@ -121,12 +121,12 @@ impl Net {
     }
 
     /// A client that takes no answers until it is told to.
-    async fn connect_deaf(&self, listen: &Stopping) -> Sender {
+    async fn connect_deaf(&self, listen: &Word) -> Sender {
         let socket = self.sim.connect(CLIENT, self.to).await.expect("the server listens");
         let mut settings = client::Builder::new();
         settings.initial_window_size(0).initial_connection_window_size(1 << 30);
         let (sender, mut connection) = settings.handshake(Stand(socket)).await.expect("speaks HTTP/2");
-        let mut told = Some(Box::pin(listen.begun()));
+        let mut told = Some(Box::pin(listen.given()));
         self.sim.spawn(CLIENT, async move {
             let ended = poll_fn(|context| {
                 if let Some(listen) = &mut told
@@ -301,7 +301,7 @@ fn answers_that_nobody_takes_are_bounded_in_sum_and_come_in_the_end() {
     ] {
         let world = World::start(SMALL);
         world.fill(KEYS, 2_500);
-        let (net, listen) = (world.net.clone(), Stopping::default());
+        let (net, listen) = (world.net.clone(), Word::default());
         let told = listen.clone();
         let limit = request.limit as usize;
         let (senders, streams) = world.run(async move {
@@ -323,7 +323,7 @@ fn answers_that_nobody_takes_are_bounded_in_sum_and_come_in_the_end() {
             assert!(len > KEYS * 2_500);
             (senders, streams)
         });
-        listen.begin();
+        listen.give();
         world.run(async move {
             for (len, code, text) in join_all(streams.into_iter().map(read)).await {
                 assert_eq!((&*code, &*text), ("0", ""), "{method}");
@@ -342,7 +342,7 @@ fn sorted_pairs_that_nobody_takes_are_given_up_when_there_is_no_room() {
     const CONNECTIONS: usize = 40;
     let world = World::start(SMALL);
     world.fill(KEYS, 20);
-    let (net, listen) = (world.net.clone(), Stopping::default());
+    let (net, listen) = (world.net.clone(), Word::default());
     let told = listen.clone();
     let sorted = |limit| pb::RangeRequest { limit, sort_target: 4, sort_order: 2, ..all() };
     let (senders, streams) = world.run(async move {
@@ -366,7 +366,7 @@ fn sorted_pairs_that_nobody_takes_are_given_up_when_there_is_no_room() {
         }
         (senders, streams)
     });
-    listen.begin();
+    listen.give();
     let (ended, refused) = world.run(async move {
         let (mut ended, mut refused) = (0, 0);
         for (_, code, text) in join_all(streams.into_iter().map(read)).await {

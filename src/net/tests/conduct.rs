@@ -3,6 +3,8 @@
 
 use std::{future::poll_fn, io, net::SocketAddr, time::Duration};
 
+use futures_lite::future::poll_once;
+
 use crate::{
     env::{
         Env, Instant, Socket,
@@ -11,7 +13,7 @@ use crate::{
     limits,
     net::{Listening, NetConfig, serve, socket::PREFACE},
     protocol::{Offer, Routes},
-    service::{Options, tests::member::TestMember},
+    service::{Options, Word, tests::member::TestMember},
     types::MemberId,
 };
 
@@ -131,10 +133,20 @@ fn with_member<T: 'static>(
     member: &TestMember,
     clients: impl AsyncFnOnce(Sim, SocketAddr) -> T + 'static,
 ) -> T {
+    with_member_until(member, &Word::default(), clients)
+}
+
+/// The same; the member stops when the word is given.
+fn with_member_until<T: 'static>(
+    member: &TestMember,
+    stop: &Word,
+    clients: impl AsyncFnOnce(Sim, SocketAddr) -> T + 'static,
+) -> T {
+    let stop = stop.given();
     let listening = vec![Listening { listener: member.env.listen(PORT), offer: Offer::CLIENT }];
     let (env, routes) = (member.env.clone(), Routes::new(&member.env, member.api.clone()));
     member.env.spawn(async move {
-        serve(&env, listening, routes, NetConfig::default(), std::future::pending()).await;
+        serve(&env, listening, routes, NetConfig::default(), stop).await;
     });
     let (sim, to) = (member.sim.clone(), member.env.address(PORT));
     member.run(async move { clients(sim, to).await })
@@ -288,4 +300,74 @@ fn lone_writes_beside_checkpoints_are_all_answered() {
         });
         assert!(slowest < Duration::from_secs(5), "seed {seed}: an answer took {slowest:?}");
     }
+}
+
+/// A client that says nothing to the end of its connection does not hold it up for all the time that calls may take.
+#[test]
+fn who_has_nothing_in_flight_holds_up_no_stop() {
+    for sent in [opening(), PREFACE.to_vec(), [opening(), range(1, b"x")].concat()] {
+        let stop = Word::default();
+        let member = TestMember::serving(Options::default());
+        let lasted = with_member_until(&member, &stop.clone(), async move |sim, to| {
+            let socket = sim.connect(CLIENT, to).await.expect("the server listens");
+            let mut client = Client { sim: sim.clone(), socket };
+            client.send(&sent).await;
+            sim.sleep(Duration::from_millis(100)).await;
+            let began = sim.now();
+            stop.give();
+            client.end().await.since(began)
+        });
+        assert!(lasted <= limits::GOODBYE + Duration::from_millis(100), "it lasted {lasted:?}");
+    }
+}
+
+/// The text of a member's answer to a GET over HTTP/1.1.
+async fn get(sim: &Sim, to: SocketAddr, path: &str) -> String {
+    let socket = sim.connect(CLIENT, to).await.expect("the server listens");
+    let mut client = Client { sim: sim.clone(), socket };
+    client.send(format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes()).await;
+    String::from_utf8(client.read(64 * 1024).await).expect("text")
+}
+
+#[test]
+fn a_member_that_is_not_ready_says_so_and_keeps_calls_waiting() {
+    let ready = Word::default();
+    let member = TestMember::alone_with(Options { ready: ready.clone(), ..Options::default() });
+    with_member(&member, async move |sim, to| {
+        let answer = get(&sim, to, "/readyz").await;
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        let why = "[-]linearizable_read failed: not ready yet: no leader is elected in term ";
+        assert!(answer.contains(why), "{answer}");
+        assert!(get(&sim, to, "/livez").await.starts_with("HTTP/1.1 200 "));
+        assert!(get(&sim, to, "/metrics").await.contains("etcd_server_has_leader 0"));
+
+        let socket = sim.connect(CLIENT, to).await.expect("the server listens");
+        let mut client = Client { sim: sim.clone(), socket };
+        client.send(&opening()).await;
+        // A serializable one: answered without a leader, once calls are let in.
+        let serializable = [10, 1, b'k', 56, 1];
+        client.send(&call(1, &call_head(b"x", "/etcdserverpb.KV/Range"), &serializable)).await;
+        let mut waiting = Box::pin(client.frame(DATA));
+        assert!(poll_once(&mut waiting).await.is_none());
+        sim.sleep(Duration::from_secs(3)).await;
+        assert!(poll_once(&mut waiting).await.is_none(), "it waits");
+        ready.give();
+        assert!(waiting.await.is_some(), "answered");
+    });
+}
+
+#[test]
+fn a_call_that_waits_for_a_member_hears_of_its_end() {
+    let stop = Word::default();
+    let member = TestMember::alone_with(Options { ready: Word::default(), ..Options::default() });
+    let answered = with_member_until(&member, &stop.clone(), async move |sim, to| {
+        let socket = sim.connect(CLIENT, to).await.expect("the server listens");
+        let mut client = Client { sim: sim.clone(), socket };
+        client.send(&[opening(), range(1, b"x")].concat()).await;
+        sim.sleep(Duration::from_millis(100)).await;
+        let began = sim.now();
+        stop.give();
+        client.frame(HEADERS).await.map(|_| sim.now().since(began))
+    });
+    assert!(answered.is_some_and(|after| after < Duration::from_millis(100)), "{answered:?}");
 }

@@ -27,7 +27,7 @@ use crate::{
     net::{Listening, NetConfig, serve},
     pb::etcdserverpb::PutRequest,
     protocol::{Offer, Routes},
-    service::{Api, Caller, Codec, Error, Method, Options, Requests, Stopping, tests::member::TestMember},
+    service::{Api, Caller, Codec, Error, Method, Options, Requests, Word, tests::member::TestMember},
     types::MemberId,
 };
 
@@ -87,14 +87,14 @@ fn flood(
 /// A member that serves these methods, and its clients' world.
 struct Served {
     member: TestMember,
-    stop: Stopping,
+    stop: Word,
     stopped: Rc<Cell<bool>>,
 }
 
 impl Served {
     fn start() -> Self {
         let member = TestMember::serving(Options::default());
-        let (stop, stopped) = (Stopping::default(), Rc::new(Cell::new(false)));
+        let (stop, stopped) = (Word::default(), Rc::new(Cell::new(false)));
         let listening = vec![Listening { listener: member.env.listen(PORT), offer: Offer::CLIENT }];
         let routes = Routes::to(&member.env, member.api.clone(), |codec| {
             let method = |name| Method::read("test.Streams", name).endless();
@@ -105,7 +105,7 @@ impl Served {
                 codec.both(method("Flood"), flood),
             ]
         });
-        let (env, begun, over) = (member.env.clone(), stop.begun(), stopped.clone());
+        let (env, begun, over) = (member.env.clone(), stop.given(), stopped.clone());
         member.env.spawn(async move {
             serve(&env, listening, routes, NetConfig::default(), begun).await;
             over.set(true);
@@ -369,7 +369,7 @@ fn a_stop_ends_what_would_last_for_ever_at_once() {
             call.send(&message(1)).await;
             sim.sleep(Duration::from_secs(1)).await;
             let began = sim.now();
-            stop.begin();
+            stop.give();
             let end = loop {
                 if let Err(end) = call.next().await {
                     break end;

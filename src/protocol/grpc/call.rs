@@ -255,7 +255,7 @@ impl<E: Env> Calls<E> {
     ) -> Result<(), Halt> {
         let mut sending = pin!(self.send_all(answers, asked.gzip_answers, way));
         let mut timer = asked.timeout.map(|timeout| self.env.sleep(timeout));
-        let mut stopping = self.method.endless.then(|| caller.stopping().begun());
+        let mut stopping = self.method.endless.then(|| caller.stopping().given());
         poll_fn(|context| {
             let halted = if is_over(&mut timer, context) {
                 self.method.late()

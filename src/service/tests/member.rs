@@ -121,7 +121,11 @@ impl TestMember {
 
     /// One that has never heard of the two others of its cluster.
     pub(crate) fn alone() -> Self {
-        Self::of(1, founders(3), Options::default(), NO_CHECKPOINTS)
+        Self::alone_with(Options::default())
+    }
+
+    pub(crate) fn alone_with(options: Options) -> Self {
+        Self::of(1, founders(3), options, NO_CHECKPOINTS)
     }
 
     fn of(seed: u64, founders: Vec<pb::Member>, options: Options, checkpoint_due: Due) -> Self {
