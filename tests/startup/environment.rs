@@ -93,10 +93,25 @@ fn little_locked_memory_costs_one_line() {
     }
 }
 
+/// What the server finds SIGHUP set to; the tests themselves may run under nohup.
+fn on_hangup(command: &mut Command, disposition: libc::sighandler_t) {
+    let set = move || {
+        // SAFETY: one system call.
+        match unsafe { libc::signal(libc::SIGHUP, disposition) } {
+            libc::SIG_ERR => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    };
+    // SAFETY: between fork and exec only a system call is made.
+    unsafe { command.pre_exec(set) };
+}
+
 #[test]
 fn signals_that_are_nothing_to_a_server_are_ignored() {
     let (dir, port) = (temp_dir(), free_port());
-    let mut server = Server::start(&mut serving(dir.path(), port));
+    let mut command = serving(dir.path(), port);
+    on_hangup(&mut command, libc::SIG_DFL);
+    let mut server = Server::start(&mut command);
     server.line(READY);
     for signal in [
         libc::SIGUSR1,
@@ -126,15 +141,7 @@ fn signals_that_are_nothing_to_a_server_are_ignored() {
 fn nohup_is_heeded() {
     let (dir, port) = (temp_dir(), free_port());
     let mut command = serving(dir.path(), port);
-    let ignore = || {
-        // SAFETY: one system call.
-        match unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) } {
-            libc::SIG_ERR => Err(io::Error::last_os_error()),
-            _ => Ok(()),
-        }
-    };
-    // SAFETY: between fork and exec only a system call is made.
-    unsafe { command.pre_exec(ignore) };
+    on_hangup(&mut command, libc::SIG_IGN);
     let mut server = Server::start(&mut command);
     server.line(READY);
     server.signal(libc::SIGHUP);

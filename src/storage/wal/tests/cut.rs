@@ -447,18 +447,23 @@ fn a_log_that_begins_after_a_checkpoint_opens_at_any_time() {
             let written = wal.submit().expect("pending").await.expect("written");
             wal.written(written);
         };
+        // A log that is not closed: what it does in the background has come to its end.
+        let leave = async |wal: Wal<SimEnv>| {
+            drop(wal);
+            env.sleep(Duration::from_secs(60)).await;
+        };
         let hard_state = Record::HardState { term: Term(3), vote: MemberId(0), commit: LogIndex(CHECKPOINT) };
         let entry =
             |index| Record::Entry { term: Term(3), index: LogIndex(index), kind: 0, data: b"12345678" };
         let mut wal = open(&[]).await;
         write(&mut wal, hard_state).await;
-        drop(wal);
+        leave(wal).await;
         let wal = open(&[]).await;
         wal.close().await.expect("the log closes");
         let mut wal = open(&[]).await;
         write(&mut wal, entry(CHECKPOINT + 1)).await;
         write(&mut wal, entry(CHECKPOINT + 2)).await;
-        drop(wal);
+        leave(wal).await;
         let mut wal = open(&[CHECKPOINT + 1, CHECKPOINT + 2]).await;
         write(&mut wal, entry(CHECKPOINT + 2)).await;
         wal.close().await.expect("the log closes");

@@ -139,7 +139,7 @@ fn an_end_that_was_zeroed_after_a_clean_stop_is_missed() {
 #[test]
 fn a_last_segment_that_is_gone_or_empty_is_missed_if_the_next_one_was_begun() {
     run(async |env, disk| {
-        write(&env, options(DIR, 7, 0), 25, 100_000).await;
+        let before = write(&env, options(DIR, 7, 0), 25, 100_000).await;
         let path = |name: &str| Path::new(DIR).join(name);
         let (last, next) = (path("0000000000000003.wal"), path("0000000000000004.wal"));
         let begun = path("0000000000000004.new");
@@ -154,7 +154,6 @@ fn a_last_segment_that_is_gone_or_empty_is_missed_if_the_next_one_was_begun() {
             assert!(matches!(&refused, WalError::Corrupt { path, .. } if *path == last), "{refused}");
         }
         disk.put(&last, &BTreeMap::from([(last.clone(), whole)]));
-        write(&env, options(DIR, 7, 0), 1, 10).await;
-        assert!(!disk.files().iter().any(|(path, _)| *path == begun), "it was removed or finished");
+        assert!(write(&env, options(DIR, 7, 0), 1, 10).await > before, "it goes on");
     });
 }
