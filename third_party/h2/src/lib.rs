@@ -131,10 +131,6 @@ pub mod ext;
 pub mod server;
 mod share;
 
-#[cfg(fuzzing)]
-#[cfg_attr(feature = "unstable", allow(missing_docs))]
-pub mod fuzz_bridge;
-
 pub use crate::error::{Error, Reason};
 pub use crate::share::{FlowControl, Ping, PingPong, Pong, RecvStream, SendStream, StreamId};
 
