@@ -227,6 +227,8 @@ pub const CLIENT_WRITES_WAITING_MAX: usize = SHARD_PENDING_MAX;
 pub const CONNECTION_HELD_MAX: usize = 1_024;
 /// Bytes of one piece of an answer.
 pub const DATA_QUEUED_BYTES_MAX: usize = 1024 * 1024 * 1024;
+/// Bytes h2 may write to one connection before others have their turn.
+pub const TURN_WRITE_BYTES: usize = 256 * 1024;
 /// Bytes read from one connection before others have their turn.
 pub const TURN_READ_BYTES: usize = 256 * 1024;
 /// Requests of one connection started before those have had a chance to be answered.

@@ -51,6 +51,8 @@ struct Inner<E, S> {
     outgoing: RefCell<Outgoing>,
     /// Bytes that may still be read in this turn, none once the socket had no more.
     readable: Cell<usize>,
+    /// Bytes that h2 may still write in this turn.
+    writable: Cell<usize>,
     /// Whether the turn ended with bytes left to read.
     held_back: Cell<bool>,
     /// Whether h2 waits for room: it must be polled once there is some, even if nobody rings.
@@ -79,6 +81,7 @@ impl<E: Env, S: env::Socket> Wire<E, S> {
             socket: RefCell::new(socket),
             outgoing: RefCell::default(),
             readable: Cell::new(limits::TURN_READ_BYTES),
+            writable: Cell::new(limits::TURN_WRITE_BYTES),
             held_back: Cell::new(false),
             full: Cell::new(false),
             heard: Cell::new(now),
@@ -97,6 +100,7 @@ impl<E: Env, S: env::Socket> Wire<E, S> {
     pub(super) fn begin_turn(&self, streams: usize) {
         self.0.meter.borrow_mut().begin_turn(streams);
         self.0.readable.set(limits::TURN_READ_BYTES);
+        self.0.writable.set(limits::TURN_WRITE_BYTES);
         self.0.held_back.set(false);
         self.0.full.set(false);
     }
@@ -255,12 +259,18 @@ impl<E: Env, S: env::Socket> AsyncRead for Wire<E, S> {
 
 impl<E: Env, S: env::Socket> AsyncWrite for Wire<E, S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.0.writable.get() == 0 {
+            // A client that takes all there is has it turn by turn.
+            self.0.full.set(true);
+            return Poll::Pending;
+        }
         if self.0.outgoing.borrow().bytes.len() == limits::CONNECTION_SEND_BYTES {
             ready!(self.poll_room(context))?;
         }
         let mut outgoing = self.0.outgoing.borrow_mut();
         let taken = bytes.len().min(limits::CONNECTION_SEND_BYTES - outgoing.bytes.len());
         outgoing.bytes.extend_from_slice(&bytes[..taken]);
+        self.0.writable.set(self.0.writable.get().saturating_sub(taken));
         self.0.meter.borrow_mut().sent(&bytes[..taken]);
         Poll::Ready(Ok(taken))
     }
