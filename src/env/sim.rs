@@ -10,11 +10,13 @@ mod executor;
 mod links;
 mod rng;
 mod sockets;
+mod stream;
 
 pub use executor::{Sim, Sleep};
 pub use links::{Faults, SimLinks};
 pub use rng::Rng;
 pub use sockets::{SimListener, SimSocket};
+pub use stream::SimStream;
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 

@@ -83,11 +83,11 @@ fn alarm_beyond(api: &Api, excluded: impl Fn(&str) -> bool) -> Option<&'static s
 /// What a member waits for that has not been ready since its start.
 fn unready(api: &Api) -> String {
     let ShardStatus { leader, term, committed, applied, .. } = api.shard().status();
-    let has = match leader.0 {
-        0 => "no leader is elected".to_owned(),
-        leader => format!("leader {leader:x} is not heard of"),
+    let leader = match leader.0 {
+        0 => "no leader".to_owned(),
+        leader => format!("leader {leader:x}"),
     };
-    format!("not ready yet: {has} in term {term}, {applied} of {committed} entries are applied")
+    format!("not ready yet: {leader} in term {term}, {applied} of {committed} entries applied")
 }
 
 async fn read_nothing(api: &Api, serializable: bool) -> Result<(), Error> {

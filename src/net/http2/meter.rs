@@ -2,8 +2,8 @@
 //! in a turn.
 //!
 //! Bytes say nothing of that work: a SETTINGS frame of 15 bytes has every open stream visited, and thousands of requests
-//! fit into one read. Both are spread over turns, so that others have theirs; who sends more SETTINGS than any client needs is given up, and so is who
-//! sends PING frames more often than grpc-go allows, by its rules.
+//! fit into one read. Both are spread over turns, so that others have theirs; who sends more SETTINGS than any client
+//! needs is given up, and so is who sends PING frames more often than grpc-go allows, by its rules.
 
 use std::time::Duration;
 

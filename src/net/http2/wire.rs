@@ -284,3 +284,61 @@ impl<E: Env, S: env::Socket> AsyncWrite for Wire<E, S> {
         self.0.socket.borrow_mut().poll_close(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{net::SocketAddr, task::Waker};
+
+    use super::*;
+    use crate::{
+        env::sim::{Sim, SimEnv, disk::SimDisk},
+        types::MemberId,
+    };
+
+    /// Takes whatever comes, as a client does that reads faster than it can be written to.
+    struct Sink(Rc<Cell<usize>>);
+
+    impl env::Socket for Sink {
+        fn peer(&self) -> Option<SocketAddr> {
+            None
+        }
+
+        fn give_up_after(&self, _: Duration) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn poll_read(&mut self, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_write(&mut self, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.0.set(self.0.get() + bytes.len());
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn a_turn_writes_so_much_however_fast_the_client_reads() {
+        let sim = Sim::new(1);
+        let env = SimEnv::new(&sim, MemberId(1), SimDisk::new(&sim));
+        let sent = Rc::new(Cell::new(0));
+        let mut wire = Wire::new(&env, Socket::new(Sink(sent.clone())), Duration::from_secs(5));
+        let mut context = Context::from_waker(Waker::noop());
+        let piece = vec![0; 10_000];
+        for turn in 1..=3 {
+            wire.begin_turn(0);
+            assert!(!wire.full());
+            while let Poll::Ready(taken) = Pin::new(&mut wire).poll_write(&mut context, &piece) {
+                assert!(taken.expect("a sink takes all") > 0);
+            }
+            assert!(wire.full(), "another turn must follow");
+            assert!(wire.poll_send(&mut context).is_ready());
+            let most = turn * (limits::TURN_WRITE_BYTES + piece.len());
+            assert!((turn * limits::TURN_WRITE_BYTES..=most).contains(&sent.get()), "{} bytes", sent.get());
+        }
+    }
+}

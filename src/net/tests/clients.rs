@@ -15,12 +15,11 @@ use futures_util::future::join_all;
 use h2::{Reason, SendStream, client};
 use prost::Message;
 
-use super::streams::Stand;
 use crate::{
     client::Bounds,
     env::{
         Env,
-        sim::{Sim, SimEnv},
+        sim::{Sim, SimEnv, SimStream},
     },
     limits,
     net::{Listening, NetConfig, serve},
@@ -111,7 +110,7 @@ impl World {
 impl Net {
     async fn connect(&self, settings: &client::Builder) -> Sender {
         let socket = self.sim.connect(CLIENT, self.to).await.expect("the server listens");
-        let (sender, connection) = settings.handshake(Stand(socket)).await.expect("speaks HTTP/2");
+        let (sender, connection) = settings.handshake(SimStream(socket)).await.expect("speaks HTTP/2");
         self.sim.spawn(CLIENT, async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "the connection ended");
@@ -125,7 +124,7 @@ impl Net {
         let socket = self.sim.connect(CLIENT, self.to).await.expect("the server listens");
         let mut settings = client::Builder::new();
         settings.initial_window_size(0).initial_connection_window_size(1 << 30);
-        let (sender, mut connection) = settings.handshake(Stand(socket)).await.expect("speaks HTTP/2");
+        let (sender, mut connection) = settings.handshake(SimStream(socket)).await.expect("speaks HTTP/2");
         let mut told = Some(Box::pin(listen.given()));
         self.sim.spawn(CLIENT, async move {
             let ended = poll_fn(|context| {

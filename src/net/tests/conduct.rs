@@ -336,7 +336,7 @@ fn a_member_that_is_not_ready_says_so_and_keeps_calls_waiting() {
     with_member(&member, async move |sim, to| {
         let answer = get(&sim, to, "/readyz").await;
         assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
-        let why = "[-]linearizable_read failed: not ready yet: no leader is elected in term ";
+        let why = "[-]linearizable_read failed: not ready yet: no leader in term ";
         assert!(answer.contains(why), "{answer}");
         assert!(get(&sim, to, "/livez").await.starts_with("HTTP/1.1 200 "));
         assert!(get(&sim, to, "/metrics").await.contains("etcd_server_has_leader 0"));

@@ -1,27 +1,18 @@
 //! Methods with messages both ways, through the HTTP/2 driver over simulated sockets. No service has one yet: these rows
 //! are the test's own.
 
-use std::{
-    cell::Cell,
-    future::poll_fn,
-    io,
-    pin::Pin,
-    rc::Rc,
-    task::{Context, Poll, ready},
-    time::Duration,
-};
+use std::{cell::Cell, future::poll_fn, rc::Rc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, stream};
 use h2::{Reason, RecvStream, SendStream, client};
 use http::Response;
 use prost::Message;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
     env::{
-        Env, Socket,
-        sim::{Sim, SimSocket},
+        Env,
+        sim::{Sim, SimStream},
     },
     limits,
     net::{Listening, NetConfig, serve},
@@ -124,7 +115,7 @@ impl Served {
             let socket = sim.connect(CLIENT, to).await.expect("the server listens");
             let (sender, connection) = client::Builder::new()
                 .initial_window_size(65_535)
-                .handshake(Stand(socket))
+                .handshake(SimStream(socket))
                 .await
                 .expect("speaks HTTP/2");
             sim.spawn(CLIENT, async move {
@@ -382,38 +373,5 @@ fn a_stop_ends_what_would_last_for_ever_at_once() {
         assert!(sim.run_until(1_000_000, || stopped.get()), "{method}: the server goes on");
         assert!(took < Duration::from_secs(1), "{method}: took {took:?}");
         assert_eq!(served.handled(method, "Unavailable"), 1, "{method}");
-    }
-}
-
-/// The client's socket in the shape h2 asks for.
-pub(super) struct Stand(pub(super) SimSocket);
-
-impl AsyncRead for Stand {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let read = ready!(self.0.poll_read(context, buffer.initialize_unfilled()))?;
-        buffer.advance(read);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Stand {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.0.poll_write(context, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.poll_close(context)
     }
 }

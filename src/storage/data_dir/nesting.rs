@@ -2,7 +2,10 @@
 //!
 //! A server that makes its files there makes the other one's log unreadable: a log refuses names it does not know.
 
-use std::path::{Component, Path};
+use std::{
+    io::ErrorKind,
+    path::{Component, Path},
+};
 
 use super::{DataDirError, LOG_PREFIX, VERSION_FILE, VERSION_PREFIX};
 use crate::env::{Disk, Env};
@@ -24,7 +27,7 @@ enum Kind {
 pub async fn refuse_nested<E: Env>(env: &E, dir: &Path, own: &Own<'_>) -> Result<(), DataDirError> {
     for above in dir.ancestors() {
         let below = dir.strip_prefix(above).expect("an ancestor").components().next();
-        let taken = match kind(env, above, own).await {
+        let taken = match kind(env, above, own).await? {
             Some(Kind::Member) => above != own.member || is_shard(below),
             Some(Kind::Log) => is_shard(below),
             None => false,
@@ -36,17 +39,28 @@ pub async fn refuse_nested<E: Env>(env: &E, dir: &Path, own: &Own<'_>) -> Result
     Ok(())
 }
 
-async fn kind<E: Env>(env: &E, dir: &Path, own: &Own<'_>) -> Option<Kind> {
-    // What this user may not read, no member that runs as this user can have made.
-    let content = env.disk().read_small(&dir.join(VERSION_FILE)).await.unwrap_or_default();
+async fn kind<E: Env>(env: &E, dir: &Path, own: &Own<'_>) -> Result<Option<Kind>, DataDirError> {
+    let path = dir.join(VERSION_FILE);
+    let content = match env.disk().read_small(&path).await {
+        Ok(content) => content,
+        Err(error) if is_none_of_ours(error.kind()) => Vec::new(),
+        Err(error) => return Err(DataDirError::from_io("read", &path, error)),
+    };
     let says = |prefix: &str| content.starts_with(prefix.as_bytes());
-    if says(VERSION_PREFIX) || dir == own.member {
+    Ok(if says(VERSION_PREFIX) || dir == own.member {
         Some(Kind::Member)
     } else if says(LOG_PREFIX) || Some(dir) == own.wal_dir {
         Some(Kind::Log)
     } else {
         None
-    }
+    })
+}
+
+/// Nothing is there, or it is somebody else's `version`: a directory, a long file, or one that this user may not read,
+/// which no member that runs as this user can have made.
+fn is_none_of_ours(kind: ErrorKind) -> bool {
+    use ErrorKind::{FileTooLarge, IsADirectory, NotADirectory, NotFound, PermissionDenied};
+    matches!(kind, NotFound | NotADirectory | IsADirectory | FileTooLarge | PermissionDenied)
 }
 
 fn is_shard(component: Option<Component<'_>>) -> bool {

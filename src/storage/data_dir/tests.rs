@@ -85,5 +85,13 @@ fn nothing_is_made_where_another_member_keeps_its_data() {
         open(&path.join("other"), Some(&path.join("other/member/wal"))).await.expect("its own");
         open(&path.join("other"), Some(&path.join("other/member/wal"))).await.expect("its own");
         open(&log.join("third"), None).await.expect("beside the shards");
+        let theirs = path.join("theirs");
+        std::fs::create_dir_all(theirs.join("version")).expect("a directory of somebody else's");
+        open(&theirs.join("data"), None).await.expect("no member has such a version");
+        std::fs::create_dir(log.join("fourth")).expect("a directory");
+        std::os::unix::fs::symlink("version", log.join("fourth/version")).expect("a link");
+        let refused =
+            open(&log.join("fourth/data"), None).await.expect_err("what cannot be read is not passed over");
+        assert!(matches!(refused, DataDirError::Disk(_)), "{refused}");
     });
 }

@@ -1,23 +1,14 @@
 //! A decent client's connection: h2 over a simulated socket, one call at a time.
 
-use std::{
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    task::{Context, Poll, ready},
-};
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 use h2::client;
 use pinion::{
-    env::{
-        Socket,
-        sim::{Sim, SimSocket},
-    },
+    env::sim::{Sim, SimStream},
     types::MemberId,
 };
 use prost::Message;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 pub struct Connection {
     sender: client::SendRequest<Bytes>,
@@ -27,7 +18,7 @@ impl Connection {
     pub async fn open(sim: &Sim, from: MemberId, to: SocketAddr) -> Result<Self, String> {
         let socket = sim.connect(from, to).await.map_err(|error| error.to_string())?;
         let (sender, connection) =
-            client::handshake(Stand(socket)).await.map_err(|error| error.to_string())?;
+            client::handshake(SimStream(socket)).await.map_err(|error| error.to_string())?;
         sim.spawn(from, async move {
             // Whoever waits for an answer on it hears of it, too.
             drop(connection.await);
@@ -73,37 +64,4 @@ impl Connection {
 fn status(headers: &http::HeaderMap) -> String {
     let text = |name| headers.get(name).map_or("", |value| value.to_str().unwrap_or("not ascii"));
     format!("{} {}", text("grpc-status"), text("grpc-message"))
-}
-
-/// The socket in the shape h2 asks for.
-struct Stand(SimSocket);
-
-impl AsyncRead for Stand {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let read = ready!(self.0.poll_read(context, buffer.initialize_unfilled()))?;
-        buffer.advance(read);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Stand {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.0.poll_write(context, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.poll_close(context)
-    }
 }
