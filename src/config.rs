@@ -15,18 +15,17 @@ mod gates;
 pub mod help;
 mod identity;
 mod settings;
-pub mod url;
 pub mod value;
 mod yaml;
 
 use std::{collections::BTreeMap, ffi::OsString, fmt, net::ToSocketAddrs, path::PathBuf, time::Duration};
 
+pub use crate::types::url::{Scheme, Url};
 pub use gates::Feature;
 pub use identity::{cluster_id, member_id};
-pub use url::{Scheme, Url};
 pub use value::format_duration;
 
-use crate::types::{ClusterId, MemberId};
+use crate::types::{ClusterId, MemberId, url};
 use settings::Settings;
 
 /// What the server runs with.
@@ -67,6 +66,9 @@ pub struct Config {
     pub join_existing: bool,
     pub socket_reuse_port: bool,
     pub socket_reuse_address: bool,
+    /// Refuse changes of members that leave too few to decide.
+    pub strict_reconfig_check: bool,
+    pub learners_max: u64,
     pub max_txn_ops: usize,
     /// As given: 0 for the default, negative for none.
     pub quota_bytes: i64,

@@ -71,8 +71,14 @@ pub const CHECKPOINT_BLOCKS: usize = 4_096;
 pub const CHECKPOINT_SLICE_BLOCKS: usize = 16;
 /// Applied entries that make a checkpoint due unless `--snapshot-count` says otherwise (etcd's default).
 pub const CHECKPOINT_ENTRIES: u64 = 10_000;
+/// Time between two looks at which release the cluster is taken for (etcd's `monitorVersionInterval`).
+pub const VERSION_PAUSE: Duration = Duration::from_secs(4);
 /// Bytes hashed before the loop goes on (`HashKV`, corruption checks).
 pub const HASH_SLICE_BYTES: usize = 256 * 1024;
+/// Changes of members that wait for their turn: there is one at a time.
+pub const CHANGES_WAITING_MAX: usize = 64;
+/// Bytes of the URLs that one member is known by.
+pub const MEMBER_URLS_BYTES: usize = 64 * 1024;
 /// Defragmentations that wait for their end; all of them are served by the same one.
 pub const DEFRAGMENTS_MAX: usize = 256;
 /// Payload of one Raft entry: a batch is closed when the next request would pass it.

@@ -111,9 +111,14 @@ impl Metrics {
     }
 
     /// Tells who this member is. To be called once, when the ids are known.
-    pub fn identify(&self, member_id: u64, cluster_version: &str) {
+    pub fn identify(&self, member_id: u64) {
         self.server_id.with_label_values(&[&format!("{member_id:x}")]).set(1);
-        self.cluster_version.with_label_values(&[cluster_version]).set(1);
+    }
+
+    /// Tells the version that the cluster has agreed on, without its patch level.
+    pub fn show_cluster_version(&self, version: &str) {
+        self.cluster_version.reset();
+        self.cluster_version.with_label_values(&[version]).set(1);
     }
 
     /// Counts one run of a check behind `/livez` or `/readyz`.

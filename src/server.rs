@@ -35,7 +35,7 @@ use crate::{
     net::{self, Listening, NetConfig},
     pb::etcdserverpb as pb,
     protocol::{Offer, Routes},
-    service::{self, Api, Word, version},
+    service::{self, Api, Membership, Word, version},
     shard::{self, AutoCompaction, CorruptionChecks, Duty, Quota, Shard},
     state::{Principal, cluster::PublishMember},
     storage::checkpoint::{CheckpointMetrics, CheckpointOptions},
@@ -190,6 +190,7 @@ fn maintain(env: &RealEnv, config: &Config, (shard, duty): (&Shard, &Duty), chec
         env.spawn(compaction.run(env.clone(), shard.clone(), duty.clone()));
     }
     env.spawn(checks.run(env.clone(), shard.clone(), duty.clone()));
+    env.spawn(shard::watch_version(env.clone(), shard.clone(), duty.clone()));
 }
 
 /// Tells the other members what the flags say of this one, if that is not what they know; tries until it is done or the
@@ -325,6 +326,7 @@ fn api_options(config: &Config) -> service::Options {
         max_request_bytes: config.max_request_bytes,
         max_txn_ops: config.max_txn_ops,
         quota: Quota::new(config.quota_bytes),
+        membership: Membership { strict: config.strict_reconfig_check, learners_max: config.learners_max },
         clients: memory::clients(config.max_request_bytes),
         ready: Word::default(),
     }

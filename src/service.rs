@@ -23,6 +23,7 @@ mod word;
 use std::rc::Rc;
 
 pub use caller::{Caller, Connection};
+pub use cluster::Membership;
 pub use error::{Code, Error};
 pub use methods::{Access, Codec, Method, methods};
 pub use requests::Requests;
@@ -49,6 +50,8 @@ pub struct Options {
     pub max_txn_ops: usize,
     /// `--quota-backend-bytes`.
     pub quota: Quota,
+    /// What flags say of changes of members.
+    pub membership: Membership,
     /// Memory held on behalf of clients.
     pub clients: Bounds,
     /// Given once the member serves linearizable reads. Calls that come before wait for it; its health can be asked for.
@@ -61,6 +64,7 @@ impl Default for Options {
             max_request_bytes: limits::MAX_REQUEST_BYTES,
             max_txn_ops: limits::MAX_TXN_OPS,
             quota: Quota::default(),
+            membership: Membership::default(),
             clients: Bounds::default(),
             ready: Word::spoken(),
         }
@@ -82,9 +86,7 @@ struct Inner {
 impl Api {
     pub fn new(keyspace: Keyspace, shard: Shard, metrics: Rc<Metrics>, options: Options) -> Self {
         shard.metrics().quota_backend_bytes.set(options.quota.bytes());
-        // The label is without the patch level.
-        let (cluster_version, _) = version::CLUSTER.rsplit_once('.').expect("a version has three parts");
-        metrics.identify(shard.member_id().0, cluster_version);
+        metrics.identify(shard.member_id().0);
         let clients = Clients::new(options.clients);
         Self(Rc::new(Inner { keyspace, shard, metrics, options, clients }))
     }

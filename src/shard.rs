@@ -20,11 +20,12 @@ mod serve;
 mod start;
 mod upkeep;
 
+pub use group::Seat;
 pub use pace::Pace;
 pub use run::{Fatal, Loop};
 pub use serve::{AnswerReader, Backup, BackupError, Chunks, Quota, Shard, ShardStatus, Transfer};
 pub use start::{Options, Started, start};
-pub use upkeep::{AutoCompaction, CorruptionChecks, Due, Duty};
+pub use upkeep::{AutoCompaction, CorruptionChecks, Due, Duty, watch_version};
 
 use crate::state;
 
@@ -37,6 +38,9 @@ pub enum Error {
     /// The admission queue is full: try again.
     #[error("too many requests")]
     TooManyRequests,
+    /// A learner has not come far enough for a vote.
+    #[error("the learner is not in sync with the leader")]
+    LearnerNotReady,
     /// No leader is known: try again.
     #[error("no leader")]
     NoLeader,

@@ -1,5 +1,7 @@
 //! Newtypes shared by every stage. Each is a plain number on the wire or in the log.
 
+pub mod url;
+
 use std::fmt;
 
 /// The etcd release whose API, flags, messages and behaviour this server follows; clients turn features

@@ -42,21 +42,21 @@ struct Run {
 struct Side {
     server: Server,
     names: Names,
+    member: String,
+    /// The one that was there last.
+    learner: String,
 }
 
 impl Side {
     fn start(program: &Path, data_dir: &Path) -> Self {
         let launch = tested::launch(program.to_owned(), data_dir);
         let server = launch.start().unwrap_or_else(|error| panic!("{error}"));
-        let list = block_on(async {
-            let mut cluster = ClusterClient::connect(server.endpoint()).await.expect("connect");
-            cluster.member_list(pb::MemberListRequest { linearizable: true }).await.expect("member list")
-        });
-        let names = Names::of(list.get_ref(), &server.addr().to_string());
-        Self { server, names }
+        let list = members(&server);
+        let names = Names::of(&list, &server.addr().to_string());
+        Self { server, names, member: format!("{:x}", list.members[0].id), learner: String::new() }
     }
 
-    fn wait_until_settled(&self) {
+    fn wait_until_settled(&self, version: &str) {
         let started = Instant::now();
         loop {
             let status = block_on(async {
@@ -64,15 +64,24 @@ impl Side {
                     MaintenanceClient::connect(self.server.endpoint()).await.expect("connect");
                 maintenance.status(pb::StatusRequest {}).await.expect("status").into_inner()
             });
-            if !status.storage_version.is_empty() {
+            if status.storage_version == version {
                 return;
             }
-            assert!(started.elapsed() < SETTLED_TIMEOUT, "no storage version after {SETTLED_TIMEOUT:?}");
+            assert!(started.elapsed() < SETTLED_TIMEOUT, "not {version} after {SETTLED_TIMEOUT:?}");
             std::thread::sleep(Duration::from_millis(50));
         }
     }
 
-    fn run(&self, etcdctl: &Path, step: &Step) -> Run {
+    /// A step, and whatever must be before the next one.
+    fn take(&mut self, etcdctl: &Path, step: &Step) -> Run {
+        let run = self.run(etcdctl, step);
+        if let Some(version) = step.settles {
+            self.wait_until_settled(version);
+        }
+        run
+    }
+
+    fn run(&mut self, etcdctl: &Path, step: &Step) -> Run {
         let mut command = Command::new(etcdctl);
         // What the caller's shell exports must not configure the client.
         for (name, _) in std::env::vars_os() {
@@ -80,7 +89,13 @@ impl Side {
                 command.env_remove(name);
             }
         }
-        command.arg(format!("--endpoints={}", self.server.addr())).args(&step.args);
+        command.arg(format!("--endpoints={}", self.server.addr())).args(step.args.iter().map(|arg| {
+            match arg.as_str() {
+                script::MEMBER => &self.member,
+                script::LEARNER => &self.learner,
+                _ => arg,
+            }
+        }));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("run etcdctl");
         let mut stdin = child.stdin.take().expect("a pipe");
@@ -90,6 +105,10 @@ impl Side {
         }
         drop(stdin);
         let done = child.wait_with_output().expect("wait for etcdctl");
+        if let Some(learner) = members(&self.server).members.iter().find(|member| member.is_learner) {
+            self.names.add_learner(learner);
+            self.learner = format!("{:x}", learner.id);
+        }
         let errors = output::errors(&done.stderr, &self.names);
         // A command that fails prints no document.
         let shape = if done.status.success() { step.shape } else { output::Shape::Text };
@@ -97,6 +116,14 @@ impl Side {
             .unwrap_or_else(|why| format!("{why}: {}", String::from_utf8_lossy(&done.stdout)));
         Run { code: done.status.code(), output, errors }
     }
+}
+
+fn members(server: &Server) -> pb::MemberListResponse {
+    let list = block_on(async {
+        let mut cluster = ClusterClient::connect(server.endpoint()).await.expect("connect");
+        cluster.member_list(pb::MemberListRequest { linearizable: true }).await.expect("member list")
+    });
+    list.into_inner()
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -109,15 +136,15 @@ fn an_unmodified_etcdctl_sees_no_difference() {
     let program = |name| oracle::program(name).unwrap_or_else(|missing| panic!("{missing}"));
     let (etcd, etcdctl) = (program("etcd"), program("etcdctl"));
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("make a directory");
-    let upstream = Side::start(&etcd, &directory.path().join("upstream"));
-    let tested = Side::start(&tested::program(), &directory.path().join("tested"));
-    upstream.wait_until_settled();
-    tested.wait_until_settled();
+    let mut upstream = Side::start(&etcd, &directory.path().join("upstream"));
+    let mut tested = Side::start(&tested::program(), &directory.path().join("tested"));
+    upstream.wait_until_settled("3.7.0");
+    tested.wait_until_settled("3.7.0");
 
     let (mut different, mut succeeded) = (Vec::new(), 0);
     let steps = script::steps();
     for step in &steps {
-        let (expected, seen) = (upstream.run(&etcdctl, step), tested.run(&etcdctl, step));
+        let (expected, seen) = (upstream.take(&etcdctl, step), tested.take(&etcdctl, step));
         succeeded += usize::from(expected.code == Some(0));
         if expected != seen {
             different.push(format!(

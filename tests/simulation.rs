@@ -25,6 +25,8 @@ mod long;
 mod maintenance;
 #[path = "simulation/members.rs"]
 mod members;
+#[path = "simulation/membership.rs"]
+mod membership;
 #[path = "simulation/mixed_up.rs"]
 mod mixed_up;
 #[path = "simulation/world.rs"]

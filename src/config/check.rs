@@ -167,6 +167,9 @@ pub fn config(
         join_existing: settings.text("initial-cluster-state") == "existing",
         socket_reuse_port: settings.bool("socket-reuse-port"),
         socket_reuse_address: settings.bool("socket-reuse-address"),
+        strict_reconfig_check: settings.bool("strict-reconfig-check"),
+        // As in etcd, fewer than none is none.
+        learners_max: u64::try_from(settings.int("max-learners")).unwrap_or(0),
         max_txn_ops: usize::try_from(settings.uint("max-txn-ops")).unwrap_or(usize::MAX),
         quota_bytes: settings.int("quota-backend-bytes"),
         auto_compaction,

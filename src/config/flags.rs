@@ -238,13 +238,7 @@ const CLUSTERING: &[Flag] = &[
     f("discovery-proxy", Text, "", NO_DISCOVERY, "HTTP proxy for v2 discovery."),
     f("discovery-srv", Text, "", DISCOVERY, "DNS domain whose SRV records name the members."),
     f("discovery-srv-name", Text, "", DISCOVERY, "Suffix of the SRV name."),
-    f(
-        "strict-reconfig-check",
-        Bool,
-        "true",
-        NO_PEERS,
-        "Refuse membership changes that would lose the quorum.",
-    ),
+    f("strict-reconfig-check", Bool, "true", Built, "Refuse membership changes that would lose the quorum."),
     f("pre-vote", Bool, "true", Built, "Ask before an election whether it could be won."),
     f(
         "auto-compaction-retention",
@@ -392,7 +386,7 @@ const FEATURES: &[Flag] = &[
         Accepted("compaction gives space back as it goes here"),
         "Space to gain before a start defragments.",
     ),
-    f("max-learners", Int, "1", NO_PEERS, "Learners a cluster may have."),
+    f("max-learners", Int, "1", Built, "Learners a cluster may have."),
     f("downgrade-check-time", Duration, "5s", NO_PEERS, "Time between checks of a downgrade."),
     f("snapshot-catchup-entries", Uint, "5000", Built, "Entries kept for slow followers after a checkpoint."),
 ];

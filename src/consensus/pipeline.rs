@@ -225,6 +225,22 @@ impl Pipeline {
         Ok(self.propose_entry(entry)?)
     }
 
+    /// Whether a change of the group may still be waiting for its turn: until then there is no other.
+    pub fn is_changing(&self) -> bool {
+        self.node.raft.has_pending_conf()
+    }
+
+    /// The group as Raft has it.
+    pub fn config(&self) -> Config {
+        Config::from(&self.node.raft.prs().conf().to_conf_state())
+    }
+
+    /// Up to where a member is known to have the log, as far as the leader can tell.
+    pub fn matched(&self, member: MemberId) -> Option<LogIndex> {
+        let leads = self.role() == Role::Leader;
+        leads.then(|| self.node.raft.prs().get(member.0).map(|progress| LogIndex(progress.matched)))?
+    }
+
     fn propose_entry(&mut self, entry: Entry) -> Result<(), ProposeError> {
         if self.role() != Role::Leader {
             return Err(ProposeError::NotLeader);

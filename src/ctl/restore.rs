@@ -11,7 +11,7 @@ use clap::Args;
 use super::{Exit, map, numbers};
 use crate::{
     backup::{Backup, Bump, Digest, Metadata, Outcome, Record, RestoreTarget, restore},
-    config::{self, Config, url::Url},
+    config::{self, Config, Url},
     server::{self, Restored},
     state::mvcc::Loader,
     storage::data_dir::{RESTORING, half_restored},

@@ -98,12 +98,10 @@ impl Future for RealSleep {
     }
 }
 
-/// The links of a cluster of one.
+/// The links of a member that none of the others can be reached from: what is sent is lost, as Raft allows.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoPeers;
 
 impl Links for NoPeers {
-    fn send(&self, to: MemberId, shard: ShardId, _frame: Bytes) {
-        panic!("shard {shard} of a member without peers has a frame for member {:x}", to.0);
-    }
+    fn send(&self, _to: MemberId, _shard: ShardId, _frame: Bytes) {}
 }

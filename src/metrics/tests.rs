@@ -136,7 +136,8 @@ fn handling_time_comes_with_extensive_metrics() {
 #[test]
 fn ids_and_health_checks_are_labels() {
     let metrics = metrics(false);
-    metrics.identify(0x8e9e05c52164694d, "3.7");
+    metrics.identify(0x8e9e05c52164694d);
+    metrics.show_cluster_version("3.7");
     metrics.health_check("readyz", "non_learner", true);
     metrics.health_check("readyz", "linearizable_read", false);
     let text = text(&metrics);

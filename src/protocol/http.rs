@@ -100,7 +100,7 @@ async fn endpoint(endpoints: &Endpoints, surface: Surface, head: &Parts) -> Resp
             }
         }
         "/version" if surface == Surface::Client => match *method {
-            Method::GET => ok(JSON, versions()),
+            Method::GET => ok(JSON, version::all(api)),
             _ => method_not_allowed(),
         },
         "/health" => health::health(api, method, &query).await,
@@ -109,11 +109,6 @@ async fn endpoint(endpoints: &Endpoints, surface: Surface, head: &Parts) -> Resp
             None => not_found(),
         },
     }
-}
-
-fn versions() -> String {
-    let (server, cluster, storage) = (version::SERVER, version::CLUSTER, version::STORAGE);
-    format!(r#"{{"etcdserver":"{server}","etcdcluster":"{cluster}","storage":"{storage}"}}"#)
 }
 
 fn ok(content_type: HeaderValue, body: impl Into<Bytes>) -> Response<Bytes> {

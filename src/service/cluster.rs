@@ -1,9 +1,37 @@
-//! `etcdserverpb.Cluster`.
+//! `etcdserverpb.Cluster` (etcd v3.7 `api/v3rpc/member.go` and the checks of `etcdserver/server.go`).
+//!
+//! A change of members is an entry of the log. What is wrong with it is found when it is applied; before that only what
+//! would leave too few members to decide anything is refused, if flags want so.
+
+use sha1::{Digest, Sha1};
+use tracing::{info, warn};
 
 use super::{Api, Caller, Error};
-use crate::pb::etcdserverpb as pb;
+use crate::{
+    limits,
+    pb::etcdserverpb as pb,
+    shard::Seat,
+    state::{
+        self,
+        cluster::{Cluster, JoinMember, PromoteMember, RemoveMember, UpdateMember},
+    },
+    types::{MemberId, url::Url},
+};
 
-const FIXED: Error = Error::Unimplemented("the cluster's membership cannot be changed yet");
+/// What flags say of changes of members.
+#[derive(Clone, Copy, Debug)]
+pub struct Membership {
+    /// `--strict-reconfig-check`.
+    pub strict: bool,
+    /// `--max-learners`.
+    pub learners_max: u64,
+}
+
+impl Default for Membership {
+    fn default() -> Self {
+        Self { strict: true, learners_max: 1 }
+    }
+}
 
 pub async fn member_list(
     api: &Api,
@@ -13,40 +41,188 @@ pub async fn member_list(
     if request.linearizable {
         api.shard().linearize().await?;
     }
-    // Headers of this service carry no revision.
-    let mut header = pb::ResponseHeader::default();
-    api.fill_without_revision(&mut header);
-    Ok(pb::MemberListResponse { header: Some(header), members: api.shard().status().members })
+    Ok(pb::MemberListResponse { header: header(api), members: api.shard().status().members })
 }
 
 pub async fn member_add(
-    _: &Api,
-    _: &Caller,
-    _: pb::MemberAddRequest,
+    api: &Api,
+    caller: &Caller,
+    request: pb::MemberAddRequest,
 ) -> Result<pb::MemberAddResponse, Error> {
-    Err(FIXED)
+    let urls = peer_urls(&request.peer_ur_ls)?;
+    let id = member_id(&urls, api.shard().status().applied.0);
+    let member = pb::Member { id, peer_ur_ls: urls, is_learner: request.is_learner, ..pb::Member::default() };
+    let command =
+        JoinMember { member: Some(member.clone()), learners_max: api.options().membership.learners_max };
+    if !member.is_learner {
+        api.shard().with_state(|state| command.check(&member, state))?;
+        return Err(Error::Unimplemented(
+            "etcdserver: members do not replicate to each other yet: one more with a vote would stop this one",
+        ));
+    }
+    let members = change(api, caller, Seat::Follow, member.id, command).await?;
+    Ok(pb::MemberAddResponse { header: header(api), member: Some(member), members })
 }
 
 pub async fn member_remove(
-    _: &Api,
-    _: &Caller,
-    _: pb::MemberRemoveRequest,
+    api: &Api,
+    caller: &Caller,
+    request: pb::MemberRemoveRequest,
 ) -> Result<pb::MemberRemoveResponse, Error> {
-    Err(FIXED)
+    let id = request.id;
+    api.check_quorum("rejecting member remove request; not enough healthy members", id, |cluster| {
+        let is_learner = cluster.member(MemberId(id)).is_some_and(|member| member.is_learner);
+        is_learner || has_quorum(voters(cluster).filter(|member| member.id != id))
+    })?;
+    let members = change(api, caller, Seat::Leave, id, RemoveMember { id }).await?;
+    Ok(pb::MemberRemoveResponse { header: header(api), members })
 }
 
+/// Nobody looks at the URLs, as in etcd, but at how long they are.
 pub async fn member_update(
-    _: &Api,
-    _: &Caller,
-    _: pb::MemberUpdateRequest,
+    api: &Api,
+    caller: &Caller,
+    request: pb::MemberUpdateRequest,
 ) -> Result<pb::MemberUpdateResponse, Error> {
-    Err(FIXED)
+    bound(&request.peer_ur_ls)?;
+    let (id, peer_urls) = (request.id, request.peer_ur_ls);
+    let members = api.shard_of(caller).write(&caller.principal, UpdateMember { id, peer_urls }).await?;
+    say_changed(api, "ConfChangeUpdateNode", id);
+    Ok(pb::MemberUpdateResponse { header: header(api), members })
 }
 
 pub async fn member_promote(
-    _: &Api,
-    _: &Caller,
-    _: pb::MemberPromoteRequest,
+    api: &Api,
+    caller: &Caller,
+    request: pb::MemberPromoteRequest,
 ) -> Result<pb::MemberPromoteResponse, Error> {
-    Err(FIXED)
+    let id = request.id;
+    api.check_quorum("rejecting member promote request; not enough healthy members", id, |cluster| {
+        // It counts, and as started.
+        let (started, all) = count(voters(cluster));
+        let (started, all) = (started + 1, all + 1);
+        started > all / 2
+    })?;
+    let members = change(api, caller, Seat::Vote, id, PromoteMember { id }).await?;
+    Ok(pb::MemberPromoteResponse { header: header(api), members })
+}
+
+async fn change<C: state::Command>(
+    api: &Api,
+    caller: &Caller,
+    seat: Seat,
+    id: u64,
+    command: C,
+) -> Result<C::Answer, Error> {
+    let answer = api.shard_of(caller).change(&caller.principal, (seat, MemberId(id)), command).await?;
+    say_changed(
+        api,
+        match seat {
+            Seat::Vote => "ConfChangeAddNode",
+            Seat::Follow => "ConfChangeAddLearnerNode",
+            Seat::Leave => "ConfChangeRemoveNode",
+        },
+        id,
+    );
+    Ok(answer)
+}
+
+fn say_changed(api: &Api, kind: &'static str, id: u64) {
+    info!(
+        "local-member-id" = format!("{:x}", api.shard().member_id().0),
+        "raft-conf-change" = kind,
+        "raft-conf-change-node-id" = format!("{id:x}"),
+        "applied a configuration change through raft"
+    );
+}
+
+impl Api {
+    /// Refuses what leaves too few members to decide, unless flags say otherwise.
+    fn check_quorum(
+        &self,
+        refusal: &'static str,
+        id: u64,
+        is_enough: impl FnOnce(&Cluster) -> bool,
+    ) -> Result<(), Error> {
+        let is_enough = || self.shard().with_state(|state| is_enough(state.cluster()));
+        if !self.options().membership.strict || is_enough() {
+            return Ok(());
+        }
+        let error = Error::Apply(state::Error::NotEnoughStarted);
+        warn!(
+            "local-member-id" = format!("{:x}", self.shard().member_id().0),
+            "requested-member-id" = format!("{id:x}"),
+            error = %error.grpc().1,
+            "{refusal}"
+        );
+        Err(error)
+    }
+}
+
+fn voters(cluster: &Cluster) -> impl Iterator<Item = &pb::Member> {
+    cluster.members().filter(|member| !member.is_learner)
+}
+
+/// How many have told their name, and how many there are.
+fn count<'a>(members: impl Iterator<Item = &'a pb::Member>) -> (usize, usize) {
+    members.fold((0, 0), |(started, all), member| (started + usize::from(!member.name.is_empty()), all + 1))
+}
+
+fn has_quorum<'a>(members: impl Iterator<Item = &'a pb::Member>) -> bool {
+    let (started, all) = count(members);
+    started > all / 2
+}
+
+/// Headers of this service carry no revision.
+fn header(api: &Api) -> Option<pb::ResponseHeader> {
+    let mut header = pb::ResponseHeader::default();
+    api.fill_without_revision(&mut header);
+    Some(header)
+}
+
+/// As a new member is known by them: each a URL, in order.
+fn peer_urls(urls: &[String]) -> Result<Vec<String>, Error> {
+    bound(urls)?;
+    let urls: Result<Vec<_>, _> = urls.iter().map(|url| Url::parse(url)).collect();
+    let mut urls: Vec<_> = urls.map_err(|_| Error::BadMemberUrls)?.iter().map(Url::to_string).collect();
+    urls.sort_unstable();
+    if urls.is_empty() { Err(Error::BadMemberUrls) } else { Ok(urls) }
+}
+
+fn bound(urls: &[String]) -> Result<(), Error> {
+    // A URL takes room however short it is.
+    let bytes: usize = urls.iter().map(|url| url.len() + size_of::<String>()).sum();
+    if bytes > limits::MEMBER_URLS_BYTES { Err(Error::BadMemberUrls) } else { Ok(()) }
+}
+
+/// etcd's, with the place in the log where it has the seconds of the clock: no two are asked for at the same one.
+fn member_id(urls: &[String], applied: u64) -> u64 {
+    let mut hash = Sha1::new();
+    urls.iter().for_each(|url| hash.update(url));
+    hash.update(applied.to_string());
+    let digest = hash.finalize();
+    u64::from_be_bytes(*digest.first_chunk().expect("a digest is longer"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_read_as_in_etcd_and_are_few() {
+        let read = |urls: &[&str]| peer_urls(&urls.iter().map(|url| url.to_string()).collect::<Vec<_>>());
+        assert_eq!(read(&[" http://b:1", "http://a:1"]).expect("two"), ["http://a:1", "http://b:1"]);
+        for refused in [&[][..], &["http://a:1/path"], &["ftp://a:1"], &["http://a"], &["http://a:1", ""]] {
+            assert_eq!(read(refused), Err(Error::BadMemberUrls), "{refused:?}");
+        }
+        let many = vec!["http://a:1".to_owned(); limits::MEMBER_URLS_BYTES / size_of::<String>()];
+        assert_eq!(peer_urls(&many), Err(Error::BadMemberUrls));
+    }
+
+    #[test]
+    fn an_id_follows_from_urls_and_the_place_in_the_log() {
+        let urls = ["http://a:1".to_owned()];
+        assert_ne!(member_id(&urls, 1), member_id(&urls, 2));
+        assert_eq!(member_id(&urls, 1), member_id(&urls, 1));
+    }
 }

@@ -65,6 +65,18 @@ pub enum Error {
     /// The caller's deadline passed before a read could be answered.
     DeadlineExceeded,
 
+    /// What only the leader can tell or do is asked of another member.
+    NotLeader,
+    BadTransferee,
+    /// A learner that is to get a vote has not come far enough.
+    LearnerNotReady,
+    BadMemberUrls,
+    DowngradeFormat,
+    DowngradeTarget,
+    DowngradeUnderWay,
+    /// The request asks for an action that there is not.
+    UnknownMethod,
+
     /// The client has left in the middle of its requests.
     Canceled,
     /// A request that cannot be read or asks for nothing there is, in the words of its protocol.
@@ -91,6 +103,7 @@ impl From<shard::Error> for Error {
         match error {
             shard::Error::Apply(error) => Error::Apply(error),
             shard::Error::TooManyRequests => Error::TooManyRequests,
+            shard::Error::LearnerNotReady => Error::LearnerNotReady,
             shard::Error::NoLeader => Error::NoLeader,
             shard::Error::Timeout => Error::Timeout,
             shard::Error::Stopped => Error::Stopped,
@@ -139,6 +152,19 @@ impl Error {
                 Apply::Corrupt => (Code::DataLoss, "etcdserver: corrupt cluster"),
                 // Clients try again when they hear this.
                 Apply::Replaced => (Code::Unavailable, "etcdserver: leader changed"),
+                Apply::MemberNotFound => (Code::NotFound, "etcdserver: member not found"),
+                Apply::MemberExists => (Code::FailedPrecondition, "etcdserver: member ID already exist"),
+                Apply::PeerUrlExists => (Code::FailedPrecondition, "etcdserver: Peer URLs already exists"),
+                Apply::MemberNotLearner => {
+                    (Code::FailedPrecondition, "etcdserver: can only promote a learner member")
+                }
+                Apply::TooManyLearners => {
+                    (Code::FailedPrecondition, "etcdserver: too many learner members in cluster")
+                }
+                // A plain error there, so that the code its table has never arrives.
+                Apply::NotEnoughStarted => {
+                    (Code::Unknown, "etcdserver: re-configuration failed due to not enough started members")
+                }
                 Apply::NotSupportedYet => {
                     (Code::Unavailable, "etcdserver: not every member knows this request yet")
                 }
@@ -153,6 +179,21 @@ impl Error {
             Error::Timeout => (Code::Unavailable, "etcdserver: request timed out"),
             Error::Stopped => (Code::Unavailable, "etcdserver: server stopped"),
             Error::NotForLearners => (Code::FailedPrecondition, "etcdserver: rpc not supported for learner"),
+            Error::NotLeader => (Code::FailedPrecondition, "etcdserver: not leader"),
+            Error::BadTransferee => (Code::FailedPrecondition, "etcdserver: bad leader transferee"),
+            Error::LearnerNotReady => (
+                Code::FailedPrecondition,
+                "etcdserver: can only promote a learner member which is in sync with leader",
+            ),
+            Error::BadMemberUrls => (Code::InvalidArgument, "etcdserver: given member URLs are invalid"),
+            Error::DowngradeFormat => {
+                (Code::InvalidArgument, "etcdserver: wrong downgrade target version format")
+            }
+            Error::DowngradeTarget => (Code::InvalidArgument, "etcdserver: invalid downgrade target version"),
+            Error::DowngradeUnderWay => {
+                (Code::FailedPrecondition, "etcdserver: cluster has a downgrade job in progress")
+            }
+            Error::UnknownMethod => (Code::Unknown, "etcdserver: unknown method"),
             Error::Canceled => (Code::Canceled, "context canceled"),
             Error::Malformed { code, text } => return (*code, text.clone()),
             Error::DeadlineExceeded => (Code::DeadlineExceeded, "context deadline exceeded"),

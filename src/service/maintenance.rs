@@ -1,13 +1,19 @@
 //! `etcdserverpb.Maintenance`.
 
+mod downgrade;
 mod snapshot;
 
+pub use downgrade::downgrade;
 pub use snapshot::snapshot;
 
 use tracing::{info, warn};
 
 use super::{Api, Caller, Error, version};
-use crate::pb::etcdserverpb::{self as pb, AlarmType, alarm_request::AlarmAction};
+use crate::{
+    pb::etcdserverpb::{self as pb, AlarmType, alarm_request::AlarmAction},
+    state::cluster::Release,
+    types::MemberId,
+};
 
 pub async fn status(api: &Api, _: &Caller, _: pb::StatusRequest) -> Result<pb::StatusResponse, Error> {
     let status = api.shard().status();
@@ -31,9 +37,9 @@ pub async fn status(api: &Api, _: &Caller, _: pb::StatusRequest) -> Result<pb::S
         errors,
         db_size_in_use: wire_size(in_use),
         is_learner: api.shard().is_learner(),
-        storage_version: version::STORAGE.into(),
+        storage_version: api.cluster_version().to_string(),
         db_size_quota: api.options().quota.bytes(),
-        downgrade_info: Some(pb::DowngradeInfo::default()),
+        downgrade_info: Some(api.downgrade_info()),
     })
 }
 
@@ -108,16 +114,47 @@ pub async fn hash(api: &Api, caller: &Caller, _: pb::HashRequest) -> Result<pb::
     Ok(pb::HashResponse { header, hash })
 }
 
+/// To this member itself, as long as no other has a vote.
 pub async fn move_leader(
-    _: &Api,
+    api: &Api,
     _: &Caller,
-    _: pb::MoveLeaderRequest,
+    request: pb::MoveLeaderRequest,
 ) -> Result<pb::MoveLeaderResponse, Error> {
-    Err(Error::Unimplemented("leadership cannot be moved yet"))
+    let (shard, target) = (api.shard(), MemberId(request.target_id));
+    if shard.leader() != shard.member_id() {
+        return Err(Error::NotLeader);
+    }
+    let votes =
+        shard.with_state(|state| state.cluster().member(target).is_some_and(|member| !member.is_learner));
+    if !votes {
+        return Err(Error::BadTransferee);
+    }
+    if target != shard.member_id() {
+        return Err(Error::Unimplemented("leadership cannot be handed over yet"));
+    }
+    let id = format!("{:x}", target.0);
+    info!(
+        "local-member-id" = id,
+        "current-leader-member-id" = id,
+        "transferee-member-id" = id,
+        "leadership transfer starting"
+    );
+    Ok(pb::MoveLeaderResponse { header: None })
 }
 
-pub async fn downgrade(_: &Api, _: &Caller, _: pb::DowngradeRequest) -> Result<pb::DowngradeResponse, Error> {
-    Err(Error::Unimplemented("a downgrade is not supported yet"))
+impl Api {
+    /// What the members agreed on; the storage's schema, as far as clients and backups see one, is the same.
+    pub(in crate::service) fn cluster_version(&self) -> Release {
+        self.shard().with_state(|state| state.cluster().version())
+    }
+
+    fn downgrade_info(&self) -> pb::DowngradeInfo {
+        let target = self.shard().with_state(|state| state.cluster().downgrade());
+        pb::DowngradeInfo {
+            enabled: target.is_some(),
+            target_version: target.map(|target| target.to_string()).unwrap_or_default(),
+        }
+    }
 }
 
 /// An alarm as protobuf's text form shows it, without its fields that are zero.

@@ -4,12 +4,17 @@ use super::{Api, maintenance::alarm_name};
 use crate::{
     metrics::{self, Families, Metrics},
     pb::etcdserverpb::AlarmType,
+    state::cluster::Release,
 };
 
 pub use crate::metrics::{Error, TEXT_CONTENT_TYPE};
 
 /// The exposition in Prometheus' text format: of the process, and of the shards of these keyspaces.
 pub fn text(process: &Metrics, keyspaces: &[Api]) -> Result<Vec<u8>, Error> {
+    if let Some(first) = keyspaces.first() {
+        let Release { major, minor } = first.cluster_version();
+        process.show_cluster_version(&format!("{major}.{minor}"));
+    }
     let shards = keyspaces.iter().map(|api| (api.keyspace().shard, gather(api)));
     metrics::text(process.gather(), shards.collect())
 }

@@ -394,3 +394,116 @@ fn probes_that_speak_grpc_are_answered() {
         }
     });
 }
+
+fn member_add(url: &str, is_learner: bool) -> pb::MemberAddRequest {
+    pb::MemberAddRequest { peer_ur_ls: vec![url.to_owned()], is_learner }
+}
+
+#[test]
+fn a_learner_comes_and_goes_and_nothing_waits_for_it() {
+    serving(Options::default(), async |api, caller| {
+        let added = cluster::member_add(api, &caller, member_add("http://x:1", true)).await.expect("added");
+        assert_eq!(added.header, header(api, 0));
+        let learner = added.member.expect("told");
+        assert_eq!(added.members.iter().filter(|member| member.is_learner).collect::<Vec<_>>(), [&learner]);
+        // It votes for nothing, and Raft waits for it in nothing.
+        put(api, &caller, a_put("a", 1)).await.expect("put");
+        let again = cluster::member_add(api, &caller, member_add("http://x:1", true)).await;
+        assert_eq!(refused(again), state::Error::PeerUrlExists);
+        let second = cluster::member_add(api, &caller, member_add("http://y:1", true)).await;
+        assert_eq!(refused(second), state::Error::TooManyLearners);
+        let promote = pb::MemberPromoteRequest { id: learner.id };
+        let unready = cluster::member_promote(api, &caller, promote).await.expect_err("it has no log");
+        assert_eq!(unready, Error::LearnerNotReady);
+        let remove = pb::MemberRemoveRequest { id: learner.id };
+        let removed = cluster::member_remove(api, &caller, remove).await.expect("removed");
+        assert_eq!(removed.members.len(), 1);
+        assert_eq!(refused(cluster::member_remove(api, &caller, remove).await), state::Error::MemberNotFound);
+        let promoted = cluster::member_promote(api, &caller, promote).await;
+        assert_eq!(refused(promoted), state::Error::MemberNotFound);
+        let next = cluster::member_add(api, &caller, member_add("http://x:1", true)).await.expect("added");
+        assert_ne!(next.member.expect("told").id, learner.id, "no id comes back");
+    });
+}
+
+#[test]
+fn a_single_member_stays_and_no_other_gets_a_vote() {
+    let strict =
+        |strict| Options { membership: Membership { strict, learners_max: 1 }, ..Options::default() };
+    for options in [strict(true), strict(false)] {
+        serving(options, async |api, caller| {
+            let remove = pb::MemberRemoveRequest { id: MEMBER.0 };
+            let refusal = refused(cluster::member_remove(api, &caller, remove).await);
+            assert_eq!(refusal, state::Error::NotEnoughStarted);
+            let own = api.shard().status().members[0].peer_ur_ls[0].clone();
+            let refusal = refused(cluster::member_add(api, &caller, member_add(&own, false)).await);
+            assert_eq!(refusal, state::Error::PeerUrlExists);
+            let refusal = cluster::member_add(api, &caller, member_add("http://x:1", false)).await;
+            assert!(matches!(refusal, Err(Error::Unimplemented(_))), "{refusal:?}");
+            let promote = pb::MemberPromoteRequest { id: MEMBER.0 };
+            let refusal = refused(cluster::member_promote(api, &caller, promote).await);
+            assert_eq!(refusal, state::Error::MemberNotLearner);
+            put(api, &caller, a_put("a", 1)).await.expect("it goes on");
+        });
+    }
+}
+
+#[test]
+fn a_change_of_members_without_a_leader_is_given_up() {
+    let member = TestMember::alone();
+    let api = member.api.clone();
+    member.run(async move {
+        let refusal = cluster::member_add(&api, &caller(), member_add("http://x:1", true)).await;
+        assert_eq!(refusal.expect_err("refused"), Error::NoLeader);
+    });
+}
+
+#[test]
+fn leadership_moves_to_whoever_has_it() {
+    serving(Options::default(), async |api, caller| {
+        let target = |target_id| pb::MoveLeaderRequest { target_id };
+        maintenance::move_leader(api, &caller, target(MEMBER.0)).await.expect("it is there");
+        let stranger = maintenance::move_leader(api, &caller, target(7)).await;
+        assert_eq!(stranger.expect_err("refused"), Error::BadTransferee);
+        let added = cluster::member_add(api, &caller, member_add("http://x:1", true)).await.expect("added");
+        let learner = target(added.member.expect("told").id);
+        let refusal = maintenance::move_leader(api, &caller, learner).await;
+        assert_eq!(refusal.expect_err("refused"), Error::BadTransferee);
+    });
+    let member = TestMember::alone();
+    let api = member.api.clone();
+    member.run(async move {
+        let request = pb::MoveLeaderRequest { target_id: MEMBER.0 };
+        let refusal = maintenance::move_leader(&api, &caller(), request).await;
+        assert_eq!(refusal.expect_err("refused"), Error::NotLeader);
+    });
+}
+
+#[test]
+fn a_downgrade_is_checked_begun_and_ended() {
+    use pb::downgrade_request::DowngradeAction::{Cancel, Enable, Validate};
+    serving(Options::default(), async |api, caller| {
+        let ask = async |action: i32, version: &str| {
+            let request = pb::DowngradeRequest { action, version: version.to_owned() };
+            maintenance::downgrade(api, &caller, request).await
+        };
+        let info = async || status(api, &caller, pb::StatusRequest {}).await.expect("status").downgrade_info;
+        for (version, error) in
+            [("3.5", Error::DowngradeTarget), ("3.7", Error::DowngradeTarget), ("3", Error::DowngradeFormat)]
+        {
+            for action in [Validate, Enable] {
+                assert_eq!(ask(action as i32, version).await, Err(error.clone()), "{version}");
+            }
+        }
+        assert_eq!(ask(9, "3.6").await, Err(Error::UnknownMethod));
+        let valid = ask(Validate as i32, "3.6").await.expect("valid");
+        assert_eq!((valid.header, valid.version.as_str()), (header(api, 1), "3.7"));
+        ask(Cancel as i32, "").await.expect("there is none, which nobody is told");
+        ask(Enable as i32, "3.6").await.expect("begun");
+        let under_way = pb::DowngradeInfo { enabled: true, target_version: "3.6.0".into() };
+        assert_eq!(info().await, Some(under_way));
+        assert_eq!(ask(Enable as i32, "3.6").await, Err(Error::DowngradeUnderWay));
+        ask(Cancel as i32, "").await.expect("ended");
+        assert_eq!(info().await, Some(pb::DowngradeInfo::default()));
+    });
+}

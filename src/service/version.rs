@@ -1,8 +1,12 @@
 //! Which etcd this server is, for clients that turn features on by it.
 
+use super::Api;
+
 /// The etcd release whose behaviour this server has.
 pub const SERVER: &str = crate::types::ETCD_VERSION;
-/// The version a cluster of such servers agrees on.
-pub const CLUSTER: &str = "3.7.0";
-/// The version of etcd's storage schema that the reported behaviour corresponds to.
-pub const STORAGE: &str = "3.7.0";
+
+/// The answer to `GET /version`.
+pub fn all(api: &Api) -> String {
+    let (server, cluster) = (SERVER, api.cluster_version());
+    format!(r#"{{"etcdserver":"{server}","etcdcluster":"{cluster}","storage":"{cluster}"}}"#)
+}

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use crate::{
-    consensus::{Config, Entry},
+    consensus::{ConfigChange, Entry},
     limits,
     types::{LogIndex, Term},
 };
@@ -18,8 +18,8 @@ const ENTRY_BYTES: usize = 64;
 pub struct UnderWay {
     pub index: LogIndex,
     pub term: Term,
-    /// The group as Raft has it after this entry, if it is a change of the group.
-    pub group: Option<Config>,
+    /// The change of the group that it is, which the state may refuse.
+    pub change: Option<ConfigChange>,
 }
 
 #[derive(Default)]

@@ -1,6 +1,8 @@
 //! Who belongs to the shard's group, and who leads it: Raft's configuration and the state's members say the same, because a change of one
 //! carries the command for the other.
 
+use bytes::Bytes;
+
 use crate::{
     consensus::{ChangeKind, Config, ConfigChange, Entry},
     pb::etcdserverpb as pb,
@@ -16,6 +18,36 @@ use crate::{
 pub enum Leadership {
     Gained(Term),
     Lost,
+}
+
+/// What becomes of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seat {
+    /// It follows, without a vote.
+    Follow,
+    /// It has a vote.
+    Vote,
+    Leave,
+}
+
+/// A change of the group that is to be proposed.
+#[derive(Clone, Debug)]
+pub struct Change {
+    pub seat: Seat,
+    pub member: MemberId,
+    /// A batch of the one command that tells the state.
+    pub command: Bytes,
+}
+
+impl From<Change> for ConfigChange {
+    fn from(Change { seat, member, command }: Change) -> Self {
+        let kind = match seat {
+            Seat::Follow => ChangeKind::AddLearner,
+            Seat::Vote => ChangeKind::AddVoter,
+            Seat::Leave => ChangeKind::Remove,
+        };
+        ConfigChange { kind, member, context: command }
+    }
 }
 
 /// Raft's configuration, as the state knows it.

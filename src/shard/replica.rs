@@ -26,8 +26,8 @@ use tracing::{info, warn};
 
 use crate::{
     consensus::{
-        Baseline, Config, ConfigChange, Entry, Error, Frame, LogPosition, Outgoing, Pipeline, ProposeError,
-        Ready, Role,
+        Baseline, ChangeError, Config, ConfigChange, Entry, Error, Frame, LogPosition, Outgoing, Pipeline,
+        ProposeError, Ready, Role,
     },
     env::{Env, Instant, Links},
     shard::group::Leadership,
@@ -194,6 +194,26 @@ impl<E: Env> Replica<E> {
 
     pub fn propose(&mut self, batch: Bytes) -> Result<(), ProposeError> {
         self.pipeline.propose(batch)
+    }
+
+    /// Proposes a change of the group; one at a time.
+    pub fn propose_change(&mut self, change: &ConfigChange) -> Result<(), ChangeError> {
+        self.pipeline.propose_change(change)
+    }
+
+    /// Whether a change of the group may not be applied yet.
+    pub fn is_changing(&self) -> bool {
+        self.pipeline.is_changing()
+    }
+
+    /// The group as Raft has it.
+    pub fn group(&self) -> Config {
+        self.pipeline.config()
+    }
+
+    /// Up to where members are known to have the log; empty unless this member leads.
+    pub fn matched(&self, member: MemberId) -> Option<LogIndex> {
+        self.pipeline.matched(member)
     }
 
     pub fn read_index(&mut self, number: u64) {

@@ -22,14 +22,14 @@ use tracing::warn;
 use super::{
     Error,
     committed::{Committed, UnderWay},
-    group::{self, Leadership},
+    group::{self, Leadership, Seat},
     pace::{Pace, Slice},
     replica::{EntryError, Offer, Replica},
     serve::Serving,
     upkeep::{Step, Upkeep},
 };
 use crate::{
-    consensus::{self, Entry, Payload, ProposeError},
+    consensus::{self, ChangeError, ConfigChange, Entry, Payload, ProposeError},
     env::{Env, Instant},
     limits,
     state::{LoadError, StateMachine, mvcc::Freed},
@@ -167,6 +167,7 @@ impl<E: Env> Loop<E> {
         }
         let mut slice = Slice::new(self.pace);
         loop {
+            self.propose_change();
             self.propose(now);
             if self.serving.inbox.has_reads() && self.replica.can_read() {
                 let number = self.serving.begin_reads();
@@ -229,6 +230,52 @@ impl<E: Env> Loop<E> {
         }
     }
 
+    /// The state has taken a change of the group, and Raft follows; or has refused it, and it is none for Raft either.
+    fn change_group(&mut self, index: LogIndex, change: &ConfigChange) -> Result<(), Fatal> {
+        let known = group::config(self.state.borrow().cluster());
+        if known == self.replica.group() {
+            return Ok(());
+        }
+        let group = self.replica.apply_change(change)?;
+        if known != group {
+            return Err(Fatal::Entry { index, reason: EntryError::Group { group, known } });
+        }
+        Ok(())
+    }
+
+    /// Proposes the oldest change of the group that waits, if there is none under way.
+    fn propose_change(&mut self) {
+        if self.serving.inbox.changes().is_empty() || self.replica.is_changing() {
+            return;
+        }
+        let Some((change, caller)) = self.serving.inbox.changes().take() else { return };
+        let refused = match self.may_change(&change) {
+            Ok(()) => self.replica.propose_change(&change.into()).map_err(|error| match error {
+                ChangeError::Propose(ProposeError::NotLeader) => Error::NoLeader,
+                ChangeError::Propose(ProposeError::Full) | ChangeError::Pending => Error::TooManyRequests,
+            }),
+            Err(error) => Err(error),
+        };
+        match refused {
+            Ok(()) => self.serving.proposed_change(caller),
+            Err(error) => self.serving.refuse([caller], error),
+        }
+    }
+
+    /// A learner that has little of the log would hold up everybody, had it a vote (`readyPercentThreshold` of etcd).
+    fn may_change(&self, change: &group::Change) -> Result<(), Error> {
+        let (Some(here), Some(there)) =
+            (self.replica.matched(self.serving.inbox.origin.member), self.replica.matched(change.member))
+        else {
+            return Ok(());
+        };
+        let is_ready = there.0.saturating_mul(10) >= here.0.saturating_mul(9);
+        match change.seat {
+            Seat::Vote if !is_ready => Err(Error::LearnerNotReady),
+            Seat::Vote | Seat::Follow | Seat::Leave => Ok(()),
+        }
+    }
+
     /// Packs all waiting writes into one entry, unless the log is busy with the one before, or what is committed has to
     /// be applied first.
     fn propose(&mut self, now: Instant) {
@@ -275,15 +322,12 @@ impl<E: Env> Loop<E> {
     fn begin(&mut self, entry: Entry) -> Result<(), Fatal> {
         let (index, term) = (entry.index, entry.term);
         let failed = |reason| Fatal::Entry { index, reason };
-        let (data, group) = match entry.payload().map_err(|error| failed(error.into()))? {
-            Payload::Config(change) => {
-                let group = self.replica.apply_change(&change)?;
-                (Some(change.context), Some(group))
-            }
+        let (data, change) = match entry.payload().map_err(|error| failed(error.into()))? {
+            Payload::Config(change) => (Some(change.context.clone()), Some(change)),
             Payload::Empty => (None, None),
             Payload::Data(data) => (Some(data), None),
         };
-        self.committed.under_way = Some(UnderWay { index, term, group });
+        self.committed.under_way = Some(UnderWay { index, term, change });
         match data {
             Some(data) => {
                 self.serving.begin(index, data, self.env.now()).map_err(|error| failed(error.into()))
@@ -297,12 +341,10 @@ impl<E: Env> Loop<E> {
 
     /// The entry under way is applied.
     fn applied(&mut self) -> Result<(), Fatal> {
-        let UnderWay { index, term, group } = self.committed.under_way.take().expect("an entry is under way");
-        if let Some(group) = group {
-            let known = group::config(self.state.borrow().cluster());
-            if known != group {
-                return Err(Fatal::Entry { index, reason: EntryError::Group { group, known } });
-            }
+        let UnderWay { index, term, change } =
+            self.committed.under_way.take().expect("an entry is under way");
+        if let Some(change) = change {
+            self.change_group(index, &change)?;
         }
         self.replica.applied(index, term);
         Ok(())

@@ -8,6 +8,7 @@
 
 mod applying;
 mod backup;
+mod changes;
 mod handle;
 mod held;
 mod inbox;
@@ -62,6 +63,8 @@ pub struct Serving {
     /// Applying an entry for longer is worth a warning.
     slow_apply: Duration,
     pending: Pending,
+    /// Callers of changes of the group that are in the log.
+    changing: Pending,
     reads: Reads,
     /// When each entry of ours that is not applied yet was proposed, by its first request.
     proposed: VecDeque<(u64, Instant)>,
@@ -87,6 +90,7 @@ impl Serving {
             patience,
             slow_apply,
             pending: Pending::default(),
+            changing: Pending::default(),
             reads: Reads::default(),
             proposed: VecDeque::new(),
             compactions: Vec::new(),
@@ -112,6 +116,8 @@ impl Serving {
     /// Whether nobody waits for an answer.
     pub fn is_idle(&self) -> bool {
         self.pending.is_empty()
+            && self.changing.is_empty()
+            && self.inbox.changes().is_empty()
             && self.applying.is_none()
             && self.reads.is_empty()
             && self.compactions.is_empty()
@@ -133,6 +139,11 @@ impl Serving {
         self.pending.extend(callers);
     }
 
+    /// A change of the group is proposed: its caller waits until it is applied.
+    pub fn proposed_change(&mut self, caller: Waiting) {
+        self.changing.extend(vec![caller]);
+    }
+
     pub fn refuse(&self, callers: impl IntoIterator<Item = Waiting>, error: Error) {
         for caller in callers {
             self.metrics.proposals_failed.inc();
@@ -145,6 +156,9 @@ impl Serving {
     pub fn refuse_all(&self, error: Error) {
         while let Some((_, callers)) = self.inbox.take_batch() {
             self.refuse(callers, error);
+        }
+        while let Some((_, caller)) = self.inbox.changes().take() {
+            self.refuse([caller], error);
         }
     }
 
@@ -179,7 +193,9 @@ impl Serving {
         let patience = self.patience;
         let old = |at: Instant| now.since(at) > patience;
         let under_way = self.expired_under_way(old);
-        let expired: Vec<_> = under_way.into_iter().chain(self.pending.expired(now, patience)).collect();
+        let mut expired: Vec<_> = under_way.into_iter().chain(self.pending.expired(now, patience)).collect();
+        expired.extend(self.changing.expired(now, patience));
+        expired.extend(self.inbox.changes().take_expired(now, patience));
         self.refuse(expired, Error::Timeout);
         if writing_since.is_some_and(old) {
             // The disk does not answer: what waits behind that write would wait in vain.

@@ -13,6 +13,7 @@ mod loader;
 mod sweeping;
 #[cfg(test)]
 mod tests;
+mod version;
 
 use std::{rc::Rc, task::Context};
 
@@ -40,6 +41,7 @@ pub use checkpoint::{Checkpoints, Due, Step};
 pub use corruption::CorruptionChecks;
 pub use duty::Duty;
 pub use loader::Loader;
+pub use version::watch_version;
 
 pub struct Upkeep<E: Env> {
     env: E,

@@ -4,14 +4,21 @@
 
 mod add_member;
 mod alarm;
+mod downgrade;
+mod join_member;
+mod promote_member;
 mod publish_member;
+mod remove_member;
+mod update_member;
+mod version;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use prost::Message;
 
 use super::{
+    Error,
     command::Level,
     space::{Space, Unsaved},
 };
@@ -23,7 +30,13 @@ use crate::{
 
 pub use add_member::AddMember;
 pub use alarm::Alarms;
+pub use downgrade::SetDowngrade;
+pub use join_member::JoinMember;
+pub use promote_member::PromoteMember;
 pub use publish_member::PublishMember;
+pub use remove_member::RemoveMember;
+pub use update_member::UpdateMember;
+pub use version::{Release, SetVersion};
 
 /// The cluster's own.
 pub const SPACE: SpaceId = SpaceId(4);
@@ -32,8 +45,14 @@ const BLOCK: BlockId = BlockId { space: SPACE, number: 0 };
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {
     members: BTreeMap<u64, pb::Member>,
+    /// Ids of members that were there once: none comes back.
+    removed: BTreeSet<u64>,
     alarms: Alarms,
     level: Level,
+    /// What the members agreed on, if it is not the release that all of them run.
+    version: Option<Release>,
+    /// The cluster is on its way down to this release.
+    downgrade: Option<Release>,
     /// The newest checkpoint, finished or under way, does not have it.
     unsaved: bool,
 }
@@ -47,11 +66,25 @@ struct Content {
     alarms: Vec<pb::AlarmMember>,
     #[prost(uint32, tag = "3")]
     level: u32,
+    #[prost(uint64, repeated, tag = "4")]
+    removed: Vec<u64>,
+    #[prost(message, optional, tag = "5")]
+    version: Option<Release>,
+    #[prost(message, optional, tag = "6")]
+    downgrade: Option<Release>,
 }
 
 impl Default for Cluster {
     fn default() -> Self {
-        Self { members: BTreeMap::new(), alarms: Alarms::default(), level: Level::FIRST, unsaved: false }
+        Self {
+            members: BTreeMap::new(),
+            removed: BTreeSet::new(),
+            alarms: Alarms::default(),
+            level: Level::FIRST,
+            version: None,
+            downgrade: None,
+            unsaved: false,
+        }
     }
 }
 
@@ -80,9 +113,43 @@ impl Cluster {
         self.level
     }
 
+    /// Ids of members that were removed, ascending.
+    pub fn removed(&self) -> impl Iterator<Item = u64> {
+        self.removed.iter().copied()
+    }
+
+    /// The release whose features all members have.
+    pub fn version(&self) -> Release {
+        self.version.unwrap_or(Release::OURS)
+    }
+
+    /// The release that the cluster is on its way down to.
+    pub fn downgrade(&self) -> Option<Release> {
+        self.downgrade
+    }
+
     fn set_member(&mut self, member: pb::Member) {
         self.members.insert(member.id, member);
         self.unsaved = true;
+    }
+
+    /// The member that a change is about, which must be there.
+    fn known(&self, id: u64) -> Result<&pb::Member, Error> {
+        self.members.get(&id).ok_or(Error::MemberNotFound)
+    }
+
+    /// No other member than `id` may be reached by any of these.
+    fn check_peer_urls(&self, id: u64, urls: &[String]) -> Result<(), Error> {
+        let mut others = self.members.values().filter(|member| member.id != id);
+        match others.any(|member| member.peer_ur_ls.iter().any(|url| urls.contains(url))) {
+            true => Err(Error::PeerUrlExists),
+            false => Ok(()),
+        }
+    }
+
+    /// As a change of members is answered.
+    fn all(&self) -> Vec<pb::Member> {
+        self.members.values().cloned().collect()
     }
 
     /// The content of a block that a checkpoint has.
@@ -90,13 +157,14 @@ impl Cluster {
         if block.id != BLOCK {
             return Err("the cluster has one block");
         }
-        let Content { members, alarms, level } =
+        let Content { members, alarms, level, removed, version, downgrade } =
             Content::decode(block.body.clone()).map_err(|_| "what it says of the cluster makes no sense")?;
         let level = Level(level);
         if level > Level::NEWEST {
             return Err("the cluster has gone on to a newer release: start that one, or a newer one");
         }
-        Ok(Self { unsaved: false, level, ..Self::new(members, &alarms) })
+        let removed = removed.into_iter().collect();
+        Ok(Self { unsaved: false, level, removed, version, downgrade, ..Self::new(members, &alarms) })
     }
 }
 
@@ -117,6 +185,9 @@ impl Space for Cluster {
             members: self.members.values().cloned().collect(),
             alarms: self.alarms.list(0),
             level: self.level.0,
+            removed: self.removed().collect(),
+            version: self.version,
+            downgrade: self.downgrade,
         };
         let body = content.encode_to_vec().into();
         vec![BlockChange::Write(Block { id: BLOCK, meta: Vec::new(), body })]
@@ -149,6 +220,9 @@ mod tests {
         let member = pb::Member { id: 7, name: "seven".into(), is_learner: true, ..Default::default() };
         cluster.set_member(member.clone());
         cluster.alarms = Alarms::restore(&[pb::AlarmMember { member_id: 7, alarm: 1 }]);
+        cluster.removed = BTreeSet::from([3, 1]);
+        cluster.version = Some(Release { major: 3, minor: 6 });
+        cluster.downgrade = cluster.version;
         let [BlockChange::Write(block)] = &cluster.changes()[..] else { panic!("one block") };
         assert_eq!(Cluster::load(block).as_ref(), Ok(&cluster));
         assert!(cluster.changes().is_empty());

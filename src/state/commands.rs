@@ -21,6 +21,12 @@ pub static COMMANDS: &[Row] = &[
     Row::of::<pb::AlarmRequest>(),
     Row::of::<cluster::AddMember>(),
     Row::of::<cluster::PublishMember>(),
+    Row::of::<cluster::JoinMember>(),
+    Row::of::<cluster::RemoveMember>(),
+    Row::of::<cluster::PromoteMember>(),
+    Row::of::<cluster::UpdateMember>(),
+    Row::of::<cluster::SetDowngrade>(),
+    Row::of::<cluster::SetVersion>(),
 ];
 
 type Apply = fn(Envelope, &mut StateMachine, usize, &mut Outcome) -> Result<Applied, prost::DecodeError>;

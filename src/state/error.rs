@@ -38,6 +38,19 @@ pub enum Error {
     NoSpace,
     #[error("corrupt cluster")]
     Corrupt,
+    #[error("member not found")]
+    MemberNotFound,
+    #[error("member id already exists")]
+    MemberExists,
+    #[error("peer URL already exists")]
+    PeerUrlExists,
+    #[error("only a learner can be promoted")]
+    MemberNotLearner,
+    #[error("too many learners")]
+    TooManyLearners,
+    /// Those that would be left cannot decide anything.
+    #[error("not enough started members")]
+    NotEnoughStarted,
     /// So many bytes of it are known when no more is read.
     #[error("an answer of {0} bytes or more is too long")]
     AnswerTooLong(usize),

@@ -12,7 +12,7 @@ pub enum Change {
     Compacted(Revision),
     /// An alarm was raised or lifted.
     Alarms,
-    /// A member was added, or what is known of one changed.
+    /// A member was added or removed, or what is known of one changed.
     Members,
 }
 

@@ -1,4 +1,4 @@
-mod any;
+pub(super) mod any;
 mod list;
 mod model;
 mod nesting;

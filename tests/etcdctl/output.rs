@@ -10,6 +10,8 @@ use serde_json::Value;
 pub enum Shape {
     /// As it stands, line by line.
     Text,
+    /// The same in whatever order of members, which is that of their ids.
+    Sorted,
     Json,
     Table,
     /// `endpoint status` in its simple form: comma-separated.
@@ -54,8 +56,7 @@ impl Names {
             for (urls, stands) in [(&member.peer_ur_ls, "<peer>"), (&member.client_ur_ls, "<client>")] {
                 names.extend(urls.iter().map(|url| (url.clone(), stands)));
             }
-            names.push((format!("{:x}", member.id), "<member>"));
-            names.push((member.id.to_string(), "<member>"));
+            names.extend(ids(member, "<member>"));
         }
         if let Some(header) = &list.header {
             names.push((format!("{:x}", header.cluster_id), "<cluster>"));
@@ -66,9 +67,22 @@ impl Names {
         Self(names)
     }
 
+    /// A member that came later.
+    pub fn add_learner(&mut self, member: &pb::Member) {
+        let known = |name: &String| self.0.iter().any(|(known, _)| known == name);
+        let new: Vec<_> = ids(member, "<learner>").into_iter().filter(|(name, _)| !known(name)).collect();
+        self.0.extend(new);
+    }
+
     fn mask(&self, text: &str) -> String {
         self.0.iter().fold(text.to_owned(), |text, (name, stands)| text.replace(name, stands))
     }
+}
+
+/// An id in all the ways it is printed, the longest first.
+fn ids(member: &pb::Member, stands: &'static str) -> [(String, &'static str); 3] {
+    let id = member.id;
+    [(id.to_string(), stands), (format!("{id:16x}"), stands), (format!("{id:x}"), stands)]
 }
 
 /// The standard output, comparable.
@@ -76,6 +90,7 @@ pub fn normal(shape: Shape, bytes: &[u8], names: &Names) -> Result<String, Strin
     let text = || names.mask(&String::from_utf8_lossy(bytes));
     match shape {
         Shape::Text => Ok(text().lines().map(masked_line).collect::<Vec<_>>().join("\n")),
+        Shape::Sorted => Ok(sorted(&text())),
         Shape::Json => {
             let mut value: Value =
                 serde_json::from_slice(bytes).map_err(|error| format!("no JSON: {error}"))?;
@@ -153,6 +168,20 @@ fn table(text: &str) -> String {
         table.push(cells.join(" | "));
     }
     table.join("\n")
+}
+
+fn sorted(text: &str) -> String {
+    let line = |line: &str| match line.strip_prefix("ETCD_INITIAL_CLUSTER=") {
+        Some(members) => {
+            let mut members: Vec<_> = members.trim_matches('"').split(',').collect();
+            members.sort_unstable();
+            members.join(",")
+        }
+        None => masked_line(line),
+    };
+    let mut lines: Vec<_> = text.lines().map(line).collect();
+    lines.sort_unstable();
+    lines.join("\n")
 }
 
 fn status_line(text: &str) -> String {

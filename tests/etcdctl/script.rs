@@ -6,12 +6,18 @@ pub struct Step {
     pub args: Vec<String>,
     pub stdin: &'static str,
     pub shape: Shape,
+    /// Before the next one, `endpoint status` tells this storage version.
+    pub settles: Option<&'static str>,
 }
+
+/// Stand for the ids of the member, and of the learner that was there last.
+pub const MEMBER: &str = "{member}";
+pub const LEARNER: &str = "{learner}";
 
 fn step(line: &str, shape: Shape) -> Step {
     // Quotes are not needed: an empty argument is written as ''.
     let args = line.split_whitespace().map(|word| if word == "''" { String::new() } else { word.to_owned() });
-    Step { args: args.collect(), stdin: "", shape }
+    Step { args: args.collect(), stdin: "", shape, settles: None }
 }
 
 fn text(line: &str) -> Step {
@@ -47,6 +53,8 @@ pub fn steps() -> Vec<Step> {
     steps.extend(hashes());
     steps.extend(space());
     steps.extend(cluster());
+    steps.extend(members());
+    steps.extend(downgrades());
     steps
 }
 
@@ -241,5 +249,87 @@ fn space() -> Vec<Step> {
         steps.push(text(&format!("{line} -w fields")));
     }
     steps.extend([text("alarm"), text("alarm nonsense"), text("put after defrag"), text("endpoint hashkv")]);
+    steps
+}
+
+/// Members come, change and go as far as one member alone can say.
+fn members() -> Vec<Step> {
+    let mut steps: Vec<Step> = [
+        "member promote {member}",
+        "member promote 1234",
+        "member promote nonsense",
+        "member remove 1234",
+        "member remove {member}",
+        "member update 1234 --peer-urls=http://127.0.0.1:11",
+        "member update {member} --peer-urls=nonsense",
+        "member update {member} --peer-urls=http://127.0.0.1:11",
+        "member list",
+        "member add x --peer-urls=http://127.0.0.1:11",
+        "member add x --peer-urls=http://127.0.0.1:11 --learner",
+        "member add x --peer-urls=ftp://127.0.0.1:12",
+        "member add x --peer-urls=http://127.0.0.1:12/path --learner",
+        "member add x",
+    ]
+    .map(text)
+    .into();
+    steps.extend(
+        [
+            "member add x --peer-urls=http://127.0.0.1:12,http://127.0.0.1:13 --learner",
+            "member list -w fields",
+        ]
+        .map(|line| step(line, Shape::Sorted)),
+    );
+    let later = [
+        "member add y --peer-urls=http://127.0.0.1:14 --learner",
+        "member add y --peer-urls=http://127.0.0.1:13 --learner",
+        "member promote {learner}",
+        "member update {learner} --peer-urls=http://127.0.0.1:11",
+        "member update {learner} --peer-urls=http://127.0.0.1:15",
+        "member update {member} --peer-urls=http://127.0.0.1:15",
+        "put with learner",
+        "get with",
+        "move-leader {learner}",
+        "move-leader 77",
+        "move-leader nonsense",
+        "move-leader {member}",
+        "move-leader",
+        "member remove {learner}",
+        "member remove {learner}",
+        "member promote {learner}",
+        "put without learner",
+    ];
+    steps.extend(later.map(text));
+    steps.push(step("member list -w json", Shape::Json));
+    steps.push(step("endpoint status -w json", Shape::Json));
+    steps
+}
+
+fn downgrades() -> Vec<Step> {
+    let settled = |line, version| Step { settles: Some(version), ..text(line) };
+    let mut steps: Vec<Step> = [
+        "downgrade validate 3.6",
+        "downgrade validate 3.6.5",
+        "downgrade validate 3.6.0-rc1",
+        "downgrade validate 03.6",
+        "downgrade validate 3.5",
+        "downgrade validate 3.7",
+        "downgrade validate 4.0",
+        "downgrade validate 3",
+        "downgrade validate v3.6",
+        "downgrade validate 3.6.1.2",
+        "downgrade validate",
+        "downgrade cancel",
+        "downgrade enable 3.5",
+        "downgrade enable nonsense",
+    ]
+    .map(text)
+    .into();
+    steps.push(settled("downgrade enable 3.6", "3.6.0"));
+    steps.extend(["downgrade validate 3.5", "downgrade enable 3.5", "downgrade validate 3.6"].map(text));
+    steps.push(step("endpoint status -w json", Shape::Json));
+    steps.push(step("endpoint status -w table", Shape::Table));
+    steps.push(settled("downgrade cancel", "3.7.0"));
+    steps.push(text("downgrade cancel"));
+    steps.push(step("endpoint status", Shape::StatusLine));
     steps
 }

@@ -10,7 +10,7 @@ use tracing::info;
 use crate::{
     backup::Metadata,
     pb::etcdserverpb as pb,
-    service::{Api, Caller, Error, version},
+    service::{Api, Caller, Error},
     shard::{Backup, BackupError, Shard},
     types::Size,
 };
@@ -21,7 +21,10 @@ pub fn snapshot(
     caller: &Caller,
     _: pb::SnapshotRequest,
 ) -> Result<impl Stream<Item = Result<pb::SnapshotResponse, Error>> + 'static + use<>, Error> {
-    Ok(stream::try_unfold(Progress::Begin(api.shard_of(caller)), Progress::next))
+    Ok(stream::try_unfold(
+        Progress::Begin(api.shard_of(caller), api.cluster_version().to_string()),
+        Progress::next,
+    ))
 }
 
 impl From<BackupError> for Error {
@@ -35,12 +38,14 @@ impl From<BackupError> for Error {
 
 /// Where a snapshot stands.
 enum Progress {
-    Begin(Shard),
+    /// With the version of cluster and schema.
+    Begin(Shard, String),
     Under(Box<Sending>),
 }
 
 struct Sending {
     backup: Backup,
+    version: String,
     /// Bytes of the database that are not sent yet.
     remaining: u64,
     /// Observed however the snapshot ends.
@@ -50,7 +55,7 @@ struct Sending {
 impl Progress {
     async fn next(self) -> Result<Option<(pb::SnapshotResponse, Self)>, Error> {
         let mut sending = match self {
-            Progress::Begin(shard) => Box::new(Sending::begin(&shard).await?),
+            Progress::Begin(shard, version) => Box::new(Sending::begin(&shard, version).await?),
             Progress::Under(sending) => sending,
         };
         let Some(piece) = sending.backup.next().await else {
@@ -62,11 +67,11 @@ impl Progress {
 }
 
 impl Sending {
-    async fn begin(shard: &Shard) -> Result<Self, Error> {
+    async fn begin(shard: &Shard, version: String) -> Result<Self, Error> {
         let took = shard.metrics().snapshot_seconds.start_timer();
         let metadata = Metadata {
-            storage_version: Some(version::STORAGE.into()),
-            cluster_version: Some(version::CLUSTER.into()),
+            storage_version: Some(version.clone()),
+            cluster_version: Some(version.clone()),
             ..Metadata::default()
         };
         let backup = shard.backup(metadata).await?;
@@ -74,10 +79,10 @@ impl Sending {
         info!(
             "total-bytes" = total,
             "size" = Size(total).to_string(),
-            "storage-version" = version::STORAGE,
+            "storage-version" = version,
             "sending database snapshot to client"
         );
-        Ok(Self { backup, remaining: total, took })
+        Ok(Self { backup, version, remaining: total, took })
     }
 
     fn response(&mut self, blob: Bytes) -> pb::SnapshotResponse {
@@ -90,7 +95,7 @@ impl Sending {
         } else {
             self.remaining -= blob.len() as u64;
         }
-        let version = version::STORAGE.into();
+        let version = self.version.clone();
         pb::SnapshotResponse { header: None, remaining_bytes: self.remaining, blob, version }
     }
 
@@ -100,7 +105,7 @@ impl Sending {
             "total-bytes" = total,
             "size" = Size(total).to_string(),
             took = ?Duration::from_secs_f64(self.took.stop_and_record()),
-            "storage-version" = version::STORAGE,
+            "storage-version" = self.version,
             "successfully sent database snapshot to client"
         );
     }

@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use bytes::Bytes;
 use tracing::warn;
 
-use super::{Proposal, Serving, Waiting, count};
+use super::{Proposal, Serving, Waiting, changes::is_change, count};
 use crate::{
     env::Instant,
     shard::Error,
@@ -47,10 +47,11 @@ impl Serving {
         assert!(self.applying.is_none(), "one entry after the other");
         let batch = Batch::decode(data)?;
         let (ours, sequence) = (batch.origin == self.inbox.origin, batch.first);
-        if ours {
+        let is_batch = ours && !is_change(sequence);
+        if is_batch {
             self.observe_commit(sequence, now);
         }
-        let replies = Vec::with_capacity(if ours { self.pending.len() } else { 0 });
+        let replies = Vec::with_capacity(if is_batch { self.pending.len() } else { 0 });
         let (began, commands, unfinished) = (now, 0, None);
         self.applying = Some(Applying { index, batch, sequence, ours, began, commands, unfinished, replies });
         Ok(())
@@ -107,7 +108,7 @@ impl Serving {
 
     /// True when all commands of the entry are done.
     fn apply_commands(&mut self, state: &mut StateMachine, keys: usize) -> Result<bool, BatchError> {
-        let Self { applying, pending, compactions, outcome, .. } = self;
+        let Self { applying, pending, changing, compactions, outcome, .. } = self;
         let applying = applying.as_mut().expect("an entry is under way");
         let until = outcome.visited + keys as u64;
         while outcome.visited < until {
@@ -120,7 +121,8 @@ impl Serving {
                 None => {
                     let Some(envelope) = applying.batch.next().transpose()? else { return Ok(true) };
                     // Without: another run proposed it, or its caller was told of a timeout.
-                    let caller = if applying.ours { pending.take(applying.sequence) } else { None };
+                    let callers = if is_change(applying.sequence) { &mut *changing } else { &mut *pending };
+                    let caller = if applying.ours { callers.take(applying.sequence) } else { None };
                     applying.sequence += 1;
                     applying.commands += 1;
                     let applied = match &caller {
@@ -151,7 +153,8 @@ impl Serving {
         self.inbox.refuse();
         self.refuse_all(Error::Stopped);
         let under_way = self.expired_under_way(|_| true);
-        let waiting: Vec<_> = under_way.into_iter().chain(self.pending.drain()).collect();
+        let waiting: Vec<_> =
+            under_way.into_iter().chain(self.pending.drain()).chain(self.changing.drain()).collect();
         self.refuse(waiting, Error::Stopped);
         self.inbox.answered(self.compactions.len());
         self.compactions.drain(..).for_each(|proposal| proposal.refuse(Error::Stopped));

@@ -66,6 +66,7 @@ impl Shard {
             index: state.applied().0,
             term: self.standing.applied_term.get().0,
             members: self.standing.members(),
+            removed: state.cluster().removed().collect(),
             alarms,
             // As after the first start of an etcd.
             auth: Auth { revision: 1, ..Auth::default() },

@@ -17,7 +17,7 @@ use crate::{
     limits,
     metrics::ShardMetrics,
     pb::etcdserverpb as pb,
-    shard::{Error, reply},
+    shard::{Error, group::Seat, reply},
     state::{
         Builder, Command, Operations, Principal, StateMachine,
         cluster::Alarms,
@@ -111,6 +111,19 @@ impl Shard {
         self.inbox.push_write(principal, &command, (self.clock)(), proposal, place)?;
         // What it was decoded from is given back while it waits.
         drop(command);
+        answer.await.unwrap_or(Err(Error::Stopped))
+    }
+
+    /// The same for a change of the group. What the state refuses is none.
+    pub async fn change<C: Command>(
+        &self,
+        principal: &Principal,
+        change: (Seat, MemberId),
+        command: C,
+    ) -> Result<C::Answer, Error> {
+        self.state.borrow().may_propose::<C>()?;
+        let (proposal, answer) = proposal::<C>();
+        self.inbox.push_change(principal, change, &command, (self.clock)(), proposal)?;
         answer.await.unwrap_or(Err(Error::Stopped))
     }
 

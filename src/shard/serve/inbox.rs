@@ -10,6 +10,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
+    changes::Changes,
     places::{Place, Places},
     proposal::Proposal,
     transfers::{Arriving, Transfers},
@@ -17,7 +18,7 @@ use super::{
 use crate::{
     env::Instant,
     limits,
-    shard::{Error, reply::Reply},
+    shard::{Error, group::Seat, reply::Reply},
     state,
     state::{Builder, Command, Origin, Principal},
     types::MemberId,
@@ -47,6 +48,7 @@ pub struct Inbox {
     pub places: Rc<Places>,
     next_sequence: Cell<u64>,
     batches: RefCell<VecDeque<OpenBatch>>,
+    changes: Changes,
     reads: RefCell<Vec<(Instant, Reply<()>)>>,
     frames: RefCell<VecDeque<Bytes>>,
     frame_bytes: Cell<usize>,
@@ -73,6 +75,7 @@ impl Inbox {
             places: Rc::default(),
             next_sequence: Cell::new(0),
             batches: RefCell::default(),
+            changes: Changes::default(),
             reads: RefCell::default(),
             frames: RefCell::default(),
             frame_bytes: Cell::new(0),
@@ -133,6 +136,29 @@ impl Inbox {
             self.wake();
         }
         Ok(())
+    }
+
+    /// The same for a change of the group.
+    pub fn push_change<C: Command>(
+        &self,
+        principal: &Principal,
+        change: (Seat, MemberId),
+        command: &C,
+        arrived: Instant,
+        proposal: Proposal,
+    ) -> Result<(), Error> {
+        if self.refusing.get() {
+            return Err(Error::Stopped);
+        }
+        let caller = |sequence| Waiting { sequence, arrived, proposal, _place: None };
+        self.changes.push(self.origin, principal, change, command, caller)?;
+        self.pending.set(self.pending.get() + 1);
+        self.wake();
+        Ok(())
+    }
+
+    pub fn changes(&self) -> &Changes {
+        &self.changes
     }
 
     /// Registers a caller that waits until everything committed before now is applied.
@@ -213,6 +239,7 @@ impl Inbox {
         self.stopping.set(true);
         // Dropping a reply wakes its caller, never runs it; still, not while borrowed.
         drop(self.batches.take());
+        while self.changes.take().is_some() {}
         drop(self.reads.take());
         drop(self.frames.take());
         drop(self.defragments.take());

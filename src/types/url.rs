@@ -1,4 +1,4 @@
-//! Listen and advertise URLs with the checks Go's `net/url` and etcd's `types.NewURLs` make.
+//! URLs that members listen on and are known by, with the checks Go's `net/url` and etcd's `types.NewURLs` make.
 
 use std::fmt;
 

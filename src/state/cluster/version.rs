@@ -1,0 +1,80 @@
+//! The release whose features all members have, as the leader finds it (`version.Monitor` in etcd v3.7).
+
+use std::{fmt, task::Poll};
+
+use prost::Message;
+
+use crate::state::{
+    Error, StateMachine,
+    command::{Command, Context, Kind, Needs},
+    outcome::Outcome,
+};
+
+/// A release without its patch level.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Message)]
+pub struct Release {
+    #[prost(uint64, tag = "1")]
+    pub major: u64,
+    #[prost(uint64, tag = "2")]
+    pub minor: u64,
+}
+
+impl Release {
+    /// The one this server has the behaviour of.
+    pub const OURS: Self = Self { major: 3, minor: 7 };
+
+    /// The one that a cluster of this release may go down to.
+    pub fn before(self) -> Option<Self> {
+        Some(Self { minor: self.minor.checked_sub(1)?, ..self })
+    }
+}
+
+/// As etcd stores it: `3.7.0`.
+impl fmt::Display for Release {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}.{}.0", self.major, self.minor)
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct SetVersion {
+    #[prost(message, optional, tag = "1")]
+    pub version: Option<Release>,
+}
+
+impl Command for SetVersion {
+    type Answer = ();
+    type Progress = ();
+    const KIND: Kind = Kind::first(45);
+
+    fn needs(&self) -> Needs {
+        Needs::Nothing
+    }
+
+    fn apply(
+        &self,
+        (): &mut (),
+        state: &mut StateMachine,
+        _: Context<'_>,
+        _: &mut Outcome,
+    ) -> Poll<Result<(), Error>> {
+        let cluster = state.cluster_mut();
+        let version = self.version.filter(|version| *version != Release::OURS);
+        cluster.unsaved |= cluster.version != version;
+        cluster.version = version;
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_release_is_the_one_of_the_version() {
+        let Release { major, minor } = Release::OURS;
+        assert!(crate::types::ETCD_VERSION.starts_with(&format!("{major}.{minor}.")));
+        assert_eq!(Release::OURS.before().map(|release| release.to_string()).as_deref(), Some("3.6.0"));
+        assert_eq!(Release { major: 4, minor: 0 }.before(), None);
+    }
+}
