@@ -133,8 +133,18 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 
 #[test]
 fn an_unmodified_etcdctl_sees_no_difference() {
+    compare("etcdctl");
+}
+
+/// What of its commands there no longer is, it says to both.
+#[test]
+fn one_of_3_5_sees_none_either() {
+    compare("etcdctl-3.5");
+}
+
+fn compare(client: &str) {
     let program = |name| oracle::program(name).unwrap_or_else(|missing| panic!("{missing}"));
-    let (etcd, etcdctl) = (program("etcd"), program("etcdctl"));
+    let (etcd, etcdctl) = (program("etcd"), program(client));
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("make a directory");
     let mut upstream = Side::start(&etcd, &directory.path().join("upstream"));
     let mut tested = Side::start(&tested::program(), &directory.path().join("tested"));
@@ -148,7 +158,7 @@ fn an_unmodified_etcdctl_sees_no_difference() {
         succeeded += usize::from(expected.code == Some(0));
         if expected != seen {
             different.push(format!(
-                "etcdctl {}  (input {:?})\n--- upstream: {:?}\n{}\n{}\n--- tested: {:?}\n{}\n{}",
+                "{client} {}  (input {:?})\n--- upstream: {:?}\n{}\n{}\n--- tested: {:?}\n{}\n{}",
                 step.args.join(" "),
                 step.stdin,
                 expected.code,
@@ -161,9 +171,14 @@ fn an_unmodified_etcdctl_sees_no_difference() {
         }
     }
     println!(
-        "{} commands, {succeeded} of them succeed with upstream, {} differ",
+        "{client}: {} commands, {succeeded} of them succeed with upstream, {} differ",
         steps.len(),
         different.len()
     );
-    assert!(different.is_empty(), "{} commands differ:\n\n{}", different.len(), different.join("\n\n"));
+    assert!(
+        different.is_empty(),
+        "{client}: {} commands differ:\n\n{}",
+        different.len(),
+        different.join("\n\n")
+    );
 }

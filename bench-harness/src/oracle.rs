@@ -19,7 +19,7 @@ pub fn directory() -> PathBuf {
     }
 }
 
-/// The path of `etcd`, `etcdctl`, `etcdutl`, `benchmark` (all 3.7), `etcd-3.5` or `etcd-3.6`.
+/// The path of `etcd`, `etcdctl`, `etcdutl`, `benchmark` (all 3.7), `etcd-3.5`, `etcdctl-3.5` or `etcd-3.6`.
 pub fn program(name: &str) -> Result<PathBuf, Missing> {
     let path = directory().join(name);
     match path.canonicalize() {

@@ -43,6 +43,10 @@ const COLUMNS_MASKED: [&str; 7] =
     ["DB SIZE", "IN USE", "PERCENTAGE NOT IN USE", "RAFT TERM", "RAFT INDEX", "RAFT APPLIED INDEX", "TOOK"];
 /// Sizes, their ratio, and Raft's term and indices in the simple form of `endpoint status`.
 const STATUS_MASKED: [usize; 6] = [4, 5, 6, 10, 11, 12];
+/// The same as etcdctl 3.5 has it, in so many parts.
+const STATUS_MASKED_3_5: (usize, [usize; 4]) = (10, [3, 6, 7, 8]);
+/// What stands between the cells of a table: of today, and of 3.5.
+const COLUMNS: [char; 2] = ['│', '|'];
 const TOOK: [&str; 2] = ["took = ", "]. took "];
 
 /// Names of one server as they appear in outputs, and what stands for them.
@@ -107,13 +111,17 @@ pub fn normal(shape: Shape, bytes: &[u8], names: &Names) -> Result<String, Strin
     }
 }
 
-/// Standard error: log lines of the client cut down to message and error.
+/// Standard error: log lines of the client cut down to message and error, a panic to what it says first.
 pub fn errors(bytes: &[u8], names: &Names) -> String {
     let text = names.mask(&String::from_utf8_lossy(bytes));
-    let lines = text.lines().map(|line| match serde_json::from_str::<Value>(line) {
-        Ok(Value::Object(fields)) => format!("{:?} {:?}", fields.get("msg"), fields.get("error")),
-        _ => masked_line(line),
-    });
+    // Where a client that panics stood, and on which addresses, is its own.
+    let lines =
+        text.lines().take_while(|line| !line.starts_with("goroutine ")).map(
+            |line| match serde_json::from_str::<Value>(line) {
+                Ok(Value::Object(fields)) => format!("{:?} {:?}", fields.get("msg"), fields.get("error")),
+                _ => masked_line(line),
+            },
+        );
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -155,8 +163,8 @@ fn mask_json(value: &mut Value, names: &Names) {
 
 /// Cells without the padding that depends on the longest of them.
 fn table(text: &str) -> String {
-    let row = |line: &str| line.split('│').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
-    let mut lines = text.lines().filter(|line| line.contains('│')).map(row);
+    let row = |line: &str| line.split(COLUMNS).map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
+    let mut lines = text.lines().filter(|line| line.contains(COLUMNS)).map(row);
     let Some(head) = lines.next() else { return text.to_owned() };
     let mut table = vec![head.join(" | ")];
     for mut cells in lines {
@@ -185,8 +193,10 @@ fn sorted(text: &str) -> String {
 }
 
 fn status_line(text: &str) -> String {
-    let mut parts: Vec<&str> = text.trim_end().split(", ").collect();
-    for place in STATUS_MASKED {
+    let mut parts: Vec<&str> = text.trim_end_matches('\n').split(", ").collect();
+    let (older, masked_by_older) = STATUS_MASKED_3_5;
+    let masked = if parts.len() == older { &masked_by_older[..] } else { &STATUS_MASKED };
+    for &place in masked {
         if let Some(part) = parts.get_mut(place) {
             *part = MASK;
         }
