@@ -83,6 +83,8 @@ pub struct Config {
     pub keep_alive: KeepAlive,
     /// An apply that takes longer is logged.
     pub warning_apply: Duration,
+    /// A call with one answer that takes longer is logged.
+    pub warning_unary: Duration,
     /// Also the histograms of gRPC calls.
     pub metrics_extensive: bool,
     pub features: Vec<Feature>,

@@ -58,6 +58,10 @@ pub trait Env: Clone + 'static {
     fn disk(&self) -> &Self::Disk;
     fn links(&self) -> &Self::Links;
     fn now(&self) -> Instant;
+    /// The same as [`Env::now`], cheaper and up to a few milliseconds old.
+    fn roughly(&self) -> Instant;
+    /// Time of day, for people: since 1970.
+    fn wall(&self) -> Duration;
     fn random_u64(&self) -> u64;
     fn sleep(&self, duration: Duration) -> Self::Sleep;
     /// Schedules a task on this core; it never runs inside the caller.

@@ -38,7 +38,7 @@
 //! | shard/replica      | Raft and the log's turns, replay, the start of a log           | consensus, env, limits, pb, shard/group, state, storage/checkpoint, storage/wal, types |
 //! | shard/serve        | admission, batches, reads, replies, what connections hold      | backup, client, env, limits, metrics, pb, row, shard, shard/group, state, state/mvcc, storage/checkpoint, types |
 //! | shard/upkeep       | checkpoints, compaction, checks                                | block, consensus, env, limits, metrics, pb, shard, shard/group, shard/serve, state, state/mvcc, storage/checkpoint, types |
-//! | service            | etcd's services as plain handlers, table of methods, errors    | backup, client, env, limits, metrics, pb, shard, shard/group, shard/serve, state, types |
+//! | service            | etcd's services as plain handlers, table of methods, errors    | backup, client, env, limits, logging, metrics, pb, shard, shard/group, shard/serve, state, types |
 //! | protocol           | gRPC and plain HTTP: codecs over the table of methods          | client, env, limits, metrics, service, shard, shard/serve, state |
 //! | net                | listeners, connections, HTTP/1 and HTTP/2                      | client, env, limits, protocol, service |
 //! | server             | a member from all parts: start, readiness, stop                | block, client, config, env, limits, logging, metrics, net, pb, protocol, service, shard, shard/serve, shard/upkeep, state, state/mvcc, storage/checkpoint, storage/data_dir, storage/wal, types |

@@ -77,6 +77,11 @@ pub fn list<T: fmt::Display>(items: &[T]) -> impl fmt::Debug {
     line::Json(serde_json::Value::from(items))
 }
 
+/// A time since 1970 as the log writes it.
+pub fn time(since_1970: std::time::Duration) -> String {
+    clock::format(since_1970)
+}
+
 /// Named values as further fields of the line: `fields = ?object(&map)`, whatever the field's name.
 pub fn object(values: &std::collections::BTreeMap<&'static str, String>) -> impl fmt::Debug {
     let values = values.iter().map(|(name, value)| (name.to_string(), value.as_str().into()));

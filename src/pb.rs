@@ -2,6 +2,7 @@
 
 #![allow(clippy::all, missing_docs)]
 
+pub mod loggable;
 pub mod txn_request;
 
 pub mod authpb {

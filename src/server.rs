@@ -35,7 +35,7 @@ use crate::{
     net::{self, Listening, NetConfig},
     pb::etcdserverpb as pb,
     protocol::{Offer, Routes},
-    service::{self, Api, Membership, Word, version},
+    service::{self, Api, Membership, Patience, Word, version},
     shard::{self, AutoCompaction, CorruptionChecks, Duty, Quota, Shard},
     state::{Principal, cluster::PublishMember},
     storage::checkpoint::{CheckpointMetrics, CheckpointOptions},
@@ -142,6 +142,7 @@ async fn serve(
         let options = api_options(&config);
         let is_ready = options.ready.clone();
         let api = Api::new(keyspace, handle.clone(), metrics, options);
+        let watched = api.clone();
         let (mut bound, mut listening) = (Vec::new(), Vec::new());
         for (socket, offer) in listeners {
             bound.push((socket.address(), offer));
@@ -169,7 +170,10 @@ async fn serve(
         // Whether it is ready can be asked for before it is.
         let serving =
             net::serve(&env, listening, Routes::new(&env, api), net_config(&config, resources), stopped);
-        join(preparing, serving).await;
+        let serving = async {
+            join(preparing, serving).await;
+        };
+        or(serving, service::watch_leader(&env, &watched, config.election)).await;
         handle.stop();
         // The loop ends by itself once everything admitted is answered and the log is closed.
         std::future::pending().await
@@ -327,6 +331,7 @@ fn api_options(config: &Config) -> service::Options {
         max_txn_ops: config.max_txn_ops,
         quota: Quota::new(config.quota_bytes),
         membership: Membership { strict: config.strict_reconfig_check, learners_max: config.learners_max },
+        patience: Patience { unary: config.warning_unary, apply: config.warning_apply },
         clients: memory::clients(config.max_request_bytes),
         ready: Word::default(),
     }

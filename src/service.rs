@@ -10,23 +10,27 @@ pub mod cluster;
 mod error;
 pub mod health;
 pub mod kv;
+mod leader;
 pub mod maintenance;
 mod methods;
 pub mod metrics;
 mod requests;
 pub mod serving;
+pub mod slow;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod version;
 mod word;
 
-use std::rc::Rc;
+use std::{cell::RefCell, rc::Rc};
 
 pub use caller::{Caller, Connection};
 pub use cluster::Membership;
 pub use error::{Code, Error};
+pub use leader::watch_leader;
 pub use methods::{Access, Codec, Method, methods};
 pub use requests::Requests;
+pub use slow::Patience;
 pub use word::Word;
 
 use crate::{
@@ -52,6 +56,8 @@ pub struct Options {
     pub quota: Quota,
     /// What flags say of changes of members.
     pub membership: Membership,
+    /// Calls that take longer are told of.
+    pub patience: Patience,
     /// Memory held on behalf of clients.
     pub clients: Bounds,
     /// Given once the member serves linearizable reads. Calls that come before wait for it; its health can be asked for.
@@ -65,6 +71,7 @@ impl Default for Options {
             max_txn_ops: limits::MAX_TXN_OPS,
             quota: Quota::default(),
             membership: Membership::default(),
+            patience: Patience::default(),
             clients: Bounds::default(),
             ready: Word::spoken(),
         }
@@ -81,6 +88,7 @@ struct Inner {
     metrics: Rc<Metrics>,
     options: Options,
     clients: Clients,
+    leaderless: RefCell<Word>,
 }
 
 impl Api {
@@ -88,7 +96,7 @@ impl Api {
         shard.metrics().quota_backend_bytes.set(options.quota.bytes());
         metrics.identify(shard.member_id().0);
         let clients = Clients::new(options.clients);
-        Self(Rc::new(Inner { keyspace, shard, metrics, options, clients }))
+        Self(Rc::new(Inner { keyspace, shard, metrics, options, clients, leaderless: RefCell::default() }))
     }
 
     /// Which keyspace is served.

@@ -187,6 +187,7 @@ pub fn config(
             timeout: positive(settings, "grpc-keepalive-timeout")?,
         },
         warning_apply: positive(settings, "warning-apply-duration")?,
+        warning_unary: positive(settings, "warning-unary-request-duration")?,
         metrics_extensive: settings.text("metrics") == "extensive",
         features: gates::features(settings.gates()),
         log,

@@ -343,13 +343,7 @@ const LOGGING: &[Flag] = &[
         Accepted("log rotation is on the roadmap"),
         "When to rotate a log file.",
     ),
-    f(
-        "warning-unary-request-duration",
-        Duration,
-        "300ms",
-        Accepted("requests are not timed one by one, the stage histograms show them"),
-        "Requests that take longer are logged.",
-    ),
+    f("warning-unary-request-duration", Duration, "300ms", Built, "Requests that take longer are logged."),
 ];
 
 const DISTRIBUTED_TRACING: &[Flag] = &[

@@ -54,10 +54,18 @@ impl Env for RealEnv {
     }
 
     fn now(&self) -> Instant {
-        let time = clock_gettime(ClockId::Monotonic);
-        let seconds = u64::try_from(time.tv_sec).expect("the monotonic clock is not negative");
-        let nanos = u64::try_from(time.tv_nsec).expect("nanoseconds are not negative");
-        Instant(seconds * 1_000_000_000 + nanos)
+        monotonic(ClockId::Monotonic)
+    }
+
+    fn roughly(&self) -> Instant {
+        monotonic(ClockId::MonotonicCoarse)
+    }
+
+    fn wall(&self) -> Duration {
+        let time = clock_gettime(ClockId::RealtimeCoarse);
+        // Before 1970 there is no time to tell.
+        let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+        Duration::new(seconds.unwrap_or(0), nanos.expect("nanoseconds are not negative"))
     }
 
     fn random_u64(&self) -> u64 {
@@ -84,6 +92,13 @@ impl Env for RealEnv {
     ) -> impl Future<Output = T> + 'static {
         glommio::executor().spawn_blocking(work)
     }
+}
+
+fn monotonic(clock: ClockId) -> Instant {
+    let time = clock_gettime(clock);
+    let seconds = u64::try_from(time.tv_sec).expect("the monotonic clock is not negative");
+    let nanos = u64::try_from(time.tv_nsec).expect("nanoseconds are not negative");
+    Instant(seconds * 1_000_000_000 + nanos)
 }
 
 /// A timer of the executor.

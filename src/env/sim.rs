@@ -70,6 +70,14 @@ impl Env for SimEnv {
         self.sim.now()
     }
 
+    fn roughly(&self) -> Instant {
+        self.sim.now()
+    }
+
+    fn wall(&self) -> Duration {
+        Duration::from_nanos(self.sim.now().0)
+    }
+
     fn random_u64(&self) -> u64 {
         self.sim.random_u64()
     }

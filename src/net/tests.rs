@@ -1,5 +1,6 @@
 //! The whole protocol stack, on a real executor with real sockets and disks or on simulated ones.
 
+mod calls;
 mod clients;
 mod conduct;
 mod http2;

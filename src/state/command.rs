@@ -105,6 +105,12 @@ pub trait Command: Message + Default + 'static {
 
     fn needs(&self) -> Needs;
 
+    /// As a log line shows it: who sees the log may not see values or passwords.
+    fn shown(&self) -> String {
+        let name = std::any::type_name::<Self>();
+        name.rsplit("::").next().unwrap_or(name).to_owned()
+    }
+
     fn completion(&self) -> Completion {
         Completion::Applied
     }

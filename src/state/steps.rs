@@ -71,6 +71,8 @@ pub enum Applied {
 pub trait Unfinished {
     /// Goes on by about `keys` keys; when its caller is to be answered, once it is done.
     fn step(&mut self, state: &mut StateMachine, keys: usize, outcome: &mut Outcome) -> Option<Completion>;
+    /// As a log line shows it.
+    fn shown(&self) -> String;
 }
 
 /// A command, who asked for it, and what becomes of its answer.
@@ -104,5 +106,9 @@ impl<C: Command, T: FnOnce(Result<C::Answer, Error>)> Unfinished for Asked<C, T>
         let completion = if answer.is_ok() { command.completion() } else { Completion::Applied };
         tell.take().expect("a command is done once")(answer);
         Some(completion)
+    }
+
+    fn shown(&self) -> String {
+        self.command.shown()
     }
 }

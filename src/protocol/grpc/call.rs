@@ -18,13 +18,17 @@ use super::{
     answers::{Halt, Way, end, pieces, refuse, whole},
     asked::Asked,
     framing::{framed, prefix},
+    requests::{Messages, Only},
     status::Status,
 };
 use crate::{
     env::{Env, Instant},
     metrics,
     protocol::exchange::{Gone, Reply},
-    service::{Api, Caller, Code, Error, Method, Requests},
+    service::{
+        Api, Caller, Code, Error, Method, Requests,
+        slow::{Answered, Measured},
+    },
     shard::AnswerReader,
     state::kv::Answer,
 };
@@ -57,9 +61,9 @@ impl<E: Env> Calls<E> {
         handler: impl AsyncFn(&Api, &Caller, Q) -> Result<R, Error>,
     ) where
         Q: Message + Default,
-        R: Message,
+        R: Message + 'static,
     {
-        let Some(handled) = self.handle(incoming, handler).await else { return };
+        let Some(handled) = self.handle(incoming, handler, Measured::of).await else { return };
         let Handled { running, reply, gzip, answer } = handled;
         match answer.map_err(|error| Status::from(&error)).and_then(|answer| self.framed(&answer, gzip)) {
             Ok(message) => {
@@ -80,9 +84,13 @@ impl<E: Env> Calls<E> {
         handler: impl AsyncFn(&Api, &Caller, Q) -> Result<Answer<R, AnswerReader>, Error>,
     ) where
         Q: Message + Default,
-        R: Message,
+        R: Message + 'static,
     {
-        let Some(handled) = self.handle(incoming, handler).await else { return };
+        let measure = |answer: &Answer<R, AnswerReader>| match answer {
+            Answer::Whole(answer) => Measured::of(answer),
+            Answer::Long(long) => Measured::long(long.encoded_len()),
+        };
+        let Some(handled) = self.handle(incoming, handler, measure).await else { return };
         let Handled { running, reply, gzip, answer } = handled;
         let prepared = match answer.map_err(|error| Status::from(&error)) {
             Ok(Answer::Whole(answer)) => self.framed(&answer, gzip).map(Prepared::Whole),
@@ -133,15 +141,16 @@ impl<E: Env> Calls<E> {
         S: Stream<Item = Result<Answer<R, AnswerReader>, Error>>,
     {
         let Incoming { connection, asked, messages, reply } = incoming;
-        let (asked, request, _charge) = match messages.only::<Q>(asked, &self.method).await {
+        let (only, timer) = match self.only::<Q>(messages, asked).await {
             Ok(begun) => begun,
             Err(halt) => return end(reply, halt),
         };
+        let Only { asked, message: request, charge: _charge, .. } = only;
         let running = Running::begin(&self.env, &self.counts);
         self.counts.received.inc();
         let caller = asked.caller(&self.env, connection);
         let answers = self.admit(&asked, true, &caller).and_then(|()| handler(&self.api, &caller, request));
-        self.answer(running, &asked, &caller, answers, reply).await;
+        self.answer(running, (&asked, timer), &caller, answers, reply).await;
     }
 
     /// Runs a handler that answers messages with messages.
@@ -159,6 +168,7 @@ impl<E: Env> Calls<E> {
             Ok(asked) => asked,
             Err(status) => return refuse(reply, &status),
         };
+        let timer = asked.timeout.map(|timeout| self.env.sleep(timeout));
         let running = Running::begin(&self.env, &self.counts);
         let caller = asked.caller(&self.env, connection);
         let requests = Requests::new(messages.decoded(self.counts.clone()));
@@ -166,11 +176,33 @@ impl<E: Env> Calls<E> {
             .admit(&asked, true, &caller)
             .and_then(|()| handler(&self.api, &caller, requests))
             .map(|answers| answers.map_ok(Answer::Whole));
-        self.answer(running, &asked, &caller, answers, reply).await;
+        self.answer(running, (&asked, timer), &caller, answers, reply).await;
     }
 
     fn admit(&self, asked: &Asked, is_stream: bool, caller: &Caller) -> Result<(), Error> {
         self.api.admit(&self.method, is_stream, caller, asked.client_version())
+    }
+
+    /// The one message of a call, and the timer that its client has set. A message that does not come to its end in that
+    /// time is not waited for.
+    async fn only<Q: Message + Default>(
+        &self,
+        messages: Messages,
+        asked: Result<Asked, Status>,
+    ) -> Result<(Only<Q>, Option<E::Sleep>), Halt> {
+        let timeout = asked.as_ref().ok().and_then(|asked| asked.timeout);
+        let mut timer = timeout.map(|timeout| self.env.sleep(timeout));
+        let mut only = pin!(messages.only::<Q>(asked, &self.method));
+        let only = poll_fn(|context| {
+            if let Poll::Ready(only) = only.as_mut().poll(context) {
+                return Poll::Ready(only);
+            }
+            match is_over(&mut timer, context) {
+                true => Poll::Ready(Err(Status::from(&Error::DeadlineExceeded).into())),
+                false => Poll::Pending,
+            }
+        });
+        Ok((only.await?, timer))
     }
 
     /// Runs a handler for the one message of a call. `None` if there is nobody left to be told, or it was refused.
@@ -178,18 +210,21 @@ impl<E: Env> Calls<E> {
         &self,
         incoming: Incoming,
         handler: impl AsyncFn(&Api, &Caller, Q) -> Result<R, Error>,
+        measure: impl FnOnce(&R) -> Measured,
     ) -> Option<Handled<'_, E, R>>
     where
         Q: Message + Default,
     {
         let Incoming { connection, asked, messages, mut reply } = incoming;
-        let (asked, request, _charge) = match messages.only::<Q>(asked, &self.method).await {
+        let began = self.env.roughly();
+        let (only, mut timer) = match self.only::<Q>(messages, asked).await {
             Ok(begun) => begun,
             Err(halt) => {
                 end(reply, halt);
                 return None;
             }
         };
+        let Only { asked, message: request, excerpt, charge: _charge } = only;
         let running = Running::begin(&self.env, &self.counts);
         self.counts.received.inc();
         let gzip = asked.gzip_answers;
@@ -198,7 +233,6 @@ impl<E: Env> Calls<E> {
             return Some(Handled { running, reply, gzip, answer: Err(error) });
         }
         let mut handling = pin!(handler(&self.api, &caller, request));
-        let mut timer = asked.timeout.map(|timeout| self.env.sleep(timeout));
         let answer = poll_fn(|context| {
             if let Poll::Ready(answer) = handling.as_mut().poll(context) {
                 return Poll::Ready(Ok(answer));
@@ -209,7 +243,19 @@ impl<E: Env> Calls<E> {
             reply.poll_gone(context).map(Err)
         });
         match answer.await {
-            Ok(answer) => Some(Handled { running, reply, gzip, answer }),
+            Ok(answer) => {
+                let took = self.env.roughly().since(began);
+                if self.api.options().patience.is_over(took) {
+                    let answer = answer.as_ref().map(measure);
+                    let began = self.env.wall().saturating_sub(took);
+                    self.api.tell_of(
+                        &self.method,
+                        &caller,
+                        Answered { began, took, request: &excerpt, answer },
+                    );
+                }
+                Some(Handled { running, reply, gzip, answer })
+            }
             Err(Gone) => None,
         }
     }
@@ -218,7 +264,7 @@ impl<E: Env> Calls<E> {
     async fn answer<R: Message>(
         &self,
         running: Running<'_, E>,
-        asked: &Asked,
+        (asked, timer): (&Asked, Option<E::Sleep>),
         caller: &Caller,
         answers: Result<impl Stream<Item = Result<Answer<R, AnswerReader>, Error>>, Error>,
         reply: Reply,
@@ -232,7 +278,7 @@ impl<E: Env> Calls<E> {
             }
         };
         let mut way = Way::Closed(reply);
-        match self.send_in_time(asked, caller, answers, &mut way).await {
+        match self.send_in_time((asked, timer), caller, answers, &mut way).await {
             Ok(()) => {
                 running.end(Code::Ok);
                 way.end(Ok(()), asked.gzip_answers);
@@ -245,22 +291,25 @@ impl<E: Env> Calls<E> {
         }
     }
 
-    /// For as long as the client's deadline has not passed and, with an endless method, the server goes on.
+    /// For as long as the client's deadline has not passed, there is a leader if the client wants one and, with an endless
+    /// method, the server goes on.
     async fn send_in_time<R: Message>(
         &self,
-        asked: &Asked,
+        (asked, mut timer): (&Asked, Option<E::Sleep>),
         caller: &Caller,
         answers: impl Stream<Item = Result<Answer<R, AnswerReader>, Error>>,
         way: &mut Way,
     ) -> Result<(), Halt> {
         let mut sending = pin!(self.send_all(answers, asked.gzip_answers, way));
-        let mut timer = asked.timeout.map(|timeout| self.env.sleep(timeout));
+        let mut leaderless = caller.needs_leader.then(|| self.api.leaderless().given());
         let mut stopping = self.method.endless.then(|| caller.stopping().given());
         poll_fn(|context| {
             let halted = if is_over(&mut timer, context) {
                 self.method.late()
             } else if is_over(&mut stopping, context) {
                 Error::Stopped
+            } else if is_over(&mut leaderless, context) {
+                Error::NoLeader
             } else {
                 return sending.as_mut().poll(context);
             };

@@ -20,7 +20,7 @@ use crate::{
         exchange::Body,
         timers::{Timer, Timers},
     },
-    service::{Code, Error, Method},
+    service::{Code, Error, Method, slow::Excerpt},
 };
 
 /// As bytes. No more of the body is read than the next one needs, and what has come of it is claimed until the rest has.
@@ -90,17 +90,18 @@ impl Messages {
         }
     }
 
-    /// The one message of a call that has one, and what a long one is counted with; any more are skipped.
+    /// The one message of a call that has one; any more are skipped.
     pub(super) async fn only<Q: Message + Default>(
         mut self,
         asked: Result<Asked, Status>,
         method: &Method,
-    ) -> Result<(Asked, Q, Option<Charge>), Halt> {
+    ) -> Result<Only<Q>, Halt> {
         let asked = asked?;
         self.only = true;
         let Some(first) = poll_fn(|context| self.poll_next(context)).await? else {
             return Err(Status::new(Code::Internal, "grpc: the request has no message").into());
         };
+        let excerpt = Excerpt::of(&first);
         let mut charge = None;
         if first.len() > limits::CALL_BYTES {
             self.claim.set(first.len())?;
@@ -112,13 +113,23 @@ impl Messages {
             None => undecodable(),
         })?;
         while poll_fn(|context| self.poll_next(context)).await?.is_some() {}
-        Ok((asked, message, charge))
+        Ok(Only { asked, message, excerpt, charge })
     }
 
     /// All of them, each decoded once it is asked for.
     pub(super) fn decoded<Q>(self, counts: Arc<metrics::Method>) -> Decoded<Q> {
         Decoded { messages: Some(self), counts, _message: PhantomData }
     }
+}
+
+/// See [`Messages::only`].
+pub(super) struct Only<Q> {
+    pub(super) asked: Asked,
+    pub(super) message: Q,
+    /// As it came.
+    pub(super) excerpt: Excerpt,
+    /// What a long one is counted with.
+    pub(super) charge: Option<Charge>,
 }
 
 /// In grpc-go's words. The decoder's own would name each message on the way to what it could not read.

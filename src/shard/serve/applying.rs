@@ -26,6 +26,8 @@ pub struct Applying {
     ours: bool,
     began: Instant,
     commands: usize,
+    /// The first command that took more than a step, if one did.
+    long: Option<String>,
     /// A command of which a part is done, and its caller.
     unfinished: Option<(Option<Waiting>, Box<dyn Unfinished>)>,
     /// Callers to be answered at the end of the step.
@@ -52,8 +54,9 @@ impl Serving {
             self.observe_commit(sequence, now);
         }
         let replies = Vec::with_capacity(if is_batch { self.pending.len() } else { 0 });
-        let (began, commands, unfinished) = (now, 0, None);
-        self.applying = Some(Applying { index, batch, sequence, ours, began, commands, unfinished, replies });
+        let (began, commands, long, unfinished) = (now, 0, None, None);
+        self.applying =
+            Some(Applying { index, batch, sequence, ours, began, commands, long, unfinished, replies });
         Ok(())
     }
 
@@ -81,7 +84,8 @@ impl Serving {
             applying.replies = replies;
             return Ok(Stepped { keys, applied: None });
         }
-        let Applying { index, began, commands, .. } = self.applying.take().expect("an entry is under way");
+        let Applying { index, began, commands, long, .. } =
+            self.applying.take().expect("an entry is under way");
         state.mark_applied(index);
         for change in &self.outcome.changes {
             match change {
@@ -97,8 +101,16 @@ impl Serving {
         self.metrics.stage_apply.observe(took.as_secs_f64());
         if took > self.slow_apply {
             self.metrics.slow_apply.inc();
-            let expected = self.slow_apply;
-            warn!(?took, "expected-duration" = ?expected, index = index.0, "apply request took too long");
+            let (expected, index) = (self.slow_apply, index.0);
+            let request = long.unwrap_or_else(|| format!("{commands} requests"));
+            warn!(
+                ?took,
+                "expected-duration" = ?expected,
+                prefix = "",
+                request,
+                index,
+                "apply request took too long"
+            );
         }
         self.inbox.answered(replies.len());
         replies.into_iter().for_each(Proposal::answer);
@@ -133,7 +145,10 @@ impl Serving {
                 }
             };
             match (applied, caller) {
-                (Applied::Partly(unfinished), caller) => applying.unfinished = Some((caller, unfinished)),
+                (Applied::Partly(unfinished), caller) => {
+                    applying.long.get_or_insert_with(|| unfinished.shown());
+                    applying.unfinished = Some((caller, unfinished));
+                }
                 (Applied::Done(Completion::Applied), Some(caller)) => applying.replies.push(caller.proposal),
                 (Applied::Done(Completion::Freed), Some(caller)) => compactions.push(caller.proposal),
                 (Applied::Done(_), None) => {}

@@ -9,7 +9,7 @@ use super::{
     work::Work,
 };
 use crate::{
-    pb::{etcdserverpb as pb, mvccpb::KeyValue},
+    pb::{etcdserverpb as pb, loggable, mvccpb::KeyValue},
     state::{
         Error, StateMachine,
         command::{Command, Context, Kind, Needs},
@@ -26,6 +26,10 @@ impl Command for pb::DeleteRangeRequest {
     type Answer = Answer<pb::DeleteRangeResponse, Box<Plan>>;
     type Progress = Progress;
     const KIND: Kind = Kind::first(2);
+
+    fn shown(&self) -> String {
+        format!("delete_range:<{}>", loggable::delete_range(self))
+    }
 
     fn needs(&self) -> Needs {
         Needs::Integrity

@@ -8,7 +8,7 @@ use super::{
     work::Work,
 };
 use crate::{
-    pb::etcdserverpb as pb,
+    pb::{etcdserverpb as pb, loggable},
     state::{
         Error, StateMachine,
         command::{Command, Context, Kind, Needs},
@@ -21,6 +21,10 @@ impl Command for pb::PutRequest {
     type Answer = pb::PutResponse;
     type Progress = ();
     const KIND: Kind = Kind::first(1);
+
+    fn shown(&self) -> String {
+        format!("put:<{}>", loggable::put(self))
+    }
 
     fn needs(&self) -> Needs {
         Needs::Space

@@ -14,7 +14,7 @@ use std::task::{Poll, ready};
 
 use super::{answer::Answer, cost, plan::Plan, range::header, work::Work};
 use crate::{
-    pb::etcdserverpb as pb,
+    pb::{etcdserverpb as pb, loggable},
     state::{
         Error, StateMachine,
         command::{Command, Context, Kind, Needs},
@@ -49,6 +49,10 @@ impl Command for pb::TxnRequest {
     type Answer = Answer<pb::TxnResponse, Box<Plan>>;
     type Progress = Progress;
     const KIND: Kind = Kind::first(3);
+
+    fn shown(&self) -> String {
+        format!("txn:<{}>", loggable::txn(self))
+    }
 
     fn needs(&self) -> Needs {
         if cost::txn(self) > 0 { Needs::Space } else { Needs::Integrity }
