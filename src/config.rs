@@ -76,6 +76,8 @@ pub struct Config {
     pub auto_compaction: Option<Retention>,
     /// Hash everything once before serving.
     pub initial_corrupt_check: bool,
+    /// Feature gate `LeaseCheckpoint`.
+    pub lease_checkpoints: bool,
     /// Time between two checks for corruption, zero for none.
     pub corrupt_check_interval: Duration,
     pub max_request_bytes: usize,

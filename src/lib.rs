@@ -23,25 +23,27 @@
 //! | config             | flags, environment and YAML to one immutable `Config`          | limits, types |
 //! | row                | versions as etcd files them, and `HashKV` over them            |  |
 //! | backup             | etcd's backup files over it: metadata, versions, restore       | pb, row, types |
-//! | ctl                | `pinion` as `etcdutl`                                          | backup, config, row, server, state/mvcc, storage/data_dir, types |
+//! | ctl                | `pinion` as `etcdutl`                                          | backup, config, row, server, state/lease, state/mvcc, storage/data_dir, types |
 //! | metrics            | etcd's metric names and our stage histograms                   | types |
 //! | storage            | what is on disk                                                |  |
 //! | storage/wal        | the log: durable records in order, recovery                    | env, limits, types |
 //! | storage/checkpoint | checkpoints of the state as incremental segments               | block, env, limits, types |
 //! | storage/data_dir   | the directory that holds both: whose it is, which log it has    | env, types |
-//! | state              | the replicated state and what changes it: commands; pure       | block, limits, pb, row, state/mvcc, state/space, types |
+//! | state              | the replicated state and what changes it: commands; pure       | block, limits, pb, row, state/lease, state/mvcc, state/space, types |
 //! | state/space        | the parts of the state, as a checkpoint sees them              | block |
 //! | state/mvcc         | versions of keys, their index, compaction; pure                | block, row, state/space, types |
+//! | state/lease        | leases and the keys attached to them; pure                     | block, limits, pb, state, state/mvcc, state/space |
 //! | consensus          | raft-rs behind own types: log window, proposals, read index    | limits, pb, types |
-//! | shard              | the loop, which hands values between the three parts below     | consensus, env, limits, metrics, pb, shard/group, shard/replica, shard/serve, shard/upkeep, state, state/mvcc, storage/checkpoint, storage/data_dir, storage/wal, types |
+//! | shard              | the loop, which hands values between the three parts below     | consensus, env, limits, metrics, pb, shard/group, shard/lease, shard/replica, shard/serve, shard/upkeep, state, state/mvcc, storage/checkpoint, storage/data_dir, storage/wal, types |
 //! | shard/group        | who is in the group, as Raft and as the state has it           | consensus, pb, state, types |
+//! | shard/lease        | when leases end, as their leader has it                        | env, limits, shard, state/lease |
 //! | shard/replica      | Raft and the log's turns, replay, the start of a log           | consensus, env, limits, pb, shard/group, state, storage/checkpoint, storage/wal, types |
-//! | shard/serve        | admission, batches, reads, replies, what connections hold      | backup, client, env, limits, metrics, pb, row, shard, shard/group, state, state/mvcc, storage/checkpoint, types |
-//! | shard/upkeep       | checkpoints, compaction, checks                                | block, consensus, env, limits, metrics, pb, shard, shard/group, shard/serve, state, state/mvcc, storage/checkpoint, types |
+//! | shard/serve        | admission, batches, reads, replies, what connections hold      | backup, client, env, limits, metrics, pb, row, shard, shard/group, shard/lease, state, state/lease, state/mvcc, storage/checkpoint, types |
+//! | shard/upkeep       | checkpoints, compaction, checks                                | block, consensus, env, limits, metrics, pb, shard, shard/group, shard/lease, shard/serve, state, state/lease, state/mvcc, storage/checkpoint, types |
 //! | service            | etcd's services as plain handlers, table of methods, errors    | backup, client, env, limits, logging, metrics, pb, shard, shard/group, shard/serve, state, types |
 //! | protocol           | gRPC and plain HTTP: codecs over the table of methods          | client, env, limits, metrics, service, shard, shard/serve, state |
 //! | net                | listeners, connections, HTTP/1 and HTTP/2                      | client, env, limits, protocol, service |
-//! | server             | a member from all parts: start, readiness, stop                | block, client, config, env, limits, logging, metrics, net, pb, protocol, service, shard, shard/serve, shard/upkeep, state, state/mvcc, storage/checkpoint, storage/data_dir, storage/wal, types |
+//! | server             | a member from all parts: start, readiness, stop                | block, client, config, env, limits, logging, metrics, net, pb, protocol, service, shard, shard/serve, shard/upkeep, state, state/lease, state/mvcc, storage/checkpoint, storage/data_dir, storage/wal, types |
 //!
 //! A row such as `storage/wal` is a part of its folder with rules of its own. Whoever names something that another module
 //! hands on by `pub use` uses both.

@@ -13,6 +13,35 @@ pub const MAX_TXN_OPS: usize = 128;
 pub const TXN_NESTING_MAX: usize = 128;
 /// Operations and comparisons of one transaction, nested ones included; four times `--max-txn-ops` if that is more.
 pub const TXN_TOTAL_OPS: usize = 16 * 1024;
+/// Shortest time of a lease in seconds, with the default election timeout: one and a half of it.
+pub const LEASE_TTL_MIN: i64 = 2;
+/// Renewals of one stream that have come together and need one question to the other members.
+pub const KEEP_ALIVES_TOGETHER: usize = 1_024;
+/// Longest time a lease is granted for, in seconds (etcd's `MaxLeaseTTL`).
+pub const LEASE_TTL_MAX: i64 = 9_000_000_000;
+/// Leases revoked in one entry because their time is over: so many without keys, and so many fewer with keys as these
+/// cost. A write that comes behind them waits until all are applied, for half a millisecond or so.
+pub const LEASE_BATCH_COST: usize = 1_024;
+pub const LEASE_BATCH_MIN: usize = 32;
+/// What deleting a key costs beside ending a lease.
+pub const LEASE_KEY_COST: usize = 4;
+/// Leases looked at to find those whose time is over, before others have their turn.
+pub const LEASE_VISITS: usize = 4_096;
+/// Pages of leases that a new leader gives their time in one turn.
+pub const LEASE_VISIT_PAGES: usize = 8;
+/// How often it is looked for leases whose time is over, if none is known to be over sooner (etcd's pace); none is
+/// granted for less.
+pub const LEASE_PAUSE: Duration = Duration::from_millis(500);
+/// Until expired leases are revoked again that could not be: the queue was full, or something else (etcd's
+/// `defaultExpiredleaseRetryInterval`).
+pub const LEASE_BUSY_PAUSE: Duration = Duration::from_millis(10);
+pub const LEASE_RETRY: Duration = Duration::from_secs(3);
+/// How often what is left of a lease is noted, and of how many at a time (etcd's `defaultLeaseCheckpointInterval` and
+/// `maxLeaseCheckpointBatchSize`).
+pub const LEASE_NOTE_INTERVAL: Duration = Duration::from_secs(5 * 60);
+pub const LEASE_NOTES_MAX: usize = 1_000;
+/// Leases, or keys of one, that are listed in one step.
+pub const LEASES_PIECE: usize = 1_024;
 /// Keys that the comparisons of a transaction that writes may look at. They are made again when it is applied, by every
 /// member, and at a restart: for ten milliseconds or so.
 pub const TXN_COMPARED_KEYS: u64 = 100_000;

@@ -322,6 +322,7 @@ fn shard_options(
         catchup_entries: config.catchup_entries,
         slow_apply: config.warning_apply,
         pace: shard::Pace::default(),
+        lease_checkpoints: config.lease_checkpoints,
     }
 }
 
@@ -332,9 +333,17 @@ fn api_options(config: &Config) -> service::Options {
         quota: Quota::new(config.quota_bytes),
         membership: Membership { strict: config.strict_reconfig_check, learners_max: config.learners_max },
         patience: Patience { unary: config.warning_unary, apply: config.warning_apply },
+        lease_ttl_min: lease_ttl_min(config),
         clients: memory::clients(config.max_request_bytes),
         ready: Word::default(),
     }
+}
+
+/// One and a half elections, in whole ticks and then in whole seconds, as in etcd.
+fn lease_ttl_min(config: &Config) -> i64 {
+    let ticks = config.election.as_millis() / config.heartbeat.as_millis().max(1);
+    let shortest = 3 * ticks / 2 * config.heartbeat.as_millis();
+    shortest.div_ceil(1_000) as i64
 }
 
 fn net_config(config: &Config, resources: Resources) -> NetConfig {

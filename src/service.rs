@@ -11,6 +11,7 @@ mod error;
 pub mod health;
 pub mod kv;
 mod leader;
+pub mod lease;
 pub mod maintenance;
 mod methods;
 pub mod metrics;
@@ -58,6 +59,8 @@ pub struct Options {
     pub membership: Membership,
     /// Calls that take longer are told of.
     pub patience: Patience,
+    /// Shortest time of a lease, in seconds: what is asked to be shorter is made that long.
+    pub lease_ttl_min: i64,
     /// Memory held on behalf of clients.
     pub clients: Bounds,
     /// Given once the member serves linearizable reads. Calls that come before wait for it; its health can be asked for.
@@ -72,6 +75,7 @@ impl Default for Options {
             quota: Quota::default(),
             membership: Membership::default(),
             patience: Patience::default(),
+            lease_ttl_min: limits::LEASE_TTL_MIN,
             clients: Bounds::default(),
             ready: Word::spoken(),
         }

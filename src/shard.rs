@@ -12,6 +12,7 @@
 
 mod committed;
 mod group;
+mod lease;
 mod pace;
 mod replica;
 mod reply;

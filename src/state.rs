@@ -6,7 +6,7 @@
 //! log entry --batch--> envelope --command--> [StateMachine] --answer--> whoever asked
 //!                                                  |  \--changes--> views, metrics, upkeep
 //!                                                  v
-//!                                 spaces: history (mvcc), cluster
+//!                                 spaces: history (mvcc), leases, cluster
 //! ```
 //!
 //! A request passes [`kv::validate`] before it is proposed (what is wrong with it alone), and the [`StateMachine`] when
@@ -18,6 +18,7 @@ pub mod command;
 mod commands;
 mod error;
 pub mod kv;
+pub mod lease;
 mod loading;
 mod machine;
 pub mod mvcc;

@@ -183,7 +183,7 @@ impl Metadata {
             }
             LEASE => {
                 let lease = Lease::decode(value).map_err(|_| "it is not a lease")?;
-                let is_own = number(lease.id as u64) == key;
+                let is_own = number(lease.id as u64) == key && lease.id != 0;
                 self.leases.push(lease);
                 is_own.then_some(()).ok_or("it is filed under another lease's id")
             }

@@ -69,7 +69,6 @@ pub struct Backup<'a> {
     keys: bbolt::Bucket<'a>,
     metadata: Metadata,
     live_keys: u64,
-    leased_keys: u64,
 }
 
 impl<'a> Backup<'a> {
@@ -101,13 +100,13 @@ impl<'a> Backup<'a> {
         let keys = keys.ok_or(Error::NoBucket("key"))?;
         has_meta.then_some(()).ok_or(Error::NoBucket("meta"))?;
         refuse_newer(&metadata)?;
-        Self { keys, metadata, live_keys: 0, leased_keys: 0 }.survey()
+        Self { keys, metadata, live_keys: 0 }.survey()
     }
 
     /// Reads every version once, so that nothing is left to refuse.
     fn survey(mut self) -> Result<Self, Error> {
         let mut last = 1;
-        let (mut live, mut leased) = (HashSet::new(), HashSet::new());
+        let mut live = HashSet::new();
         for version in self.versions() {
             let version = version?;
             last = version.main;
@@ -116,13 +115,8 @@ impl<'a> Backup<'a> {
                 false if version.is_mark() => false,
                 false => live.insert(version.key),
             };
-            match version.lease {
-                0 => leased.remove(version.key),
-                _ => leased.insert(version.key),
-            };
         }
         self.live_keys = live.len() as u64;
-        self.leased_keys = leased.len() as u64;
         // As etcd starts on it (`store.restore` in `server/storage/mvcc/kvstore.go`).
         self.metadata.revision =
             self.metadata.compaction.revision().map_or(last, |compacted| compacted.max(last));
@@ -136,11 +130,6 @@ impl<'a> Backup<'a> {
     /// Number of keys that exist.
     pub fn live_keys(&self) -> u64 {
         self.live_keys
-    }
-
-    /// Number of keys that exist and name a lease.
-    pub fn leased_keys(&self) -> u64 {
-        self.leased_keys
     }
 
     /// All versions and marks in revision order.

@@ -29,11 +29,6 @@ pub struct Outcome {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure<E> {
     #[error(
-        "the snapshot holds {leases} leases and {keys} keys attached to one, and this release has no leases: \
-         revoke the leases or put the keys without one, and take the snapshot again"
-    )]
-    Leases { leases: usize, keys: u64 },
-    #[error(
         "the snapshot holds users or roles, and this release has no authentication: \
          disable it, delete the users and roles, and take the snapshot again"
     )]
@@ -53,9 +48,6 @@ pub fn restore<T: RestoreTarget>(
     target: &mut T,
 ) -> Result<Outcome, Failure<T::Error>> {
     let old = backup.metadata();
-    if !old.leases.is_empty() || backup.leased_keys() > 0 {
-        return Err(Failure::Leases { leases: old.leases.len(), keys: backup.leased_keys() });
-    }
     if old.auth.is_used() {
         return Err(Failure::Auth);
     }

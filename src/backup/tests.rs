@@ -292,10 +292,6 @@ fn what_cannot_be_held_is_refused_before_anything_is_written() {
         assert_eq!(target, Memory::default(), "nothing was written");
         refusal
     };
-    let leased = Owned { lease: 7, ..put(2, "a", "b") };
-    assert_eq!(refuse(&plain_metadata(2), &[leased], None), Failure::Leases { leases: 0, keys: 1 });
-    let leases = Metadata { leases: full_metadata(1).leases, ..plain_metadata(2) };
-    assert_eq!(refuse(&leases, &[], None), Failure::Leases { leases: 1, keys: 0 });
     for auth in [
         Auth { enabled: true, ..Auth::default() },
         Auth { users: full_metadata(1).auth.users, ..Auth::default() },

@@ -174,6 +174,7 @@ pub fn config(
         quota_bytes: settings.int("quota-backend-bytes"),
         auto_compaction,
         initial_corrupt_check: gates::is_enabled(settings.gates(), "InitialCorruptCheck"),
+        lease_checkpoints: gates::is_enabled(settings.gates(), "LeaseCheckpoint"),
         corrupt_check_interval: positive(settings, "corrupt-check-time")?,
         max_request_bytes,
         max_concurrent_streams: u32::try_from(settings.uint("max-concurrent-streams")).unwrap_or(u32::MAX),

@@ -117,8 +117,8 @@ fn what_is_not_built_is_refused_unless_it_means_off() {
 #[test]
 fn what_has_no_effect_is_said() {
     assert_eq!(idle(&load_args(&["--max-wals=9", "--max-snapshots=5"], &[])), ["max-wals"]);
-    let gates = "--feature-gates=LeaseCheckpoint=true,InitialCorruptCheck=true,FastLeaseKeepAlive=true";
-    assert_eq!(idle(&load_args(&[gates], &[])), ["feature-gates=LeaseCheckpoint=true"]);
+    let gates = "--feature-gates=PriorityRequest=true,InitialCorruptCheck=true,LeaseCheckpoint=true";
+    assert_eq!(idle(&load_args(&[gates], &[])), ["feature-gates=PriorityRequest=true"]);
 }
 
 #[test]

@@ -10,10 +10,10 @@ use clap::Args;
 
 use super::{Exit, map, numbers};
 use crate::{
-    backup::{Backup, Bump, Digest, Metadata, Outcome, Record, RestoreTarget, restore},
+    backup::{self, Backup, Bump, Digest, Metadata, Outcome, Record, RestoreTarget, restore},
     config::{self, Config, Url},
     server::{self, Restored},
-    state::mvcc::Loader,
+    state::{lease::Lease, mvcc::Loader},
     storage::data_dir::{RESTORING, half_restored},
 };
 
@@ -100,9 +100,12 @@ impl RestoreTarget for State {
 
 impl State {
     fn finished(self) -> Restored {
-        let Metadata { revision, compaction, alarms, .. } = self.metadata;
+        let Metadata { revision, compaction, leases, alarms, .. } = self.metadata;
+        let lease =
+            |lease: backup::Lease| Lease { id: lease.id, ttl: lease.ttl, remaining: lease.remaining_ttl };
+        let leases = leases.into_iter().map(lease).collect();
         let (mark, blocks) = self.loader.finish(revision, compaction.revision().unwrap_or(-1));
-        Restored { mark, blocks, alarms }
+        Restored { mark, blocks, leases, alarms }
     }
 }
 

@@ -71,6 +71,14 @@ pub struct ShardMetrics {
     pub defrag_seconds: Histogram,
     pub defrag_inflight: IntGauge,
     pub snapshot_seconds: Histogram,
+    pub lease_granted: IntCounter,
+    pub lease_revoked: IntCounter,
+    /// Keepalives that found their lease.
+    pub lease_renewed: IntCounter,
+    /// Seconds leases were granted for.
+    pub lease_ttl: Histogram,
+    /// Leases this member revoked because their time was over.
+    pub lease_expired: IntCounter,
     alarms: IntGaugeVec,
     registry: Register,
 }
@@ -194,6 +202,16 @@ impl ShardMetrics {
                 "Seconds taken by a snapshot for a client.",
                 (0.01, 17),
             )?,
+            lease_granted: to.counter("etcd_debugging_lease_granted_total", "Leases granted.")?,
+            lease_revoked: to.counter("etcd_debugging_lease_revoked_total", "Leases revoked.")?,
+            lease_renewed: to
+                .counter("etcd_debugging_lease_renewed_total", "Leases renewed by this leader.")?,
+            lease_ttl: to.histogram(
+                "etcd_debugging_lease_ttl_total",
+                "Seconds that leases were granted for.",
+                (1.0, 24),
+            )?,
+            lease_expired: to.counter("etcd_debugging_server_lease_expired_total", "Leases that expired.")?,
             alarms: to.gauges(
                 "etcd_debugging_server_alarms",
                 "1 for each alarm that is on, by member id in hexadecimal and kind.",

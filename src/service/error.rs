@@ -122,6 +122,8 @@ impl Error {
                 Apply::ValueProvided => (Code::InvalidArgument, "etcdserver: value is provided"),
                 Apply::LeaseProvided => (Code::InvalidArgument, "etcdserver: lease is provided"),
                 Apply::LeaseNotFound => (Code::NotFound, "etcdserver: requested lease not found"),
+                Apply::LeaseExists => (Code::FailedPrecondition, "etcdserver: lease already exists"),
+                Apply::LeaseTtlTooLarge => (Code::OutOfRange, "etcdserver: too large lease TTL"),
                 Apply::TooManyOps => {
                     (Code::InvalidArgument, "etcdserver: too many operations in txn request")
                 }

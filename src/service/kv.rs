@@ -125,7 +125,7 @@ pub fn range_stream(
 
 impl Api {
     /// Refuses what the quota has no room for, and has all members know that this one is full.
-    async fn check_space(&self, cost: u64) -> Result<(), Error> {
+    pub(super) async fn check_space(&self, cost: u64) -> Result<(), Error> {
         let shard = self.shard();
         if self.options().quota.admits(shard.size_bytes(), cost) {
             return Ok(());

@@ -6,7 +6,7 @@
 use futures_util::Stream;
 use prost::Message;
 
-use super::{Api, Caller, Error, Requests, cluster, kv, maintenance, serving};
+use super::{Api, Caller, Error, Requests, cluster, kv, lease, maintenance, serving};
 use crate::{shard::AnswerReader, state::kv::Answer};
 
 /// What there is to know of a method beside its messages.
@@ -109,6 +109,7 @@ pub trait Codec {
 /// The table.
 pub fn methods<C: Codec>(codec: &C) -> Vec<C::Row> {
     const KV: &str = "etcdserverpb.KV";
+    const LEASE: &str = "etcdserverpb.Lease";
     const CLUSTER: &str = "etcdserverpb.Cluster";
     const MAINTENANCE: &str = "etcdserverpb.Maintenance";
     const HEALTH: &str = "grpc.health.v1.Health";
@@ -120,6 +121,11 @@ pub fn methods<C: Codec>(codec: &C) -> Vec<C::Row> {
         codec.long(write(KV, "DeleteRange"), kv::delete_range),
         codec.long(write(KV, "Txn").undecodable(kv::undecodable_txn), kv::txn),
         codec.unary(write(KV, "Compact"), kv::compact),
+        codec.unary(write(LEASE, "LeaseGrant"), lease::lease_grant),
+        codec.unary(write(LEASE, "LeaseRevoke"), lease::lease_revoke),
+        codec.both(read(LEASE, "LeaseKeepAlive").endless(), lease::lease_keep_alive),
+        codec.long(read(LEASE, "LeaseTimeToLive"), lease::lease_time_to_live),
+        codec.long(read(LEASE, "LeaseLeases"), lease::lease_leases),
         codec.unary(read(CLUSTER, "MemberList"), cluster::member_list),
         codec.unary(write(CLUSTER, "MemberAdd"), cluster::member_add),
         codec.unary(write(CLUSTER, "MemberRemove"), cluster::member_remove),

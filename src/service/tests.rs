@@ -1,3 +1,4 @@
+mod lease;
 pub(crate) mod member;
 
 use futures_lite::StreamExt;

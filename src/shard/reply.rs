@@ -95,6 +95,11 @@ impl<T> Reply<T> {
     pub fn send(self, value: T) {
         self.0.put(value);
     }
+
+    /// Whether somebody still waits for it.
+    pub fn is_awaited(&self) -> bool {
+        Rc::strong_count(&self.0) > 1
+    }
 }
 
 impl<T> Drop for Reply<T> {

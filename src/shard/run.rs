@@ -26,7 +26,7 @@ use super::{
     pace::{Pace, Slice},
     replica::{EntryError, Offer, Replica},
     serve::Serving,
-    upkeep::{Step, Upkeep},
+    upkeep::{LeaseExpiry, Step, Upkeep},
 };
 use crate::{
     consensus::{self, ChangeError, ConfigChange, Entry, Payload, ProposeError},
@@ -78,6 +78,8 @@ pub struct Loop<E: Env> {
     pub(super) replica: Replica<E>,
     pub(super) serving: Serving,
     pub(super) upkeep: Upkeep<E>,
+    /// Beside the loop, from its beginning on.
+    pub(super) expiry: Option<LeaseExpiry<E>>,
     pub(super) anchor: Anchor<E>,
     pub(super) tick: Option<Pin<Box<E::Sleep>>>,
     pub(super) ticked: bool,
@@ -96,6 +98,9 @@ impl<E: Env> Loop<E> {
     /// member must not go on.
     pub async fn run(mut self) -> Result<(), Fatal> {
         self.replica.campaign_if_sole_voter()?;
+        if let Some(expiry) = self.expiry.take() {
+            self.env.spawn(expiry.run());
+        }
         let mut quiet = false;
         loop {
             self.turn(quiet)?;

@@ -12,6 +12,7 @@ mod changes;
 mod handle;
 mod held;
 mod inbox;
+mod leases;
 mod pending;
 mod places;
 mod proposal;
@@ -33,7 +34,7 @@ use tracing::{info, warn};
 use crate::{
     env::Instant,
     metrics::ShardMetrics,
-    shard::{Error, reply::Reply},
+    shard::{Error, lease::Times, reply::Reply},
     state::{Operations, Outcome},
     types::{LogIndex, MemberId, Term},
 };
@@ -73,6 +74,8 @@ pub struct Serving {
     /// The entry that is being applied, and what it came to so far.
     applying: Option<Applying>,
     outcome: Outcome,
+    /// When leases end.
+    times: Times,
 }
 
 impl Serving {
@@ -80,6 +83,7 @@ impl Serving {
         inbox: Rc<Inbox>,
         standing: Rc<Standing>,
         metrics: Rc<ShardMetrics>,
+        times: Times,
         patience: Duration,
         slow_apply: Duration,
     ) -> Self {
@@ -96,6 +100,7 @@ impl Serving {
             compactions: Vec::new(),
             applying: None,
             outcome: Outcome::default(),
+            times,
         }
     }
 

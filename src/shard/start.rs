@@ -12,11 +12,12 @@ use super::{
     Fatal,
     committed::Committed,
     group::config,
+    lease::Times,
     pace::Pace,
     replica::{Parts, Replay, Replica, baseline_record, entry_bytes_max, found},
     run::{Loop, remember},
     serve::{self, Inbox, Serving, Shard, Standing, Turnstile},
-    upkeep::{Checkpoints, Due, Duty, Loader, Upkeep},
+    upkeep::{Checkpoints, Due, Duty, LeaseExpiry, Loader, Upkeep},
 };
 use crate::{
     consensus::{self, Baseline, LogPosition, Pipeline},
@@ -52,6 +53,8 @@ pub struct Options {
     /// Applying an entry for longer is worth a warning.
     pub slow_apply: Duration,
     pub pace: Pace,
+    /// What is left of long leases is noted in the log (feature gate `LeaseCheckpoint`).
+    pub lease_checkpoints: bool,
 }
 
 /// A shard that is ready to run.
@@ -161,6 +164,11 @@ pub async fn start<E: Env>(
         let inbox = inbox.clone();
         Turnstile::new(env.clone(), move || inbox.is_log_busy())
     };
+    let random = {
+        let env = env.clone();
+        Rc::new(move || env.random_u64())
+    };
+    let times = Times::new(options.election, options.lease_checkpoints);
     let shard = Shard::new(serve::Parts {
         inbox: inbox.clone(),
         state: state.clone(),
@@ -168,6 +176,8 @@ pub async fn start<E: Env>(
         clock,
         turnstile,
         metrics: metrics.clone(),
+        times: times.clone(),
+        random,
         cluster_id,
         member_id,
     });
@@ -177,8 +187,9 @@ pub async fn start<E: Env>(
     let checkpoints = Checkpoints::new(store, options.checkpoint_due, checkpoint);
     let run = Loop {
         replica: Replica::new(env.clone(), options.shard_id, parts),
-        serving: Serving::new(inbox, standing, metrics.clone(), patience, options.slow_apply),
-        upkeep: Upkeep::new(env.clone(), metrics, checkpoints),
+        serving: Serving::new(inbox, standing, metrics.clone(), times.clone(), patience, options.slow_apply),
+        upkeep: Upkeep::new(env.clone(), metrics, checkpoints, times.clone()),
+        expiry: Some(LeaseExpiry::new(env.clone(), shard.clone(), times)),
         anchor,
         state,
         heartbeat: options.heartbeat,

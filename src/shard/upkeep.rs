@@ -8,6 +8,7 @@ mod autocompact;
 mod checkpoint;
 mod corruption;
 mod duty;
+mod expiry;
 mod incoming;
 mod loader;
 mod sweeping;
@@ -26,6 +27,7 @@ use crate::{
     metrics::ShardMetrics,
     shard::{
         group::{self, Leadership},
+        lease::Times,
         reply::Reply,
         serve::Arriving,
     },
@@ -40,6 +42,7 @@ pub use autocompact::AutoCompaction;
 pub use checkpoint::{Checkpoints, Due, Step};
 pub use corruption::CorruptionChecks;
 pub use duty::Duty;
+pub use expiry::LeaseExpiry;
 pub use loader::Loader;
 pub use version::watch_version;
 
@@ -49,6 +52,7 @@ pub struct Upkeep<E: Env> {
     checkpoints: Checkpoints<E>,
     sweeping: Sweeping,
     duty: Duty,
+    times: Times,
     compacting: bool,
     /// Turns since the last slice of compaction.
     put_off: u32,
@@ -57,13 +61,14 @@ pub struct Upkeep<E: Env> {
 }
 
 impl<E: Env> Upkeep<E> {
-    pub fn new(env: E, metrics: Rc<ShardMetrics>, checkpoints: Checkpoints<E>) -> Self {
+    pub fn new(env: E, metrics: Rc<ShardMetrics>, checkpoints: Checkpoints<E>, times: Times) -> Self {
         Upkeep {
             env,
             metrics,
             checkpoints,
             sweeping: Sweeping::default(),
             duty: Duty::default(),
+            times,
             compacting: false,
             put_off: 0,
             applied: 0,
@@ -83,6 +88,10 @@ impl<E: Env> Upkeep<E> {
     /// This member leads now, or does so no more.
     pub fn leadership(&self, leadership: Leadership) {
         self.duty.follow(leadership);
+        match leadership {
+            Leadership::Gained(_) => self.times.lead(),
+            Leadership::Lost => self.times.follow(),
+        }
     }
 
     /// Called with every tick of the clock.

@@ -7,6 +7,7 @@ use super::{
     batch::{BatchError, Envelope},
     cluster,
     command::{Command, Kind},
+    lease,
     outcome::Outcome,
     steps::{Applied, Asked},
 };
@@ -21,6 +22,10 @@ pub static COMMANDS: &[Row] = &[
     Row::of::<pb::AlarmRequest>(),
     Row::of::<cluster::AddMember>(),
     Row::of::<cluster::PublishMember>(),
+    Row::of::<pb::LeaseGrantRequest>(),
+    Row::of::<pb::LeaseRevokeRequest>(),
+    Row::of::<pb::LeaseCheckpointRequest>(),
+    Row::of::<lease::ExpireLeases>(),
     Row::of::<cluster::JoinMember>(),
     Row::of::<cluster::RemoveMember>(),
     Row::of::<cluster::PromoteMember>(),

@@ -31,3 +31,4 @@ pub use range_stream::{Chunk, RangeStream, StreamStep};
 pub use txn::Choice;
 
 pub(super) use range::header;
+pub(super) use work::Work;

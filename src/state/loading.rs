@@ -5,6 +5,7 @@ use prost::Message;
 use super::{
     StateMachine, cluster,
     cluster::Cluster,
+    lease::{self, Leases},
     mvcc::{self, Mark},
     space::Facts,
 };
@@ -20,6 +21,8 @@ pub enum LoadError {
     Malformed(#[from] prost::DecodeError),
     #[error("it says nothing of the history")]
     NoHistory,
+    #[error("what it says of leases makes no sense")]
+    Leases,
     #[error(
         "it has a part {0}, which this release does not know: start the release that wrote it, or a newer one"
     )]
@@ -29,6 +32,7 @@ pub enum LoadError {
 #[derive(Default)]
 pub struct Loading {
     history: mvcc::Loading,
+    leases: Leases,
     cluster: Cluster,
 }
 
@@ -42,6 +46,7 @@ impl Loading {
     pub fn take(&mut self, block: &Block) -> Result<(), &'static str> {
         match block.id.space {
             mvcc::SPACE => self.history.take(block),
+            lease::SPACE => self.leases.load(block),
             cluster::SPACE => {
                 self.cluster = Cluster::load(block)?;
                 Ok(())
@@ -53,13 +58,22 @@ impl Loading {
     }
 
     /// The state that gave the blocks and the facts.
-    pub fn finish(self, applied: LogIndex, facts: &[u8]) -> Result<StateMachine, LoadError> {
+    pub fn finish(mut self, applied: LogIndex, facts: &[u8]) -> Result<StateMachine, LoadError> {
         let facts = Facts::decode(facts)?;
-        let known = [mvcc::SPACE, cluster::SPACE].map(|space| u32::from(space.0));
+        let known = [mvcc::SPACE, lease::SPACE, cluster::SPACE].map(|space| u32::from(space.0));
         if let Some(unknown) = facts.spaces().find(|space| !known.contains(space)) {
             return Err(LoadError::Unknown(unknown));
         }
         let mark = facts.of(mvcc::SPACE).and_then(Mark::decode).ok_or(LoadError::NoHistory)?;
-        Ok(StateMachine::load(applied, self.history.finish(mark), self.cluster))
+        // A checkpoint from before there were leases says nothing of them.
+        if facts.of(lease::SPACE).is_some_and(|facts| !self.leases.take_facts(facts)) {
+            return Err(LoadError::Leases);
+        }
+        let leased = self.history.take_leased();
+        let history = self.history.finish(mark);
+        for (lease, key) in leased.into_iter().filter_map(|pos| history.attachment(pos)) {
+            self.leases.attach(0, lease, key);
+        }
+        Ok(StateMachine::load(applied, history, self.leases, self.cluster))
     }
 }

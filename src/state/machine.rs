@@ -8,6 +8,7 @@ use super::{
     cluster::{Alarms, Cluster},
     command::{Command, Needs},
     kv::{Answer, Choice, Plan, Range, validate},
+    lease::Leases,
     outcome::Operations,
     space::{Facts, Space, Unsaved},
 };
@@ -21,13 +22,14 @@ use crate::{
 /// One keyspace's state. Headers of its responses carry only the revision.
 pub struct StateMachine {
     history: Store,
+    leases: Leases,
     cluster: Cluster,
     applied: LogIndex,
 }
 
 impl Default for StateMachine {
     fn default() -> Self {
-        Self::load(LogIndex(0), Store::default(), Cluster::default())
+        Self::load(LogIndex(0), Store::default(), Leases::default(), Cluster::default())
     }
 }
 
@@ -37,8 +39,8 @@ impl StateMachine {
     }
 
     /// The state a checkpoint was made of: it has everything up to entry `applied`.
-    pub fn load(applied: LogIndex, history: Store, cluster: Cluster) -> Self {
-        Self { history, cluster, applied }
+    pub fn load(applied: LogIndex, history: Store, leases: Leases, cluster: Cluster) -> Self {
+        Self { history, leases, cluster, applied }
     }
 
     /// What is refused while an alarm is on. Reads that do not go through the log are served, as in etcd.
@@ -71,6 +73,15 @@ impl StateMachine {
 
     pub fn cluster(&self) -> &Cluster {
         &self.cluster
+    }
+
+    pub fn leases(&self) -> &Leases {
+        &self.leases
+    }
+
+    /// The leases of this moment, page by page: see [`Leases::read`].
+    pub fn share_leases(&mut self) -> Vec<Bytes> {
+        self.leases.share()
     }
 
     /// Begins a walk over the whole history as of now.
@@ -151,13 +162,13 @@ impl StateMachine {
     }
 
     /// Every part, as a checkpoint sees it.
-    fn spaces(&mut self) -> [&mut dyn Space; 2] {
-        [&mut self.history, &mut self.cluster]
+    fn spaces(&mut self) -> [&mut dyn Space; 3] {
+        [&mut self.history, &mut self.leases, &mut self.cluster]
     }
 
     /// What no checkpoint has yet, of all parts.
     pub fn unsaved(&self) -> Unsaved {
-        let parts: [&dyn Space; 2] = [&self.history, &self.cluster];
+        let parts: [&dyn Space; 3] = [&self.history, &self.leases, &self.cluster];
         parts.iter().fold(Unsaved::default(), |sum, part| {
             let Unsaved { bytes, blocks } = part.unsaved();
             Unsaved { bytes: sum.bytes + bytes, blocks: sum.blocks + blocks }
@@ -228,6 +239,15 @@ impl StateMachine {
 
     pub(super) fn history_mut(&mut self) -> &mut Store {
         &mut self.history
+    }
+
+    pub(super) fn leases_mut(&mut self) -> &mut Leases {
+        &mut self.leases
+    }
+
+    /// The history, and the leases its keys are attached to.
+    pub(super) fn keys_mut(&mut self) -> (&mut Store, &mut Leases) {
+        (&mut self.history, &mut self.leases)
     }
 
     pub(super) fn cluster_mut(&mut self) -> &mut Cluster {

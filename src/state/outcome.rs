@@ -1,6 +1,9 @@
 //! What applying changed, in order: the one stream that watches, leases, metrics and whoever else wants to know live off.
 
-use super::mvcc::Written;
+use super::{
+    lease::{Lease, Place},
+    mvcc::Written,
+};
 use crate::types::Revision;
 
 /// A change of the state.
@@ -14,6 +17,14 @@ pub enum Change {
     Alarms,
     /// A member was added or removed, or what is known of one changed.
     Members,
+    LeaseGranted {
+        place: Place,
+        lease: Lease,
+    },
+    /// A lease is gone, and its keys with it.
+    LeaseGone {
+        place: Place,
+    },
 }
 
 /// What a number of commands came to, besides their answers.

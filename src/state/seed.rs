@@ -4,6 +4,7 @@ use prost::Message;
 
 use super::{
     cluster::Cluster,
+    lease::{Lease, Leases},
     mvcc::{self, Mark},
     space::{Facts, Space},
 };
@@ -17,6 +18,7 @@ pub struct Seed {
     pub mark: Mark,
     /// Of the history.
     pub blocks: Vec<Block>,
+    pub leases: Vec<Lease>,
     pub members: Vec<pb::Member>,
     pub alarms: Vec<pb::AlarmMember>,
 }
@@ -25,10 +27,16 @@ impl Seed {
     /// What [`StateMachine::changes`](super::StateMachine::changes) of such a state would give.
     pub fn into_checkpoint(self) -> (Vec<BlockChange>, Vec<u8>) {
         let mut cluster = Cluster::new(self.members, &self.alarms);
+        let mut leases = Leases::default();
+        for lease in self.leases {
+            leases.add(lease);
+        }
         let mut facts = Facts::default();
         facts.add(mvcc::SPACE, self.mark.encode());
+        facts.add(leases.id(), leases.facts());
         facts.add(cluster.id(), cluster.facts());
         let mut changes: Vec<_> = self.blocks.into_iter().map(BlockChange::Write).collect();
+        changes.append(&mut leases.changes());
         changes.append(&mut cluster.changes());
         (changes, facts.encode_to_vec())
     }

@@ -119,6 +119,7 @@ impl World {
             catchup_entries: self.catchup_entries,
             slow_apply: Duration::from_secs(1),
             pace: self.pace,
+            lease_checkpoints: false,
         };
         let metrics = Rc::new(ShardMetrics::new().expect("metrics are made"));
         let (shard, ended, sim, id) = (node.shard.clone(), node.ended.clone(), self.sim.clone(), node.id);

@@ -108,12 +108,7 @@ const PATTERNS: &[Pattern] = &[
             ("ETCD_INITIAL_CLUSTER_TOKEN", "etcd_tmpfs"),
             ("ETCD_BACKEND_BATCH_INTERVAL", "50ms"),
         ],
-        Starts(&[
-            "backend-bbolt-freelist-type",
-            "backend-batch-interval",
-            "feature-gates=LeaseCheckpoint=true",
-            "feature-gates=LeaseCheckpointPersist=true",
-        ]),
+        Starts(&["backend-bbolt-freelist-type", "backend-batch-interval"]),
     ),
     (
         "kops, etcd-manager",

@@ -10,6 +10,8 @@ fn codes_and_texts_are_etcds() {
         (Error::Apply(Apply::ValueProvided), 3, "etcdserver: value is provided"),
         (Error::Apply(Apply::LeaseProvided), 3, "etcdserver: lease is provided"),
         (Error::Apply(Apply::LeaseNotFound), 5, "etcdserver: requested lease not found"),
+        (Error::Apply(Apply::LeaseExists), 9, "etcdserver: lease already exists"),
+        (Error::Apply(Apply::LeaseTtlTooLarge), 11, "etcdserver: too large lease TTL"),
         (Error::Apply(Apply::TooManyOps), 3, "etcdserver: too many operations in txn request"),
         (Error::Apply(Apply::DuplicateKey), 3, "etcdserver: duplicate key given in txn request"),
         (Error::Apply(Apply::InvalidSortOption), 3, "etcdserver: invalid sort option"),

@@ -61,6 +61,7 @@ async fn open_with<E: Env>(
         catchup_entries: 1_000,
         slow_apply: Duration::from_secs(10),
         pace: shard::Pace::default(),
+        lease_checkpoints: false,
     };
     let metrics = Rc::new(ShardMetrics::new().expect("names are distinct"));
     let started = shard::start(env.clone(), options, metrics).await.expect("the member starts");

@@ -28,6 +28,8 @@ pub struct Applying {
     commands: usize,
     /// The first command that took more than a step, if one did.
     long: Option<String>,
+    /// Changes of leases were told up to this one.
+    told: usize,
     /// A command of which a part is done, and its caller.
     unfinished: Option<(Option<Waiting>, Box<dyn Unfinished>)>,
     /// Callers to be answered at the end of the step.
@@ -54,9 +56,9 @@ impl Serving {
             self.observe_commit(sequence, now);
         }
         let replies = Vec::with_capacity(if is_batch { self.pending.len() } else { 0 });
-        let (began, commands, long, unfinished) = (now, 0, None, None);
+        let (began, commands, long, told, unfinished) = (now, 0, None, 0, None);
         self.applying =
-            Some(Applying { index, batch, sequence, ours, began, commands, long, unfinished, replies });
+            Some(Applying { index, batch, sequence, ours, began, commands, long, told, unfinished, replies });
         Ok(())
     }
 
@@ -75,6 +77,7 @@ impl Serving {
         let mut state = state.borrow_mut();
         let before = self.outcome.visited;
         let is_done = self.apply_commands(&mut state, keys)?;
+        self.tell_leases(&clock);
         let keys = self.outcome.visited - before;
         let applying = self.applying.as_mut().expect("an entry is under way");
         let mut replies = std::mem::take(&mut applying.replies);
@@ -90,7 +93,11 @@ impl Serving {
         for change in &self.outcome.changes {
             match change {
                 Change::Members => self.standing.set_members(state.cluster().members()),
-                Change::Versions(_) | Change::Compacted(_) | Change::Alarms => {}
+                Change::Versions(_)
+                | Change::Compacted(_)
+                | Change::Alarms
+                | Change::LeaseGranted { .. }
+                | Change::LeaseGone { .. } => {}
             }
         }
         drop(state);
@@ -155,6 +162,29 @@ impl Serving {
             }
         }
         Ok(false)
+    }
+
+    /// What became of leases is known to their times before anybody else has a turn: a place may be another lease's by the
+    /// end of the entry.
+    fn tell_leases(&mut self, clock: impl Fn() -> Instant) {
+        let Self { applying, outcome, times, metrics, .. } = self;
+        let applying = applying.as_mut().expect("an entry is under way");
+        let told = std::mem::replace(&mut applying.told, outcome.changes.len());
+        let mut now = None;
+        for change in &outcome.changes[told..] {
+            match *change {
+                Change::LeaseGranted { place, lease } => {
+                    metrics.lease_granted.inc();
+                    metrics.lease_ttl.observe(lease.ttl as f64);
+                    times.granted(place, lease, *now.get_or_insert_with(&clock));
+                }
+                Change::LeaseGone { place } => {
+                    metrics.lease_revoked.inc();
+                    times.gone(place);
+                }
+                Change::Versions(_) | Change::Compacted(_) | Change::Alarms | Change::Members => {}
+            }
+        }
     }
 
     /// The caller of the command that is done in part, if it has waited too long.

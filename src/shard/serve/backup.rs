@@ -9,9 +9,13 @@ use bytes::Bytes;
 
 use super::handle::Shard;
 use crate::{
-    backup::{Auth, Compaction, Metadata, Planner, Record, WriteError, Writer},
+    backup::{Auth, Compaction, Lease, Metadata, Planner, Record, WriteError, Writer},
     limits,
-    state::mvcc::{self, HistoryCursor},
+    state::{
+        self,
+        lease::Leases,
+        mvcc::{self, HistoryCursor},
+    },
 };
 
 /// Why a backup cannot be begun or finished.
@@ -39,7 +43,12 @@ impl Shard {
     /// `metadata` tells the versions of cluster and schema; the rest of it is filled in here.
     pub async fn backup(&self, metadata: Metadata) -> Result<Backup, BackupError> {
         let mut cursor = self.state.borrow().walk_history();
-        let metadata = self.metadata(metadata, &cursor);
+        let pages = self.state.borrow_mut().share_leases();
+        let mut metadata = self.metadata(metadata, &cursor);
+        for page in pages {
+            let _slice = self.pass().await;
+            metadata.leases.extend(Leases::read(&page).map(saved));
+        }
         let mut planner = Planner::new(&metadata)?;
         loop {
             let _slice = self.pass().await;
@@ -73,6 +82,10 @@ impl Shard {
             ..metadata
         }
     }
+}
+
+fn saved(lease: state::lease::Lease) -> Lease {
+    Lease { id: lease.id, ttl: lease.ttl, remaining_ttl: lease.remaining }
 }
 
 impl Backup {

@@ -17,7 +17,7 @@ use crate::{
     limits,
     metrics::ShardMetrics,
     pb::etcdserverpb as pb,
-    shard::{Error, group::Seat, reply},
+    shard::{Error, group::Seat, lease::Times, reply},
     state::{
         Builder, Command, Operations, Principal, StateMachine,
         cluster::Alarms,
@@ -43,6 +43,8 @@ pub struct Parts {
     pub(in crate::shard) clock: Rc<dyn Fn() -> Instant>,
     pub(in crate::shard) turnstile: Rc<Turnstile>,
     pub(in crate::shard) metrics: Rc<ShardMetrics>,
+    pub(in crate::shard) times: Times,
+    pub(in crate::shard) random: Rc<dyn Fn() -> u64>,
     pub(in crate::shard) cluster_id: ClusterId,
     pub(in crate::shard) member_id: MemberId,
 }
@@ -300,6 +302,16 @@ impl Shard {
     /// Refuses new requests, finishes those admitted, then lets the loop end.
     pub fn stop(&self) {
         self.inbox.stop();
+    }
+
+    /// Whether requests are refused for good.
+    pub fn is_stopping(&self) -> bool {
+        self.inbox.refusing()
+    }
+
+    /// From the machine's randomness.
+    pub fn random_u64(&self) -> u64 {
+        (self.random)()
     }
 
     /// Whether a linearizable read would be served now.

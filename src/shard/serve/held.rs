@@ -80,7 +80,10 @@ mod tests {
             sim::{Sim, SimEnv, disk::SimDisk},
         },
         pb::mvccpb::KeyValue,
-        shard::serve::{handle::Parts, inbox::Inbox, standing::Standing},
+        shard::{
+            lease::Times,
+            serve::{handle::Parts, inbox::Inbox, standing::Standing},
+        },
         state::StateMachine,
         types::{ClusterId, MemberId},
     };
@@ -113,6 +116,8 @@ mod tests {
             clock: Rc::new(|| Instant(0)),
             turnstile: Turnstile::new(env, || false),
             metrics: Rc::new(crate::metrics::ShardMetrics::new().expect("names are distinct")),
+            times: Times::new(std::time::Duration::ZERO, false),
+            random: Rc::new(|| 4),
             cluster_id: ClusterId(1),
             member_id: MemberId(1),
         })

@@ -22,22 +22,37 @@ use crate::{
 pub(super) struct Stake {
     permit: Option<Permit>,
     claim: Option<Claim>,
+    /// Bytes in memory beside pairs.
+    kept: usize,
 }
 
 impl Stake {
     /// For a read that may have many pairs in memory, or not.
-    async fn take(client: Option<&Client>, many: bool) -> Self {
+    pub(super) async fn take(client: Option<&Client>, many: bool) -> Self {
         let Some(client) = client else { return Self::default() };
         let permit = if many { client.sort().await } else { client.read().await };
         client.taken().await;
-        Self { permit: Some(permit), claim: Some(client.claim()) }
+        Self { permit: Some(permit), claim: Some(client.claim()), kept: 0 }
+    }
+
+    /// For an answer that is short as a rule, and turned out not to be.
+    pub(super) fn join(&mut self, client: Option<&Client>) {
+        if self.claim.is_none() {
+            self.claim = client.map(Client::claim);
+        }
+    }
+
+    /// So many more bytes are in memory, for as long as the answer is.
+    pub(super) fn keep(&mut self, bytes: usize) -> Result<(), Error> {
+        self.kept += bytes;
+        self.hold(0)
     }
 
     /// So many pairs are in memory now; a few are nobody's business.
     fn hold(&mut self, pairs: usize) -> Result<(), Error> {
         let Some(claim) = &mut self.claim else { return Ok(()) };
         let bytes = if pairs > limits::RANGE_FEW_PAIRS { pairs * size_of::<KeyValue>() } else { 0 };
-        claim.set(bytes).map_err(|Revoked| Error::TooManyRequests)
+        claim.set(self.kept + bytes).map_err(|Revoked| Error::TooManyRequests)
     }
 }
 

@@ -16,7 +16,14 @@ const PATIENCE: Duration = Duration::from_nanos(100);
 fn serving() -> Serving {
     let inbox = Inbox::new(Origin { member: MemberId(1), run: 7 }, 1 << 20);
     let metrics = ShardMetrics::new().unwrap();
-    Serving::new(Rc::new(inbox), Rc::default(), Rc::new(metrics), PATIENCE, Duration::MAX)
+    Serving::new(
+        Rc::new(inbox),
+        Rc::default(),
+        Rc::new(metrics),
+        Times::new(Duration::ZERO, false),
+        PATIENCE,
+        Duration::MAX,
+    )
 }
 
 fn put(serving: &Serving, at: Instant) -> proposal::Answer<pb::PutRequest> {

@@ -1,4 +1,4 @@
-use std::{cell::Cell, path::Path, rc::Rc};
+use std::{cell::Cell, path::Path, rc::Rc, time::Duration};
 
 use futures_lite::future::{block_on, poll_once};
 
@@ -36,7 +36,7 @@ fn upkeep(sim: &Sim) -> Upkeep<SimEnv> {
     let due = Due { entries: u64::MAX, bytes: 1 << 30, log_bytes: u64::MAX };
     let checkpoints = Checkpoints::new(store.expect("just seen"), due, LogIndex(0));
     let metrics = ShardMetrics::new().unwrap();
-    Upkeep::new(env, Rc::new(metrics), checkpoints)
+    Upkeep::new(env, Rc::new(metrics), checkpoints, Times::new(Duration::ZERO, false))
 }
 
 /// A key that was written so many times, of which only the last version is not to be freed.

@@ -70,6 +70,13 @@ enum Piece {
 }
 
 impl LongAnswer {
+    /// One that is all there already, but for its header.
+    pub fn of(pieces: Vec<Bytes>) -> Self {
+        let body_bytes = pieces.iter().map(Bytes::len).sum();
+        let body = pieces.into_iter().map(Piece::Bytes).collect();
+        Self { header: None, begun: false, body, body_bytes, lists: 0 }
+    }
+
     /// To be completed before the first piece.
     pub fn header_mut(&mut self) -> &mut Option<pb::ResponseHeader> {
         &mut self.header

@@ -5,6 +5,9 @@ use crate::pb::etcdserverpb::{self as pb, request_op::Request as Op};
 /// What a version takes beside its key and value.
 const VERSION_BYTES: u64 = 256;
 
+/// What a lease takes.
+pub const LEASE_BYTES: u64 = 64;
+
 pub fn put(request: &pb::PutRequest) -> u64 {
     VERSION_BYTES + (request.key.len() + request.value.len()) as u64
 }

@@ -13,6 +13,7 @@ use crate::{
     state::{
         Error, StateMachine,
         command::{Command, Context, Kind, Needs},
+        lease::Leases,
         mvcc::{Pin, Span, Write, Writing},
         outcome::{Change, Operations, Outcome},
     },
@@ -42,13 +43,13 @@ impl Command for pb::DeleteRangeRequest {
         context: Context<'_>,
         outcome: &mut Outcome,
     ) -> Poll<Result<Self::Answer, Error>> {
-        let store = state.history_mut();
+        let (store, leases) = state.keys_mut();
         let (mut deletion, mut planning, mut write) = match progress.0.take() {
             Some((deletion, planning, writing)) => (deletion, planning, store.resume(writing)),
             None => (Deletion::default(), Planning::new(context.answer_wanted), store.write()),
         };
         let mut work = Work::new(context.keys, &mut outcome.visited);
-        if !deletion.step(&mut write, self, &mut planning, &mut work) {
+        if !deletion.step(&mut write, leases, self, &mut planning, &mut work) {
             progress.0 = Some((deletion, planning, write.pause()));
             return Poll::Pending;
         }
@@ -75,6 +76,7 @@ impl Deletion {
     pub fn step(
         &mut self,
         write: &mut Write<'_>,
+        leases: &mut Leases,
         request: &pb::DeleteRangeRequest,
         planning: &mut Planning,
         work: &mut Work<'_>,
@@ -97,6 +99,9 @@ impl Deletion {
         let deleted = write.delete(span, work.left());
         work.spend(deleted.seen.max(1));
         self.deleted += deleted.count;
+        for (lease, key) in &deleted.leased {
+            leases.attach(*lease, 0, key);
+        }
         self.next = deleted.next;
         self.next.is_none()
     }

@@ -12,6 +12,7 @@ use crate::{
     state::{
         Error, StateMachine,
         command::{Command, Context, Kind, Needs},
+        lease::Leases,
         mvcc::{ReadView, Write},
         outcome::{Change, Operations, Outcome},
     },
@@ -37,34 +38,39 @@ impl Command for pb::PutRequest {
         context: Context<'_>,
         outcome: &mut Outcome,
     ) -> Poll<Result<Self::Answer, Error>> {
-        let history = state.history_mut();
-        check(&history.now(), self)?;
+        let (history, leases) = state.keys_mut();
+        check(&history.now(), leases, self)?;
         Work::new(context.keys, &mut outcome.visited).spend_bytes(self.value.len());
         let mut write = history.write();
         let mut planning = Planning::new(context.answer_wanted);
-        let response = execute(&mut write, self, &mut planning, &mut outcome.operations);
+        let response = execute(&mut write, leases, self, &mut planning, &mut outcome.operations);
         outcome.changes.extend(write.end().map(Change::Versions));
         Poll::Ready(Ok(response))
     }
 }
 
 /// Refuses what could not be executed.
-pub fn check(state: &ReadView<'_>, request: &pb::PutRequest) -> Result<(), Error> {
-    check_lease(request.lease)?;
-    if (request.ignore_value || request.ignore_lease) && state.find(&request.key).is_none() {
-        return Err(Error::KeyNotFound);
+pub fn check(state: &ReadView<'_>, leases: &Leases, request: &pb::PutRequest) -> Result<(), Error> {
+    check_lease(leases, request.lease)?;
+    if !request.ignore_value && !request.ignore_lease {
+        return Ok(());
+    }
+    let pos = state.find(&request.key).ok_or(Error::KeyNotFound)?;
+    if request.ignore_lease {
+        // A backup may hold keys of leases that it does not hold. etcd stops with a panic here.
+        check_lease(leases, state.record(pos).lease)?;
     }
     Ok(())
 }
 
-/// No lease can be granted yet, so none is found.
-fn check_lease(lease: i64) -> Result<(), Error> {
-    if lease == 0 { Ok(()) } else { Err(Error::LeaseNotFound) }
+fn check_lease(leases: &Leases, lease: i64) -> Result<(), Error> {
+    if lease == 0 || leases.contains(lease) { Ok(()) } else { Err(Error::LeaseNotFound) }
 }
 
 /// A put that was checked.
 pub fn execute(
     write: &mut Write<'_>,
+    leases: &mut Leases,
     request: &pb::PutRequest,
     planning: &mut Planning,
     operations: &mut Operations,
@@ -92,6 +98,7 @@ pub fn execute(
             lease = kept.lease;
         }
     }
-    write.put(&request.key, value, lease);
+    let before = write.put(&request.key, value, lease);
+    leases.attach(before, lease, &request.key);
     pb::PutResponse { header: Some(header(write.next_revision())), prev_kv }
 }

@@ -18,6 +18,7 @@ use crate::{
     state::{
         Error, StateMachine,
         command::{Command, Context, Kind, Needs},
+        lease::Leases,
         mvcc::{Store, Writing},
         outcome::{Change, Outcome},
     },
@@ -66,9 +67,9 @@ impl Command for pb::TxnRequest {
         outcome: &mut Outcome,
     ) -> Poll<Result<Self::Answer, Error>> {
         let mut work = Work::new(context.keys, &mut outcome.visited);
-        let store = state.history_mut();
+        let (store, leases) = state.keys_mut();
         if !matches!(progress.stage, Stage::Executing(..)) {
-            ready!(progress.prepare(self, store, &mut work))?;
+            ready!(progress.prepare(self, store, leases, &mut work))?;
         }
         let (mut executing, mut write) = match std::mem::replace(&mut progress.stage, Stage::Done) {
             Stage::Executing(under_way) => {
@@ -78,7 +79,7 @@ impl Command for pb::TxnRequest {
             _ => (Executing::new(context.answer_wanted), store.write()),
         };
         let chosen = Chosen { request: self, path: &progress.choosing.path };
-        let on = &mut On::Write(&mut write);
+        let on = &mut On::Write(&mut write, leases);
         let Some(mut response) = executing.step(chosen, on, &mut outcome.operations, &mut work) else {
             progress.stage = Stage::Executing(Box::new((executing, write.pause())));
             return Poll::Pending;
@@ -95,6 +96,7 @@ impl Progress {
         &mut self,
         request: &pb::TxnRequest,
         store: &Store,
+        leases: &Leases,
         work: &mut Work<'_>,
     ) -> Poll<Result<(), Error>> {
         if let Stage::Choosing = self.stage {
@@ -105,7 +107,7 @@ impl Progress {
         }
         let Stage::Checking(checking) = &mut self.stage else { unreachable!("it is not executed yet") };
         let chosen = Chosen { request, path: &self.choosing.path };
-        match checking.step(chosen, store, work)? {
+        match checking.step(chosen, store, leases, work)? {
             true => Poll::Ready(Ok(())),
             false => Poll::Pending,
         }

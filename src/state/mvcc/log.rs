@@ -164,6 +164,14 @@ impl Log {
         Record::key_at(&self.chunk(pos).body.bytes()[pos.offset()..])
     }
 
+    /// The lease that the record at `pos` names.
+    #[inline]
+    pub fn lease(&self, pos: Pos) -> Option<i64> {
+        let chunk = self.chunk(pos);
+        let bytes = &chunk.body.bytes()[pos.offset()..];
+        Record::is_leased(bytes).then(|| Record::decode(bytes, chunk.base).0.lease)
+    }
+
     /// Some byte of the record at `pos`: fetches it from memory.
     #[inline]
     pub fn touch(&self, pos: Pos) -> u8 {

@@ -79,6 +79,12 @@ impl<'a> Record<'a> {
         (Self { main, sub, create, version, lease, tombstone, key, value }, at + key_len + value_len)
     }
 
+    /// Whether the record at the start of `bytes` names a lease.
+    #[inline]
+    pub fn is_leased(bytes: &[u8]) -> bool {
+        bytes[0] & LEASED != 0
+    }
+
     /// The key of the record at the start of `bytes`.
     #[inline]
     pub fn key_at(bytes: &[u8]) -> &[u8] {

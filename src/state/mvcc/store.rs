@@ -99,6 +99,8 @@ impl Default for Store {
 pub struct Loading {
     log: log::Loading,
     index: Builder,
+    /// Versions that name a lease.
+    leased: Vec<Pos>,
 }
 
 impl Loading {
@@ -109,7 +111,18 @@ impl Loading {
 
     /// Adds a block, in any order. Reads every record of it once.
     pub fn take(&mut self, block: &Block) -> Result<(), &'static str> {
-        self.log.take(block, |pos, key| self.index.take(pos, key))
+        let Self { log, index, leased } = self;
+        log.take(block, |pos, record| {
+            index.take(pos, record.key);
+            if record.lease != 0 {
+                leased.push(pos);
+            }
+        })
+    }
+
+    /// Where the versions lie that name a lease; see [`Store::attachment`].
+    pub fn take_leased(&mut self) -> Vec<Pos> {
+        std::mem::take(&mut self.leased)
     }
 
     /// The store the checkpoint was made of.
@@ -217,6 +230,13 @@ impl Store {
             at = following;
             record
         })
+    }
+
+    /// Lease and key of the version at `pos`, which names one, if it is its key's newest.
+    pub fn attachment(&self, pos: Pos) -> Option<(i64, &[u8])> {
+        let record = self.log.get(pos);
+        let versions = self.index.get(&self.log, record.key)?;
+        (versions.newest() == pos).then_some((record.lease, record.key))
     }
 
     /// Keeps the versions visible at `revision` until the pin is dropped.

@@ -9,7 +9,7 @@
 
 use super::{
     Record, Span,
-    index::Versions,
+    index::{Place, Versions},
     log::Pos,
     store::{Error, Pin, ReadView, Store},
 };
@@ -50,6 +50,8 @@ pub struct Deleted {
     pub seen: usize,
     /// The key to go on with; none: nothing of the span is left.
     pub next: Option<Vec<u8>>,
+    /// Those that named a lease, and which.
+    pub leased: Vec<(i64, Vec<u8>)>,
 }
 
 impl Store {
@@ -108,19 +110,21 @@ impl Write<'_> {
         Ok(self.pin())
     }
 
-    pub fn put(&mut self, key: &[u8], value: &[u8], lease: i64) {
+    /// Gives the lease that the version before names; 0 if there was none.
+    pub fn put(&mut self, key: &[u8], value: &[u8], lease: i64) -> i64 {
         let place = self.store.index.locate(&self.store.log, key);
         let newest = self.store.index.at(place).map(Versions::newest).filter(|pos| !pos.is_tombstone());
         let main = self.writing.next;
-        let (create, version) = match newest.map(|pos| self.store.log.get(pos)) {
-            Some(prior) => (prior.create, prior.version + 1),
-            None => (main, 1),
+        let (create, version, before) = match newest.map(|pos| self.store.log.get(pos)) {
+            Some(prior) => (prior.create, prior.version + 1, prior.lease),
+            None => (main, 1, 0),
         };
         let sub = self.writing.changes;
         let record = Record { main, sub, create, version, lease, tombstone: false, key, value };
         let pos = self.append(&record);
         self.store.index.push(&self.store.log, place, key, pos);
         self.writing.appeared += i64::from(newest.is_none());
+        before
     }
 
     fn append(&mut self, record: &Record<'_>) -> Pos {
@@ -142,19 +146,33 @@ impl Write<'_> {
             seen += 1;
             doomed.extend(hit.exists.then_some(hit.pos));
         }
-        let mut key = Vec::new();
+        let (mut key, mut leased) = (Vec::new(), Vec::new());
         for pos in &doomed {
             key.clear();
             key.extend_from_slice(self.store.log.key(*pos));
-            let (main, sub) = (self.writing.next, self.writing.changes);
-            let record = Record { main, sub, tombstone: true, key: &key, ..Record::default() };
+            if let Some(lease) = self.store.log.lease(*pos) {
+                leased.push((lease, key.clone()));
+            }
             let place = self.store.index.locate(&self.store.log, &key);
-            let tombstone = self.append(&record);
-            self.store.index.push(&self.store.log, place, &key, tombstone);
+            self.bury(&key, place);
         }
-        let count = doomed.len() as i64;
-        self.writing.appeared -= count;
-        Deleted { count, seen, next }
+        Deleted { count: doomed.len() as i64, seen, next, leased }
+    }
+
+    /// Deletes a key, if it exists.
+    pub fn delete_key(&mut self, key: &[u8]) {
+        let place = self.store.index.locate(&self.store.log, key);
+        if self.store.index.at(place).is_some_and(|versions| !versions.newest().is_tombstone()) {
+            self.bury(key, place);
+        }
+    }
+
+    /// A key that exists does not any more.
+    fn bury(&mut self, key: &[u8], place: Place) {
+        let (main, sub) = (self.writing.next, self.writing.changes);
+        let tombstone = self.append(&Record { main, sub, tombstone: true, key, ..Record::default() });
+        self.store.index.push(&self.store.log, place, key, tombstone);
+        self.writing.appeared -= 1;
     }
 
     /// Lets others have their turn.

@@ -8,6 +8,7 @@ use crate::{
     state::{
         Error,
         kv::{put, work::Work},
+        lease::Leases,
         mvcc::{Span, Store},
     },
 };
@@ -28,7 +29,13 @@ impl Checking {
     }
 
     /// Goes on, on the same state, along the branches chosen. True when nothing of them can fail.
-    pub fn step(&mut self, chosen: Chosen<'_>, store: &Store, work: &mut Work<'_>) -> Result<bool, Error> {
+    pub fn step(
+        &mut self,
+        chosen: Chosen<'_>,
+        store: &Store,
+        leases: &Leases,
+        work: &mut Work<'_>,
+    ) -> Result<bool, Error> {
         let mut walk = chosen.walk(self.place.take().as_ref());
         loop {
             if work.is_over() {
@@ -37,7 +44,7 @@ impl Checking {
             }
             work.spend(1);
             match walk.next() {
-                Some(Met::Op(op)) => self.op(op, store)?,
+                Some(Met::Op(op)) => self.op(op, store, leases)?,
                 Some(Met::Nested(nested)) => drop(chosen.enter(&mut walk, nested)),
                 Some(Met::Nothing | Met::Left) => {}
                 None => return Ok(true),
@@ -45,10 +52,10 @@ impl Checking {
         }
     }
 
-    fn op(&mut self, op: &Op, store: &Store) -> Result<(), Error> {
+    fn op(&mut self, op: &Op, store: &Store, leases: &Leases) -> Result<(), Error> {
         match op {
             Op::RequestRange(request) => self.range(request, store),
-            Op::RequestPut(request) => self.put(request, store),
+            Op::RequestPut(request) => self.put(request, store, leases),
             Op::RequestDeleteRange(delete) => {
                 if let Span::From(key) = Span::new(&delete.key, &delete.range_end)
                     && self.deleted_from.as_ref().is_none_or(|from| key < &from[..])
@@ -64,8 +71,8 @@ impl Checking {
     /// A put that needs the key's value or lease after the transaction has deleted it would have nothing to take it
     /// from. Validation refuses that except after a deletion up to the end, where etcd 3.7 stops with a panic; here
     /// it is the same error as for a key that was never there.
-    fn put(&self, request: &pb::PutRequest, store: &Store) -> Result<(), Error> {
-        put::check(&store.now(), request)?;
+    fn put(&self, request: &pb::PutRequest, store: &Store, leases: &Leases) -> Result<(), Error> {
+        put::check(&store.now(), leases, request)?;
         let deleted = self.deleted_from.as_ref().is_some_and(|from| from[..] <= request.key[..]);
         if deleted && (request.ignore_value || request.ignore_lease) {
             return Err(Error::KeyNotFound);

@@ -58,7 +58,7 @@ impl Choice {
         let chosen = Chosen { request, path: &self.choosing.path };
         let mut visited = 0;
         let mut work = Work::new(usize::MAX, &mut visited);
-        let checked = Checking::new(self.revision).step(chosen, store, &mut work)?;
+        let checked = Checking::new(self.revision).step(chosen, store, state.leases(), &mut work)?;
         let mut executing = Executing::new(true);
         let on = &mut On::Read { store, now: &self.now, revision: self.revision };
         let response = executing.step(chosen, on, operations, &mut work);

@@ -7,6 +7,7 @@ use crate::{
     pb::etcdserverpb::{self as pb, request_op::Request as Op, response_op::Response},
     state::{
         kv::{delete_range::Deletion, plan::Planning, put, range::header, work::Work},
+        lease::Leases,
         mvcc::{Pin, Store, Write},
         outcome::Operations,
     },
@@ -20,7 +21,7 @@ pub enum On<'a, 'w> {
         now: &'a Pin,
         revision: i64,
     },
-    Write(&'a mut Write<'w>),
+    Write(&'a mut Write<'w>, &'a mut Leases),
 }
 
 /// The execution under way.
@@ -115,15 +116,17 @@ impl Executing {
             }
             Op::RequestPut(request) => {
                 work.spend_bytes(request.value.len());
-                Some(Response::ResponsePut(put::execute(on.write(), request, planning, operations)))
+                let (write, leases) = on.write();
+                Some(Response::ResponsePut(put::execute(write, leases, request, planning, operations)))
             }
             Op::RequestDeleteRange(request) => {
                 let deletion = self.deletion.get_or_insert_default();
-                if !deletion.step(on.write(), request, planning, work) {
+                let (write, leases) = on.write();
+                if !deletion.step(write, leases, request, planning, work) {
                     return Poll::Pending;
                 }
                 let deletion = self.deletion.take().expect("it is under way");
-                let response = deletion.finish(on.write(), request, planning, operations);
+                let response = deletion.finish(write, request, planning, operations);
                 Some(Response::ResponseDeleteRange(response))
             }
             Op::RequestTxn(_) => unreachable!("a nested transaction is no operation of its own"),
@@ -132,9 +135,9 @@ impl Executing {
 }
 
 impl<'w> On<'_, 'w> {
-    fn write(&mut self) -> &mut Write<'w> {
+    fn write(&mut self) -> (&mut Write<'w>, &mut Leases) {
         match self {
-            On::Write(write) => write,
+            On::Write(write, leases) => (write, leases),
             On::Read { .. } => unreachable!("a read-only transaction has only ranges"),
         }
     }
@@ -157,7 +160,7 @@ fn range(request: &pb::RangeRequest, on: &On<'_, '_>, planning: &mut Planning) -
             let view = store.at(read).expect(CHECKED);
             planning.range(request, *revision, &view, || store.pin_at(read).expect(CHECKED))
         }
-        On::Write(write) => {
+        On::Write(write, _) => {
             let view = write.at(read).expect(CHECKED);
             planning.range(request, write.revision(), &view, || write.pin_at(read).expect(CHECKED))
         }

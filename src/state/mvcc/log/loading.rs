@@ -21,12 +21,12 @@ pub struct Loading {
 }
 
 impl Loading {
-    /// Adds a chunk, in any order, and hands over its records that are not dead: position and key. Says what is wrong
+    /// Adds a chunk, in any order, and hands over its records that are not dead, with their positions. Says what is wrong
     /// with a block that is none; of the records, which a checksum protects, nothing is checked.
     pub fn take<'b>(
         &mut self,
         block: &'b Block,
-        mut live: impl FnMut(Pos, &'b [u8]),
+        mut live: impl FnMut(Pos, &Record<'b>),
     ) -> Result<(), &'static str> {
         let Block { id, meta, body } = block;
         let (id, (base, dead)) =
@@ -50,7 +50,7 @@ impl Loading {
             if next_dead.next_if(|dead| usize::from(*dead) == at).is_some() {
                 chunk.dead_bytes += len;
             } else {
-                live(Pos::new(id, at, record.tombstone), record.key);
+                live(Pos::new(id, at, record.tombstone), &record);
             }
         }
         assert!(next_dead.next().is_none(), "dead offsets ascend and are those of records");

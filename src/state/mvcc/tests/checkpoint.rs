@@ -62,7 +62,11 @@ fn readable(store: &Store) -> Vec<(i64, Vec<Listed>)> {
 fn run(store: &mut Store, step: &Step) {
     let mut write = store.write();
     match step {
-        Step::Put(keys, len) => keys.iter().for_each(|key| write.put(key, &vec![b'v'; *len], 0)),
+        Step::Put(keys, len) => {
+            keys.iter().for_each(|key| {
+                write.put(key, &vec![b'v'; *len], 0);
+            });
+        }
         Step::Load(prefix, count) => {
             for number in 0..*count {
                 write.put(&[&prefix[..], format!("{number:05}").as_bytes()].concat(), b"loaded", 0);

@@ -1,0 +1,123 @@
+//! `etcdserverpb.Lease`.
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    task::{Context, Poll},
+};
+
+use futures_util::{Stream, StreamExt, stream};
+
+use super::{Api, Caller, Error, Requests};
+use crate::{
+    limits,
+    pb::etcdserverpb as pb,
+    shard::{AnswerReader, Shard},
+    state::kv::{Answer, cost},
+};
+
+pub async fn lease_grant(
+    api: &Api,
+    caller: &Caller,
+    mut request: pb::LeaseGrantRequest,
+) -> Result<pb::LeaseGrantResponse, Error> {
+    api.check_space(cost::LEASE_BYTES).await?;
+    while request.id == 0 {
+        // Never a negative one, which its client would have to ask for.
+        request.id = (api.shard().random_u64() >> 1) as i64;
+    }
+    request.ttl = request.ttl.max(api.options().lease_ttl_min);
+    let mut response = api.shard_of(caller).write(&caller.principal, request).await?;
+    api.fill(&mut response.header);
+    Ok(response)
+}
+
+pub async fn lease_revoke(
+    api: &Api,
+    caller: &Caller,
+    request: pb::LeaseRevokeRequest,
+) -> Result<pb::LeaseRevokeResponse, Error> {
+    let mut response = api.shard_of(caller).write(&caller.principal, request).await?;
+    api.fill(&mut response.header);
+    Ok(response)
+}
+
+/// Each request is answered in its turn, with the revision there was before it. All that have come together are certain
+/// of their leader by one question to the others.
+pub fn lease_keep_alive(
+    api: &Api,
+    caller: &Caller,
+    requests: Requests<pb::LeaseKeepAliveRequest>,
+) -> Result<impl Stream<Item = Result<pb::LeaseKeepAliveResponse, Error>> + 'static + use<>, Error> {
+    let keeping = KeepAlive {
+        api: api.clone(),
+        shard: api.shard_of(caller),
+        requests,
+        header: None,
+        ids: VecDeque::new(),
+    };
+    Ok(stream::try_unfold(keeping, KeepAlive::next))
+}
+
+pub async fn lease_time_to_live(
+    api: &Api,
+    caller: &Caller,
+    request: pb::LeaseTimeToLiveRequest,
+) -> Result<Answer<pb::LeaseTimeToLiveResponse, AnswerReader>, Error> {
+    let mut answer = api.shard_of(caller).time_to_live(request.id, request.keys).await?;
+    api.fill(match &mut answer {
+        Answer::Whole(response) => &mut response.header,
+        Answer::Long(long) => long.header_mut(),
+    });
+    Ok(answer)
+}
+
+/// As this member knows them, without a question to the others.
+pub async fn lease_leases(
+    api: &Api,
+    caller: &Caller,
+    _: pb::LeaseLeasesRequest,
+) -> Result<Answer<pb::LeaseLeasesResponse, AnswerReader>, Error> {
+    let mut answer = api.shard_of(caller).leases().await?;
+    api.fill(match &mut answer {
+        Answer::Whole(response) => &mut response.header,
+        Answer::Long(long) => long.header_mut(),
+    });
+    Ok(answer)
+}
+
+/// A stream of renewals.
+struct KeepAlive {
+    api: Api,
+    shard: Shard,
+    requests: Requests<pb::LeaseKeepAliveRequest>,
+    /// Of the requests that came together, and those of them that are not answered.
+    header: Option<pb::ResponseHeader>,
+    ids: VecDeque<i64>,
+}
+
+impl KeepAlive {
+    async fn next(mut self) -> Result<Option<(pb::LeaseKeepAliveResponse, Self)>, Error> {
+        if self.ids.is_empty() {
+            let Some(first) = self.requests.next().await else { return Ok(None) };
+            self.ids.push_back(first?.id);
+            poll_fn(|context| self.take_more(context)).await?;
+            self.header = None;
+            self.api.fill(&mut self.header);
+            self.shard.linearize().await?;
+        }
+        let id = self.ids.pop_front().expect("a request has come");
+        let ttl = self.shard.renew(id).await?.unwrap_or(0);
+        Ok(Some((pb::LeaseKeepAliveResponse { header: self.header, id, ttl }, self)))
+    }
+
+    /// What has come, too. The end of the requests is met again when these are answered.
+    fn take_more(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        while self.ids.len() < limits::KEEP_ALIVES_TOGETHER
+            && let Poll::Ready(Some(request)) = self.requests.poll_next_unpin(context)
+        {
+            self.ids.push_back(request?.id);
+        }
+        Poll::Ready(Ok(()))
+    }
+}

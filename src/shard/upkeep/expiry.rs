@@ -1,0 +1,122 @@
+//! The end of leases: those whose time is over are revoked by their leader, many in an entry.
+//!
+//! A task beside the loop. One batch is under way at a time, and is small enough that a write which comes behind it waits
+//! no longer than for one more turn of the log; the next begins when it is applied. It also notes from time to time what
+//! is left of long leases, if a flag says so.
+
+use std::time::Duration;
+
+use tracing::warn;
+
+use crate::{
+    env::Env,
+    limits,
+    pb::etcdserverpb as pb,
+    shard::{Error, Shard, lease::Times},
+    state::{Principal, lease::ExpireLeases},
+};
+
+pub struct LeaseExpiry<E: Env> {
+    env: E,
+    shard: Shard,
+    times: Times,
+    /// Leases of the next batch: fewer, if the last ones had many keys.
+    batch: usize,
+}
+
+impl<E: Env> LeaseExpiry<E> {
+    pub fn new(env: E, shard: Shard, times: Times) -> Self {
+        Self { env, shard, times, batch: limits::LEASE_BATCH_MIN }
+    }
+
+    /// Runs until the shard stops.
+    pub async fn run(mut self) {
+        while !self.shard.is_stopping() {
+            let pause = match self.visit() {
+                true => limits::BACKGROUND_PAUSE,
+                false if self.note().await || self.expire().await => continue,
+                false => self.pause(),
+            };
+            self.env.sleep(pause).await;
+        }
+    }
+
+    /// A new leader gives leases their time. False if there are none without.
+    fn visit(&self) -> bool {
+        let now = self.env.now();
+        self.shard.with_state(|state| self.times.visit(state.leases(), now, limits::LEASE_VISIT_PAGES))
+    }
+
+    /// Until something may be over. A lease that is granted meanwhile has more time than that.
+    fn pause(&self) -> Duration {
+        let now = self.env.now();
+        let next = self.times.next().map_or(limits::LEASE_PAUSE, |next| next.since(now));
+        next.clamp(limits::BACKGROUND_PAUSE, limits::LEASE_PAUSE)
+    }
+
+    /// Revokes what is over. False if there is nothing for the moment.
+    async fn expire(&mut self) -> bool {
+        let (now, mut over) = (self.env.now(), Vec::new());
+        while over.len() < self.batch
+            && self.times.take_over(now, limits::LEASE_VISITS, self.batch, &mut over)
+        {
+            if over.len() < self.batch {
+                // Many were renewed: others have their turn.
+                self.env.sleep(limits::BACKGROUND_PAUSE).await;
+            }
+        }
+        if over.is_empty() {
+            return false;
+        }
+        // Some may be gone meanwhile, and their places be others'.
+        over.retain(|place| self.times.ends(*place).is_some_and(|ends| ends <= now));
+        let ids: Vec<_> = self.shard.with_state(|state| {
+            over.iter().filter_map(|place| Some(state.leases().at(*place)?.id)).collect()
+        });
+        let leases = ids.len();
+        match self.shard.write(&Principal::default(), ExpireLeases { ids }).await {
+            Ok(expired) => {
+                self.shard.metrics().lease_expired.inc_by(expired.leases);
+                let keys = expired.keys / expired.leases.max(1);
+                let batch = limits::LEASE_BATCH_COST / (1 + limits::LEASE_KEY_COST * keys as usize);
+                self.batch = batch.clamp(limits::LEASE_BATCH_MIN, limits::LEASE_BATCH_COST);
+                true
+            }
+            Err(error) => {
+                let now = self.env.now();
+                let pause = match error {
+                    Error::TooManyRequests => limits::LEASE_BUSY_PAUSE,
+                    Error::NoLeader | Error::Stopped => limits::LEASE_PAUSE,
+                    Error::Apply(_) | Error::Timeout | Error::LearnerNotReady => {
+                        warn!(leases, %error, "failed to revoke expired leases");
+                        limits::LEASE_RETRY
+                    }
+                };
+                self.times.put_back(&over, now.after(pause), now);
+                false
+            }
+        }
+    }
+
+    /// Notes in the log what is left of long leases. False if there is nothing for the moment.
+    async fn note(&self) -> bool {
+        if !self.times.notes() {
+            return false;
+        }
+        let now = self.env.now();
+        let (visits, most) = (limits::LEASE_VISITS, limits::LEASE_NOTES_MAX);
+        let notes = self.shard.with_state(|state| self.times.take_to_note(state.leases(), now, visits, most));
+        if notes.is_empty() {
+            return false;
+        }
+        let note = |(id, remaining_ttl)| pb::LeaseCheckpoint { id, remaining_ttl };
+        let checkpoints = notes.into_iter().map(note).collect();
+        let request = pb::LeaseCheckpointRequest { checkpoints };
+        if let Err(error) = self.shard.write(&Principal::default(), request).await {
+            // They are noted again after the next interval.
+            warn!(%error, "failed to note what is left of leases");
+            return false;
+        }
+        true
+    }
+}
