@@ -10,6 +10,7 @@
 //! | `admin`      | an operator's calls: compaction, defragmentation, snapshot                  |
 //! | `compare`    | Pinion beside upstream etcd: runs, medians, ratios, tables, a plot       |
 //! | `hostile`    | what a client that means harm can send                                   |
+//! | `kubernetes` | what kube-apiserver asks, as a load that checks what it sees          |
 //! | `flamegraph` | a server under load, recorded with perf and drawn                        |
 //! | `pb`         | the wire messages and tonic clients                                      |
 
@@ -18,6 +19,7 @@ pub mod compare;
 pub mod flamegraph;
 pub mod hostile;
 pub mod http;
+pub mod kubernetes;
 pub mod load;
 pub mod oracle;
 pub mod pb;

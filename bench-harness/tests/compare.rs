@@ -155,6 +155,30 @@ fn hostile_clients_are_seen_beside_others_on_upstream_and_on_pinion() {
     written(&report, scratch.path());
 }
 
+#[test]
+fn an_apiserver_is_served_by_upstream() {
+    let scratch = scratch();
+    let etcd = oracle::program("etcd").unwrap();
+    let small = "--kubernetes-objects 100 --kubernetes-writers 10 --kubernetes-rate 200 --kubernetes-duration 1.5 \
+        --kubernetes-event-ttl 2 --kubernetes-compact-every 0.4";
+    let report =
+        run(scratch.path(), &format!("--peer etcd={} --scenario kubernetes {small}", etcd.display()));
+    let names = groups(&report).map(|group| &group.name[..]).collect::<Vec<_>>();
+    assert_eq!(names, ["kubernetes: 200 transactions a second", "kubernetes: as fast as it goes"]);
+    for group in groups(&report) {
+        for Cell { subject, median, .. } in &group.cells {
+            let what = format!("{} {subject}: {median:?}", group.name);
+            assert!(median.errors == 0 && median.note.is_none(), "{what}");
+            for title in
+                ["txn/s", "txn per server CPU s", "lag p99 ms", "progress p99 ms", "pages/s", "leases"]
+            {
+                assert!(median.value(title).is_some_and(|value| value > 0.0), "{title} of {what}");
+            }
+        }
+    }
+    written(&report, scratch.path());
+}
+
 /// What a change to Pinion is measured by: no upstream program is needed for it.
 #[test]
 fn two_builds_of_pinion_take_turns_in_every_scenario_that_a_change_must_not_slow() {

@@ -84,16 +84,22 @@ impl Grpc {
         self.rows[at].begin(Incoming { connection: connection.clone(), asked, messages, reply })
     }
 
-    /// What grpc-go answers when nobody has registered for a path.
+    /// Ends a call of which there is no method.
     fn unimplemented(&self, path: &str, reply: Reply) -> Call {
-        let text = match path.strip_prefix('/').unwrap_or(path).rsplit_once('/') {
-            None => format!("malformed method name: {path:?}"),
-            Some((service, method)) if self.rows.iter().any(|row| row.service == service) => {
-                format!("unknown method {method} for service {service}")
-            }
-            Some((service, _)) => format!("unknown service {service}"),
-        };
+        let text = no_method(path, |name| self.rows.iter().any(|row| row.service == name));
         Box::pin(async move { refuse(reply, &Status::new(Code::Unimplemented, text)) })
+    }
+}
+
+/// What grpc-go answers when nobody has registered for a path. One without a slash at its beginning is none: what looks at
+/// paths on the way here must not take it for another one than the server does.
+fn no_method(path: &str, is_service: impl Fn(&str) -> bool) -> String {
+    match path.strip_prefix('/').and_then(|name| name.rsplit_once('/')) {
+        None => format!("malformed method name: {path:?}"),
+        Some((service, method)) if is_service(service) => {
+            format!("unknown method {method} for service {service}")
+        }
+        Some((service, _)) => format!("unknown service {service}"),
     }
 }
 
@@ -112,4 +118,24 @@ pub(super) fn asked_for(headers: &HeaderMap) -> bool {
     let rest =
         content_type.and_then(|content_type| content_type.as_bytes().strip_prefix(b"application/grpc"));
     matches!(rest, Some([] | [b'+' | b';', ..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Among them CVE-2026-33186: a path without a slash at its beginning.
+    #[test]
+    fn a_path_that_is_no_method_is_named() {
+        for (path, text) in [
+            ("a.B/C", "malformed method name: \"a.B/C\""),
+            ("/C", "malformed method name: \"/C\""),
+            ("/a.B/D", "unknown method D for service a.B"),
+            ("/a.B/", "unknown method  for service a.B"),
+            ("/a.X/C", "unknown service a.X"),
+            ("//C", "unknown service "),
+        ] {
+            assert_eq!(no_method(path, |service| service == "a.B"), text, "{path}");
+        }
+    }
 }

@@ -15,6 +15,7 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 const REFUSAL_BYTES_MAX: usize = 200;
 const PUT: &str = "/etcdserverpb.KV/Put";
 const RANGE: &str = "/etcdserverpb.KV/Range";
+const HEALTH: &str = "/grpc.health.v1.Health/Check";
 const TXN: &str = "/etcdserverpb.KV/Txn";
 /// The default `--max-request-bytes` and what gRPC takes on top.
 const MESSAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -98,6 +99,16 @@ pub fn cases() -> Vec<Case> {
         base("unknown service", "/nope.Nope/Nope", framed(0, b"")),
         base("unknown method", "/etcdserverpb.KV/Nope", framed(0, b"")),
         base("path without a method", "/nope", framed(0, b"")),
+        // There is no reflection, in either version.
+        base("reflection", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", framed(0, b"")),
+        base(
+            "reflection, the old one",
+            "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+            framed(0, b""),
+        ),
+        base("health", HEALTH, framed(0, b"")),
+        base("health of a service", HEALTH, framed(0, b"\x0a\x0fetcdserverpb.KV")),
+        base("all health", "/grpc.health.v1.Health/List", framed(0, b"")),
         base("empty service", "//Put", framed(0, b"")),
         base("empty method", "/etcdserverpb.KV/", framed(0, put)),
         base("service in another case", "/etcdserverpb.kv/Put", framed(0, put)),

@@ -3,6 +3,7 @@
 
 pub mod hostile;
 pub mod job;
+pub mod kubernetes;
 pub mod list_storm;
 pub mod load;
 pub mod maintenance;
@@ -12,6 +13,7 @@ pub mod restart;
 
 use hostile::HostileOptions;
 use job::Job;
+use kubernetes::KubernetesOptions;
 use list_storm::ListStormOptions;
 use load::{LoadOptions, Pattern};
 use maintenance::MaintenanceOptions;
@@ -50,6 +52,8 @@ pub enum Scenario {
     Overwrite,
     /// What one hostile client does to others' latency and to the server's memory, stop and start.
     Hostile,
+    /// What kube-apiserver asks: transactions, watch caches, lists in pages, leases, compactions.
+    Kubernetes,
 }
 
 /// What each kind of scenario is told.
@@ -72,12 +76,23 @@ pub struct ScenarioOptions {
     pub overwrite: OverwriteOptions,
     #[command(flatten)]
     pub hostile: HostileOptions,
+    #[command(flatten)]
+    pub kubernetes: KubernetesOptions,
 }
 
 impl Scenario {
     pub fn jobs(self, options: &ScenarioOptions) -> Vec<Box<dyn Job>> {
-        let ScenarioOptions { value_size, load, stored, probe, maintenance, list_storm, overwrite, hostile } =
-            options;
+        let ScenarioOptions {
+            value_size,
+            load,
+            stored,
+            probe,
+            maintenance,
+            list_storm,
+            overwrite,
+            hostile,
+            kubernetes,
+        } = options;
         let fill = |keys| Fill::once(keys, stored.stored_key_size, *value_size);
         let load_jobs = |pattern| load::jobs(pattern, load, *value_size);
         match self {
@@ -102,6 +117,7 @@ impl Scenario {
                 vec![Box::new(overwrite::Overwrite::new(overwrite, fill(overwrite.overwritten_keys), load))]
             }
             Self::Hostile => hostile::jobs(hostile),
+            Self::Kubernetes => vec![Box::new(kubernetes::Kubernetes::new(kubernetes))],
         }
     }
 }

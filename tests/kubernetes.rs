@@ -1,0 +1,55 @@
+//! The Kubernetes pattern against upstream etcd, which proves the load itself: transactions on revisions, watch caches with what was
+//! there before, progress, lists at a revision, events that end with their leases, compactions guarded by a key. The load
+//! checks what it sees; here it is small, and everything must be right.
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use bench_harness::{
+    kubernetes::{Apiserver, Pattern},
+    oracle,
+    process::Launch,
+};
+
+const PATTERN: Pattern = Pattern {
+    writers: 8,
+    objects: 160,
+    value_size: 300,
+    listers: 4,
+    page: 50,
+    event_ttl: 2,
+    compact_every: Duration::from_millis(300),
+    progress_every: Duration::from_millis(100),
+};
+/// Leases of two seconds have ended by then on a machine that is not quiet.
+const EVENTS_GONE: Duration = Duration::from_secs(20);
+
+fn everything_is_right(program: PathBuf) {
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("make a directory");
+    let server = Launch::etcd(program, directory.path().join("data"))
+        .start()
+        .unwrap_or_else(|error| panic!("{error}"));
+    let mut apiserver = Apiserver::start(server.addr(), PATTERN).unwrap_or_else(|error| panic!("{error}"));
+    for rate in [Some(200.0), None] {
+        let seen = apiserver.run(rate, Duration::from_secs(3));
+        assert!(seen.errors.is_empty() && seen.faults.is_empty(), "{:?} {:?}", seen.errors, seen.faults);
+        assert!(seen.transactions > 100 && seen.conflicts == 0, "{} transactions", seen.transactions);
+        // What was written before has an event, but for the very last ones.
+        assert!(seen.events > seen.transactions / 2, "{} events", seen.events);
+        assert!(!seen.progress.is_empty() && seen.pages > 20 && seen.listed > 500, "{} pages", seen.pages);
+        assert!(seen.leases >= 2 && seen.compactions >= 3, "{} compactions", seen.compactions);
+    }
+    let since = Instant::now();
+    while apiserver.count_events().unwrap_or_else(|error| panic!("{error}")) > 0 {
+        assert!(since.elapsed() < EVENTS_GONE, "events have not ended");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(apiserver.finish(), Vec::<String>::new());
+}
+
+#[test]
+fn upstream_serves_an_apiserver() {
+    everything_is_right(oracle::program("etcd").unwrap_or_else(|missing| panic!("{missing}")));
+}
