@@ -82,6 +82,7 @@ struct One {
     /// Long reads under way, and those of them that have many pairs in memory.
     reads: Rc<Gate>,
     sorts: Rc<Gate>,
+    passwords: Rc<Gate>,
     writes: Writes,
 }
 
@@ -125,6 +126,7 @@ impl Clients {
             unsent_line: Line::default(),
             reads: Gate::new(limits::CLIENT_READS_MAX),
             sorts: Gate::new(limits::CLIENT_SORTS_MAX),
+            passwords: Gate::new(1),
             writes: Writes::default(),
         }))
     }
@@ -194,6 +196,11 @@ impl Client {
     /// The same for a read that has many pairs in memory.
     pub async fn sort(&self) -> Permit {
         self.0.sorts.enter().await
+    }
+
+    /// The line for its passwords to be looked at, one at a time.
+    pub fn passwords(&self) -> &Rc<Gate> {
+        &self.0.passwords
     }
 
     pub fn writes(&self) -> &Writes {

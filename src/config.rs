@@ -7,6 +7,7 @@
 //! Not here: opening the log, binding, anything that touches the machine beyond reading the file.
 
 mod args;
+mod auth;
 mod check;
 mod environment;
 mod file;
@@ -72,6 +73,7 @@ pub struct Config {
     pub max_txn_ops: usize,
     /// As given: 0 for the default, negative for none.
     pub quota_bytes: i64,
+    pub auth: Auth,
     /// `None` for no automatic compaction.
     pub auto_compaction: Option<Retention>,
     /// Hash everything once before serving.
@@ -91,6 +93,25 @@ pub struct Config {
     pub metrics_extensive: bool,
     pub features: Vec<Feature>,
     pub log: Log,
+}
+
+/// How somebody shows who they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Auth {
+    pub token: AuthToken,
+    /// Within the costs there are.
+    pub bcrypt_cost: u32,
+}
+
+/// What somebody gets for a password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuthToken {
+    /// Nothing.
+    None,
+    /// A token that lives for so long without use.
+    Simple { ttl: Duration },
+    /// A token that is signed with what is in these files, and lives for so long.
+    Jwt { sign_method: String, public_key: Option<PathBuf>, private_key: Option<PathBuf>, ttl: Duration },
 }
 
 /// What automatic compaction keeps.

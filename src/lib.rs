@@ -23,7 +23,7 @@
 //! | config             | flags, environment and YAML to one immutable `Config`          | limits, types |
 //! | row                | versions as etcd files them, and `HashKV` over them            |  |
 //! | backup             | etcd's backup files over it: metadata, versions, restore       | pb, row, types |
-//! | ctl                | `pinion` as `etcdutl`                                          | backup, config, row, server, state/lease, state/mvcc, storage/data_dir, types |
+//! | ctl                | `pinion` as `etcdutl`                                          | backup, config, row, server, state, state/lease, state/mvcc, storage/data_dir, types |
 //! | metrics            | etcd's metric names and our stage histograms                   | types |
 //! | storage            | what is on disk                                                |  |
 //! | storage/wal        | the log: durable records in order, recovery                    | env, limits, types |

@@ -282,3 +282,29 @@ pub const TRANSFERS_MAX: usize = 16;
 pub const SCRAPE_PAUSE: Duration = Duration::from_millis(20);
 /// A start that is not ready after so long says why, and again each time it has passed.
 pub const READY_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Bytes of all users and roles: as fast as they are gone through in one step, and answered in one message.
+pub const AUTH_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Of a user's or a role's name: etcd ends with an error of its database beyond (bbolt's `MaxKeySize`).
+pub const AUTH_NAME_BYTES_MAX: usize = 32 * 1024;
+/// How long a simple token lives that is not used, unless `--auth-token-ttl` says otherwise (etcd's default).
+pub const TOKEN_TTL: Duration = Duration::from_secs(300);
+/// Simple tokens of a member; with one more, the one goes that was not used for longest. A thousand logins a second live
+/// their whole time.
+pub const TOKENS_MAX: usize = 300_000;
+/// Of those whose end has come, how many are looked at each time somebody shows one.
+pub const TOKENS_AT_ONCE: usize = 4;
+/// Signed tokens that were found good, and are known the next time.
+pub const JWT_KEPT_MAX: usize = 4_096;
+/// Cost of hashing a password unless `--bcrypt-cost` says otherwise (bcrypt's default), and the costs there are.
+pub const BCRYPT_COST: u32 = 10;
+pub const BCRYPT_COSTS: std::ops::RangeInclusive<u32> = 4..=31;
+/// A hash that came with a request costs no more to compare with than this or what `--bcrypt-cost` says: a second or two.
+pub const BCRYPT_COST_FOREIGN_MAX: u32 = 15;
+/// Clients who wait to have a password hashed or compared, and those of one client that wait in its own line.
+pub const PASSWORDS_WAITING_MAX: usize = 256;
+pub const CLIENT_PASSWORDS_WAITING_MAX: usize = 64;
+/// How often a password is compared again because it, or with signed tokens anything, was changed meanwhile.
+pub const LOGIN_ATTEMPTS: usize = 16;
+/// Of a name in a log line.
+pub const LOGGED_NAME_BYTES: usize = 256;

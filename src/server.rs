@@ -14,6 +14,7 @@ mod resources;
 mod restored;
 mod signals;
 mod systemd;
+mod tokens;
 
 pub use restored::{Restored, restore};
 
@@ -76,6 +77,10 @@ pub enum StartError {
     DataDir(#[from] DataDirError),
     #[error(transparent)]
     Log(#[from] WalError),
+    #[error("cannot read {path}, which --auth-token names: {source}")]
+    TokenKey { path: std::path::PathBuf, source: io::Error },
+    #[error("--auth-token: {0}")]
+    Tokens(#[from] service::auth::JwtError),
     #[error(transparent)]
     Shard(#[from] shard::Fatal),
 }
@@ -87,18 +92,20 @@ pub fn run(mut config: Config) -> Result<i32, StartError> {
     for path in [Some(&mut config.data_dir), config.wal_dir.as_mut()].into_iter().flatten() {
         *path = std::path::absolute(&*path).map_err(|source| DiskError::from_io("find", path, source))?;
     }
+    let auth = tokens::options(&config.auth)?;
     let listeners = listeners::bind(&config)?;
     let stop = Stop::listen().map_err(StartError::Signals)?;
     explain_faults(logging::last_words).map_err(StartError::Signals)?;
     let core = choose_core(config.core)?;
     announce(&config, core);
     Quota::new(config.quota_bytes).announce();
-    run_on(core, |env| serve(env, config, resources, listeners, stop))?
+    run_on(core, |env| serve(env, config, auth, resources, listeners, stop))?
 }
 
 async fn serve(
     env: RealEnv,
     config: Config,
+    auth: service::auth::Options,
     resources: Resources,
     listeners: Vec<(Bound, Offer)>,
     stop: Stop,
@@ -139,9 +146,9 @@ async fn serve(
     maintain(&env, &config, (&shard, &duty), checks);
     let handle = shard.clone();
     let serving = async {
-        let options = api_options(&config);
+        let options = api_options(&config, auth);
         let is_ready = options.ready.clone();
-        let api = Api::new(keyspace, handle.clone(), metrics, options);
+        let api = Api::new(&env, keyspace, handle.clone(), metrics, options);
         let watched = api.clone();
         let (mut bound, mut listening) = (Vec::new(), Vec::new());
         for (socket, offer) in listeners {
@@ -326,7 +333,7 @@ fn shard_options(
     }
 }
 
-fn api_options(config: &Config) -> service::Options {
+fn api_options(config: &Config, auth: service::auth::Options) -> service::Options {
     service::Options {
         max_request_bytes: config.max_request_bytes,
         max_txn_ops: config.max_txn_ops,
@@ -334,6 +341,7 @@ fn api_options(config: &Config) -> service::Options {
         membership: Membership { strict: config.strict_reconfig_check, learners_max: config.learners_max },
         patience: Patience { unary: config.warning_unary, apply: config.warning_apply },
         lease_ttl_min: lease_ttl_min(config),
+        auth,
         clients: memory::clients(config.max_request_bytes),
         ready: Word::default(),
     }

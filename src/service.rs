@@ -5,6 +5,7 @@
 //! and fills response headers. [`methods()`] has a row for each; how requests come in and answers go out is
 //! `protocol`'s business, and nothing here knows HTTP, gRPC or JSON.
 
+pub mod auth;
 mod caller;
 pub mod cluster;
 mod error;
@@ -36,6 +37,7 @@ pub use word::Word;
 
 use crate::{
     client::{Bounds, Clients},
+    env::Env,
     limits,
     metrics::Metrics,
     pb::etcdserverpb as pb,
@@ -61,6 +63,8 @@ pub struct Options {
     pub patience: Patience,
     /// Shortest time of a lease, in seconds: what is asked to be shorter is made that long.
     pub lease_ttl_min: i64,
+    /// How somebody shows who they are.
+    pub auth: auth::Options,
     /// Memory held on behalf of clients.
     pub clients: Bounds,
     /// Given once the member serves linearizable reads. Calls that come before wait for it; its health can be asked for.
@@ -76,6 +80,7 @@ impl Default for Options {
             membership: Membership::default(),
             patience: Patience::default(),
             lease_ttl_min: limits::LEASE_TTL_MIN,
+            auth: auth::Options::default(),
             clients: Bounds::default(),
             ready: Word::spoken(),
         }
@@ -91,16 +96,25 @@ struct Inner {
     shard: Shard,
     metrics: Rc<Metrics>,
     options: Options,
+    guard: auth::Guard,
     clients: Clients,
     leaderless: RefCell<Word>,
 }
 
 impl Api {
-    pub fn new(keyspace: Keyspace, shard: Shard, metrics: Rc<Metrics>, options: Options) -> Self {
+    pub fn new<E: Env>(
+        env: &E,
+        keyspace: Keyspace,
+        shard: Shard,
+        metrics: Rc<Metrics>,
+        options: Options,
+    ) -> Self {
         shard.metrics().quota_backend_bytes.set(options.quota.bytes());
         metrics.identify(shard.member_id().0);
         let clients = Clients::new(options.clients);
-        Self(Rc::new(Inner { keyspace, shard, metrics, options, clients, leaderless: RefCell::default() }))
+        let guard = auth::Guard::new(env, &options.auth);
+        let leaderless = RefCell::default();
+        Self(Rc::new(Inner { keyspace, shard, metrics, options, guard, clients, leaderless }))
     }
 
     /// Which keyspace is served.
@@ -120,6 +134,10 @@ impl Api {
 
     pub fn options(&self) -> &Options {
         &self.0.options
+    }
+
+    fn guard(&self) -> &auth::Guard {
+        &self.0.guard
     }
 
     fn shard(&self) -> &Shard {

@@ -52,3 +52,9 @@ pub enum Error {
     #[error("server stopped")]
     Stopped,
 }
+
+impl From<state::auth::Refusal> for Error {
+    fn from(refusal: state::auth::Refusal) -> Self {
+        Error::Apply(refusal.into())
+    }
+}

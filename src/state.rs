@@ -6,12 +6,13 @@
 //! log entry --batch--> envelope --command--> [StateMachine] --answer--> whoever asked
 //!                                                  |  \--changes--> views, metrics, upkeep
 //!                                                  v
-//!                                 spaces: history (mvcc), leases, cluster
+//!                                 spaces: history (mvcc), leases, users and roles (auth), cluster
 //! ```
 //!
 //! A request passes [`kv::validate`] before it is proposed (what is wrong with it alone), and the [`StateMachine`] when
 //! its entry is committed (what is wrong with it in this state). What is refused changes nothing.
 
+pub mod auth;
 pub mod batch;
 pub mod cluster;
 pub mod command;

@@ -49,7 +49,7 @@ struct Side {
 
 impl Side {
     fn start(program: &Path, data_dir: &Path) -> Self {
-        let launch = tested::launch(program.to_owned(), data_dir);
+        let launch = tested::launch(program.to_owned(), data_dir).arg("--bcrypt-cost=4");
         let server = launch.start().unwrap_or_else(|error| panic!("{error}"));
         let list = members(&server);
         let names = Names::of(&list, &server.addr().to_string());

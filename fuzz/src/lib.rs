@@ -86,7 +86,7 @@ impl Served {
         assert!(sim.run_until(STEPS_MAX, serves), "it never serves");
         let shard = opened.borrow().clone().expect("just seen");
         let metrics = Rc::new(Metrics::new(&metrics::Options::default()).expect("names are distinct"));
-        let api = Api::new(Keyspace::default(), shard.clone(), metrics, service::Options::default());
+        let api = Api::new(&env, Keyspace::default(), shard.clone(), metrics, service::Options::default());
         let (machine, at) = (env.clone(), env.address(PORT));
         sim.spawn(MEMBER, async move {
             let listening = vec![Listening { listener: machine.listen(PORT), offer: Offer::CLIENT }];

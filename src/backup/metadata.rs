@@ -1,7 +1,5 @@
 //! All that a backup says besides the versions, to and from the rows of the small buckets.
 
-use std::collections::BTreeMap;
-
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +10,10 @@ use super::schema::{
 };
 use crate::{
     backup::bbolt::Small,
-    pb::etcdserverpb::{AlarmMember, Member},
+    pb::{
+        authpb::{Role, User},
+        etcdserverpb::{AlarmMember, Member},
+    },
     row::RevisionKey,
 };
 
@@ -79,13 +80,13 @@ pub struct Lease {
     pub remaining_ttl: i64,
 }
 
-/// Users and roles by name, as they are stored (`authpb.User`, `authpb.Role`).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Users and roles.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Auth {
     pub enabled: bool,
     pub revision: u64,
-    pub users: BTreeMap<Vec<u8>, Vec<u8>>,
-    pub roles: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub users: Vec<User>,
+    pub roles: Vec<Role>,
 }
 
 /// `raftpb.ConfState` in JSON, as far as etcd uses it.
@@ -126,8 +127,14 @@ impl Metadata {
             ),
             bucket(ALARM, self.alarms.iter().map(alarm).collect()),
             bucket(AUTH, self.auth.rows()),
-            bucket(AUTH_USERS, self.auth.users.clone().into_iter().collect()),
-            bucket(AUTH_ROLES, self.auth.roles.clone().into_iter().collect()),
+            bucket(
+                AUTH_USERS,
+                self.auth.users.iter().map(|user| (user.name.to_vec(), user.encode_to_vec())).collect(),
+            ),
+            bucket(
+                AUTH_ROLES,
+                self.auth.roles.iter().map(|role| (role.name.to_vec(), role.encode_to_vec())).collect(),
+            ),
         ]
     }
 
@@ -198,12 +205,16 @@ impl Metadata {
             }
             AUTH if key == AUTH_REVISION => eight(value).map(|revision| self.auth.revision = revision),
             AUTH_USERS => {
-                self.auth.users.insert(key.to_vec(), value.to_vec());
-                Ok(())
+                let user = User::decode(value).map_err(|_| "it is not a user")?;
+                let is_own = user.name == key;
+                self.auth.users.push(user);
+                is_own.then_some(()).ok_or("it is filed under another user's name")
             }
             AUTH_ROLES => {
-                self.auth.roles.insert(key.to_vec(), value.to_vec());
-                Ok(())
+                let role = Role::decode(value).map_err(|_| "it is not a role")?;
+                let is_own = role.name == key;
+                self.auth.roles.push(role);
+                is_own.then_some(()).ok_or("it is filed under another role's name")
             }
             _ => Err("etcd 3.4 to 3.7 have no such row"),
         }
@@ -229,11 +240,6 @@ impl Metadata {
 }
 
 impl Auth {
-    /// What is there from the first start on takes up no space in [`Auth::users`] and [`Auth::roles`].
-    pub fn is_used(&self) -> bool {
-        self.enabled || !self.users.is_empty() || !self.roles.is_empty()
-    }
-
     fn rows(&self) -> Vec<Row> {
         let enabled = self.enabled.then(|| (AUTH_ENABLED.to_vec(), vec![1]));
         let revision = (self.revision > 0).then(|| (AUTH_REVISION.to_vec(), number(self.revision)));

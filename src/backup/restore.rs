@@ -28,11 +28,6 @@ pub struct Outcome {
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure<E> {
-    #[error(
-        "the snapshot holds users or roles, and this release has no authentication: \
-         disable it, delete the users and roles, and take the snapshot again"
-    )]
-    Auth,
     #[error("the revision {revision} cannot grow by {by}")]
     Bump { revision: i64, by: u64 },
     #[error(transparent)]
@@ -48,9 +43,6 @@ pub fn restore<T: RestoreTarget>(
     target: &mut T,
 ) -> Result<Outcome, Failure<T::Error>> {
     let old = backup.metadata();
-    if old.auth.is_used() {
-        return Err(Failure::Auth);
-    }
     let metadata = bumped(old, bump)?;
     let compacted = metadata.compaction.revision();
     let keep = match old.compaction.finished == compacted {

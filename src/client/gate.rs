@@ -92,6 +92,11 @@ impl Gate {
         Rc::new(Self { max, inside: Cell::new(0), line: Line::default() })
     }
 
+    /// How many wait to be let in.
+    pub fn waiting(&self) -> usize {
+        self.line.len()
+    }
+
     pub async fn enter(self: &Rc<Self>) -> Permit {
         self.line.pass(|| self.inside.get() < self.max).await;
         self.inside.set(self.inside.get() + 1);

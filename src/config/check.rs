@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{
-    Config, Error, KeepAlive, Log, LogFormat, LogLevel, LogOutput, Notice, Retention,
+    Config, Error, KeepAlive, Log, LogFormat, LogLevel, LogOutput, Notice, Retention, auth,
     flags::{self, Flag, State},
     gates,
     settings::{Settings, positive},
@@ -120,6 +120,7 @@ pub fn config(
     schemes(settings)?;
     let auto_compaction = retention(settings)?;
     let max_request_bytes = request_bytes(settings, notices)?;
+    let auth = auth::auth(settings, notices)?;
     let (wal_sector_bytes, wal_segment_bytes) = wal(settings, max_request_bytes)?;
 
     let name = settings.text("name").to_string();
@@ -172,6 +173,7 @@ pub fn config(
         learners_max: u64::try_from(settings.int("max-learners")).unwrap_or(0),
         max_txn_ops: usize::try_from(settings.uint("max-txn-ops")).unwrap_or(usize::MAX),
         quota_bytes: settings.int("quota-backend-bytes"),
+        auth,
         auto_compaction,
         initial_corrupt_check: gates::is_enabled(settings.gates(), "InitialCorruptCheck"),
         lease_checkpoints: gates::is_enabled(settings.gates(), "LeaseCheckpoint"),

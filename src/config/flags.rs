@@ -47,7 +47,6 @@ const DISCOVERY: State = roadmap("discovery");
 const NO_TLS: State = Accepted("connections are not encrypted here yet, as with etcd's on http URLs");
 const NO_PEERS: State = Accepted("a single member has no other to deal with");
 const NO_DISCOVERY: State = Accepted("there is no discovery here yet");
-const NO_AUTH: State = Accepted("there is no authentication here yet");
 const NO_TRACING: State = Accepted("no traces are sent yet");
 const NO_BBOLT: State = Accepted("there is no bbolt database here");
 const OWN_COMPACTION: State = Accepted("compaction paces itself here");
@@ -307,15 +306,9 @@ const SECURITY: &[Flag] = &[
 ];
 
 const AUTHENTICATION: &[Flag] = &[
-    f(
-        "auth-token",
-        Text,
-        "simple",
-        roadmap("authentication"),
-        "Kind of token: simple or jwt with its options.",
-    ),
-    f("bcrypt-cost", Uint, "10", NO_AUTH, "Cost of hashing a password."),
-    f("auth-token-ttl", Uint, "300", NO_AUTH, "Seconds a token lives."),
+    f("auth-token", Text, "simple", Built, "Kind of token: simple or jwt with its options."),
+    f("bcrypt-cost", Uint, "10", Built, "Cost of hashing a password."),
+    f("auth-token-ttl", Uint, "300", Built, "Seconds a simple token lives without use."),
 ];
 
 const MONITORING: &[Flag] = &[

@@ -9,7 +9,7 @@ fn load_args(args: &[&str], variables: &[(&str, &str)]) -> Loaded {
     load(&args, &variables)
 }
 
-fn config(args: &[&str]) -> Config {
+pub(super) fn config(args: &[&str]) -> Config {
     match load_args(args, &[]).result {
         Ok(Command::Serve(config)) => *config,
         other => panic!("{args:?}: {other:?}"),
@@ -22,7 +22,7 @@ fn idle(loaded: &Loaded) -> Vec<&str> {
     told.map(|notice| notice.fields["flag-name"].as_str()).collect()
 }
 
-fn refusal(args: &[&str]) -> String {
+pub(super) fn refusal(args: &[&str]) -> String {
     match load_args(args, &[]).result {
         Err(Error::Refused(message)) => message,
         other => panic!("{args:?}: {other:?}"),
@@ -96,7 +96,6 @@ fn refusals_in_etcds_words() {
 fn what_is_not_built_is_refused_unless_it_means_off() {
     for args in [
         &["--cert-file=a"][..],
-        &["--auth-token=jwt,pub-key=a"],
         &["--proxy=on"],
         &["--host-whitelist=a"],
         &["--listen-client-urls=https://127.0.0.1:1", "--advertise-client-urls=http://127.0.0.1:1"],

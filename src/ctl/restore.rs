@@ -13,7 +13,7 @@ use crate::{
     backup::{self, Backup, Bump, Digest, Metadata, Outcome, Record, RestoreTarget, restore},
     config::{self, Config, Url},
     server::{self, Restored},
-    state::{lease::Lease, mvcc::Loader},
+    state::{auth::Auth, lease::Lease, mvcc::Loader},
     storage::data_dir::{RESTORING, half_restored},
 };
 
@@ -100,12 +100,14 @@ impl RestoreTarget for State {
 
 impl State {
     fn finished(self) -> Restored {
-        let Metadata { revision, compaction, leases, alarms, .. } = self.metadata;
+        let Metadata { revision, compaction, leases, alarms, auth, .. } = self.metadata;
         let lease =
             |lease: backup::Lease| Lease { id: lease.id, ttl: lease.ttl, remaining: lease.remaining_ttl };
         let leases = leases.into_iter().map(lease).collect();
+        let backup::Auth { enabled, revision: auth_revision, users, roles } = auth;
+        let auth = Auth::restored(enabled, auth_revision, users, roles);
         let (mark, blocks) = self.loader.finish(revision, compaction.revision().unwrap_or(-1));
-        Restored { mark, blocks, leases, alarms }
+        Restored { mark, blocks, leases, auth, alarms }
     }
 }
 

@@ -58,6 +58,8 @@ pub struct ShardMetrics {
     pub db_total_size: IntGauge,
     pub db_total_size_in_use: IntGauge,
     pub current_revision: IntGauge,
+    /// That of users and roles.
+    pub auth_revision: IntGauge,
     pub compact_revision: IntGauge,
     /// One slice of physical compaction, in milliseconds.
     pub compaction_pause: Histogram,
@@ -160,6 +162,7 @@ impl ShardMetrics {
             )?,
             current_revision: to
                 .gauge("etcd_debugging_mvcc_current_revision", "The keyspace's current revision.")?,
+            auth_revision: to.gauge("etcd_debugging_auth_revision", "The revision of users and roles.")?,
             compact_revision: to.gauge(
                 "etcd_debugging_mvcc_compact_revision",
                 "Revision of the last compaction, -1 before the first.",

@@ -93,7 +93,7 @@ impl Served {
                 }
                 prepare(&shard);
                 serves.send(()).expect("somebody waits for it");
-                let api = Api::new(Keyspace::default(), shard.clone(), metrics(), Options::default());
+                let api = Api::new(&env, Keyspace::default(), shard.clone(), metrics(), Options::default());
                 let stop = async {
                     while !stopped.load(Ordering::Relaxed) {
                         env.sleep(Duration::from_millis(2)).await;

@@ -23,7 +23,7 @@ use crate::{
     },
     pb::etcdserverpb as pb,
     shard::Fatal,
-    state::{Seed, lease::Lease, mvcc::Mark},
+    state::{Seed, auth::Auth, lease::Lease, mvcc::Mark},
     storage::checkpoint::{Checkpoint, CheckpointOptions, CheckpointStore, Summary},
     storage::data_dir::{Anchor, DataDir, Expected, RESTORING},
     storage::wal::{Record, Wal, WalError, WalOptions},
@@ -36,6 +36,7 @@ pub struct Restored {
     pub mark: Mark,
     pub blocks: Vec<Block>,
     pub leases: Vec<Lease>,
+    pub auth: Auth,
     pub alarms: Vec<pb::AlarmMember>,
 }
 
@@ -100,7 +101,7 @@ async fn write(env: RealEnv, mut config: Config, restored: Restored) -> Result<(
 }
 
 fn checkpoint(config: &Config, id: MemberId, restored: Restored) -> Checkpoint {
-    let Restored { mark, blocks, leases, alarms } = restored;
+    let Restored { mark, blocks, leases, auth, alarms } = restored;
     let member = pb::Member {
         id: id.0,
         name: config.name.clone(),
@@ -109,7 +110,8 @@ fn checkpoint(config: &Config, id: MemberId, restored: Restored) -> Checkpoint {
         client_ur_ls: Vec::new(),
         is_learner: false,
     };
-    let (changes, facts) = Seed { mark, blocks, leases, members: vec![member], alarms }.into_checkpoint();
+    let (changes, facts) =
+        Seed { mark, blocks, leases, auth, members: vec![member], alarms }.into_checkpoint();
     Checkpoint { summary: Summary { applied: APPLIED, term: TERM, facts, received: false }, changes }
 }
 

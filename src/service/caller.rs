@@ -3,16 +3,14 @@
 use std::{net::SocketAddr, rc::Rc};
 
 use super::Word;
-use crate::{client::Client, env::Instant, state::Principal};
+use crate::{client::Client, env::Instant};
 
 /// One call's caller. Making one allocates nothing where there is no token.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Caller {
     pub connection: Rc<Connection>,
-    /// What proves who it is, as the client sent it.
+    /// What proves who it is, as the client sent it; see [`Api::who`](super::Api::who).
     pub token: Option<Rc<str>>,
-    /// Who that turned out to be: nobody in particular, as long as nobody has to say.
-    pub principal: Principal,
     /// Nobody waits any longer than that.
     pub deadline: Option<Instant>,
     /// Not to be served by a member that has lost its cluster (`hasleader`).

@@ -12,7 +12,7 @@ use crate::{
     pb::etcdserverpb as pb,
     shard::Seat,
     state::{
-        self,
+        self, Principal,
         cluster::{Cluster, JoinMember, PromoteMember, RemoveMember, UpdateMember},
     },
     types::{MemberId, url::Url},
@@ -35,12 +35,13 @@ impl Default for Membership {
 
 pub async fn member_list(
     api: &Api,
-    _: &Caller,
+    caller: &Caller,
     request: pb::MemberListRequest,
 ) -> Result<pb::MemberListResponse, Error> {
     if request.linearizable {
         api.shard().linearize().await?;
     }
+    api.somebody(caller)?;
     Ok(pb::MemberListResponse { header: header(api), members: api.shard().status().members })
 }
 
@@ -50,6 +51,7 @@ pub async fn member_add(
     request: pb::MemberAddRequest,
 ) -> Result<pb::MemberAddResponse, Error> {
     let urls = peer_urls(&request.peer_ur_ls)?;
+    let who = api.admin(caller)?;
     let id = member_id(&urls, api.shard().status().applied.0);
     let member = pb::Member { id, peer_ur_ls: urls, is_learner: request.is_learner, ..pb::Member::default() };
     let command =
@@ -60,7 +62,7 @@ pub async fn member_add(
             "etcdserver: members do not replicate to each other yet: one more with a vote would stop this one",
         ));
     }
-    let members = change(api, caller, Seat::Follow, member.id, command).await?;
+    let members = change(api, caller, &who, Seat::Follow, member.id, command).await?;
     Ok(pb::MemberAddResponse { header: header(api), member: Some(member), members })
 }
 
@@ -69,12 +71,12 @@ pub async fn member_remove(
     caller: &Caller,
     request: pb::MemberRemoveRequest,
 ) -> Result<pb::MemberRemoveResponse, Error> {
-    let id = request.id;
+    let (who, id) = (api.admin(caller)?, request.id);
     api.check_quorum("rejecting member remove request; not enough healthy members", id, |cluster| {
         let is_learner = cluster.member(MemberId(id)).is_some_and(|member| member.is_learner);
         is_learner || has_quorum(voters(cluster).filter(|member| member.id != id))
     })?;
-    let members = change(api, caller, Seat::Leave, id, RemoveMember { id }).await?;
+    let members = change(api, caller, &who, Seat::Leave, id, RemoveMember { id }).await?;
     Ok(pb::MemberRemoveResponse { header: header(api), members })
 }
 
@@ -85,8 +87,9 @@ pub async fn member_update(
     request: pb::MemberUpdateRequest,
 ) -> Result<pb::MemberUpdateResponse, Error> {
     bound(&request.peer_ur_ls)?;
+    let who = api.admin(caller)?;
     let (id, peer_urls) = (request.id, request.peer_ur_ls);
-    let members = api.shard_of(caller).write(&caller.principal, UpdateMember { id, peer_urls }).await?;
+    let members = api.shard_of(caller).write(&who, UpdateMember { id, peer_urls }).await?;
     say_changed(api, "ConfChangeUpdateNode", id);
     Ok(pb::MemberUpdateResponse { header: header(api), members })
 }
@@ -96,25 +99,26 @@ pub async fn member_promote(
     caller: &Caller,
     request: pb::MemberPromoteRequest,
 ) -> Result<pb::MemberPromoteResponse, Error> {
-    let id = request.id;
+    let (who, id) = (api.admin(caller)?, request.id);
     api.check_quorum("rejecting member promote request; not enough healthy members", id, |cluster| {
         // It counts, and as started.
         let (started, all) = count(voters(cluster));
         let (started, all) = (started + 1, all + 1);
         started > all / 2
     })?;
-    let members = change(api, caller, Seat::Vote, id, PromoteMember { id }).await?;
+    let members = change(api, caller, &who, Seat::Vote, id, PromoteMember { id }).await?;
     Ok(pb::MemberPromoteResponse { header: header(api), members })
 }
 
 async fn change<C: state::Command>(
     api: &Api,
     caller: &Caller,
+    who: &Principal,
     seat: Seat,
     id: u64,
     command: C,
 ) -> Result<C::Answer, Error> {
-    let answer = api.shard_of(caller).change(&caller.principal, (seat, MemberId(id)), command).await?;
+    let answer = api.shard_of(caller).change(who, (seat, MemberId(id)), command).await?;
     say_changed(
         api,
         match seat {

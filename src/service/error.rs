@@ -4,7 +4,10 @@
 
 use std::borrow::Cow;
 
-use crate::{backup, limits, shard, state};
+use crate::{
+    backup, limits, shard,
+    state::{self, auth::Refusal},
+};
 
 /// gRPC status codes, with their numbers on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +88,13 @@ pub enum Error {
         text: Cow<'static, str>,
     },
 
+    /// A new password is longer than what would be hashed of it.
+    PasswordTooLong,
+    /// There is a key to know tokens by, and none to sign any.
+    VerifyOnly,
+    /// A token could not be signed.
+    NotSigned,
+
     /// A backup that was begun cannot be finished.
     Backup(backup::WriteError),
 
@@ -95,6 +105,12 @@ pub enum Error {
 impl From<state::Error> for Error {
     fn from(error: state::Error) -> Self {
         Error::Apply(error)
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Error::Apply(refusal.into())
     }
 }
 
@@ -152,6 +168,7 @@ impl Error {
                 Apply::RequestTooLarge => (Code::InvalidArgument, "etcdserver: request is too large"),
                 Apply::NoSpace => (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded"),
                 Apply::Corrupt => (Code::DataLoss, "etcdserver: corrupt cluster"),
+                Apply::Auth(refusal) => refused(*refusal),
                 // Clients try again when they hear this.
                 Apply::Replaced => (Code::Unavailable, "etcdserver: leader changed"),
                 Apply::MemberNotFound => (Code::NotFound, "etcdserver: member not found"),
@@ -199,6 +216,10 @@ impl Error {
             Error::Canceled => (Code::Canceled, "context canceled"),
             Error::Malformed { code, text } => return (*code, text.clone()),
             Error::DeadlineExceeded => (Code::DeadlineExceeded, "context deadline exceeded"),
+            // etcd hands these three to gRPC as they are.
+            Error::PasswordTooLong => (Code::Unknown, "bcrypt: password length exceeds 72 bytes"),
+            Error::VerifyOnly => (Code::Unknown, "auth: token signing attempted with verify-only key"),
+            Error::NotSigned => (Code::Unknown, "auth: the token could not be signed"),
             Error::Backup(error) => return (Code::Internal, Cow::Owned(format!("etcdserver: {error}"))),
             Error::Unimplemented(text) => (Code::Unimplemented, *text),
         };
@@ -209,6 +230,39 @@ impl Error {
     pub fn http(&self) -> (u16, Cow<'static, str>) {
         let (code, text) = self.grpc();
         (code.http(), text)
+    }
+}
+
+/// What keeps somebody out, or users and roles as they are.
+fn refused(refusal: Refusal) -> (Code, &'static str) {
+    use Code::{FailedPrecondition, InvalidArgument};
+    match refusal {
+        Refusal::RootUserNotExist => (FailedPrecondition, "etcdserver: root user does not exist"),
+        Refusal::RootRoleNotExist => (FailedPrecondition, "etcdserver: root user does not have root role"),
+        Refusal::UserAlreadyExists => (FailedPrecondition, "etcdserver: user name already exists"),
+        Refusal::UserEmpty => (InvalidArgument, "etcdserver: user name is empty"),
+        Refusal::UserNotFound => (FailedPrecondition, "etcdserver: user name not found"),
+        Refusal::RoleAlreadyExists => (FailedPrecondition, "etcdserver: role name already exists"),
+        Refusal::RoleNotFound => (FailedPrecondition, "etcdserver: role name not found"),
+        Refusal::RoleEmpty => (InvalidArgument, "etcdserver: role name is empty"),
+        Refusal::AuthFailed => {
+            (InvalidArgument, "etcdserver: authentication failed, invalid user ID or password")
+        }
+        // Not in etcd's table, so that clients see its inner text.
+        Refusal::NoPasswordUser => {
+            (Code::Unknown, "auth: authentication failed, password was given for no password user")
+        }
+        Refusal::PermissionNotGiven => (InvalidArgument, "etcdserver: permission not given"),
+        Refusal::PermissionDenied => (Code::PermissionDenied, "etcdserver: permission denied"),
+        Refusal::RoleNotGranted => (FailedPrecondition, "etcdserver: role is not granted to the user"),
+        Refusal::PermissionNotGranted => {
+            (FailedPrecondition, "etcdserver: permission is not granted to the role")
+        }
+        Refusal::NotEnabled => (FailedPrecondition, "etcdserver: authentication is not enabled"),
+        Refusal::InvalidToken => (Code::Unauthenticated, "etcdserver: invalid auth token"),
+        Refusal::InvalidManagement => (InvalidArgument, "etcdserver: invalid auth management"),
+        Refusal::OldRevision => (InvalidArgument, "etcdserver: revision of auth store is old"),
+        Refusal::NoSpace => (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded"),
     }
 }
 

@@ -2,10 +2,7 @@
 //! `etcdhttp/health.go`).
 
 use super::{Api, Error, maintenance::alarm_name};
-use crate::{
-    pb::etcdserverpb::{self as pb, AlarmType},
-    shard::ShardStatus,
-};
+use crate::{pb::etcdserverpb::AlarmType, shard::ShardStatus};
 
 /// One question about this member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +88,5 @@ fn unready(api: &Api) -> String {
 }
 
 async fn read_nothing(api: &Api, serializable: bool) -> Result<(), Error> {
-    let request = pb::RangeRequest { keys_only: true, limit: 1, serializable, ..Default::default() };
-    api.shard().range(request).await?;
-    Ok(())
+    if serializable { Ok(()) } else { Ok(api.shard().linearize().await?) }
 }

@@ -10,7 +10,7 @@ use crate::{
         etcdserverpb::{self as pb, AlarmType, alarm_request::AlarmAction},
         txn_request::nests_deeper_than,
     },
-    shard::{AnswerReader, Chunks, Shard},
+    shard::{AnswerReader, Chunks},
     state::{
         self, Principal,
         kv::{Answer, cost, validate},
@@ -26,7 +26,12 @@ pub async fn range(
         return Err(Error::NotForLearners);
     }
     validate::range(&request)?;
-    let mut answer = api.shard_of(caller).range(request).await?;
+    let shard = api.shard_of(caller);
+    if !request.serializable {
+        shard.linearize().await?;
+    }
+    let who = api.who(caller)?;
+    let mut answer = shard.range(&who, request).await?;
     api.shard().metrics().range_total.inc();
     api.fill(match &mut answer {
         Answer::Whole(response) => &mut response.header,
@@ -38,8 +43,9 @@ pub async fn range(
 pub async fn put(api: &Api, caller: &Caller, request: pb::PutRequest) -> Result<pb::PutResponse, Error> {
     api.check_space(cost::put(&request)).await?;
     validate::put(&request)?;
+    let who = api.who(caller)?;
     api.check_size(request.encoded_len())?;
-    let mut response = api.shard_of(caller).write(&caller.principal, request).await?;
+    let mut response = api.shard_of(caller).write(&who, request).await?;
     api.fill(&mut response.header);
     Ok(response)
 }
@@ -50,8 +56,9 @@ pub async fn delete_range(
     request: pb::DeleteRangeRequest,
 ) -> Result<Answer<pb::DeleteRangeResponse, AnswerReader>, Error> {
     validate::delete_range(&request)?;
+    let who = api.who(caller)?;
     api.check_size(request.encoded_len())?;
-    let mut answer = api.shard_of(caller).write_long(&caller.principal, request).await?;
+    let mut answer = api.shard_of(caller).write_long(&who, request).await?;
     api.fill(match &mut answer {
         Answer::Whole(response) => &mut response.header,
         Answer::Long(long) => long.header_mut(),
@@ -71,17 +78,23 @@ pub async fn txn(
     }
     validate::txn(&request, ops_max)?;
     let mut answer = if validate::is_read_only(&request) {
-        let (answer, operations) = api.shard_of(caller).read_txn(request).await?;
+        let shard = api.shard_of(caller);
+        if !validate::is_serializable(&request) {
+            shard.linearize().await?;
+        }
+        let who = api.who(caller)?;
+        let (answer, operations) = shard.read_txn(&who, request).await?;
         api.shard().metrics().range_total.inc_by(operations.ranges);
         api.shard().metrics().txn_total.inc_by(u64::from(operations.ranges > 1));
         answer
     } else {
+        let who = api.who(caller)?;
         api.check_size(request.encoded_len())?;
         let shard = api.shard_of(caller);
         if validate::compares_ranges(&request) {
-            shard.weigh(&request, limits::TXN_COMPARED_KEYS).await?;
+            shard.weigh(&who, &request, limits::TXN_COMPARED_KEYS).await?;
         }
-        shard.write_long(&caller.principal, request).await?
+        shard.write_long(&who, request).await?
     };
     api.fill(match &mut answer {
         Answer::Whole(response) => &mut response.header,
@@ -102,7 +115,8 @@ pub async fn compact(
     caller: &Caller,
     request: pb::CompactionRequest,
 ) -> Result<pb::CompactionResponse, Error> {
-    let mut response = api.shard_of(caller).write(&caller.principal, request).await?;
+    let who = api.admin(caller)?;
+    let mut response = api.shard_of(caller).write(&who, request).await?;
     // etcd tells the revision at the time of the answer, not that of the entry.
     response.header.get_or_insert_default().revision = 0;
     api.fill(&mut response.header);
@@ -119,7 +133,7 @@ pub fn range_stream(
     Error,
 > {
     validate::range_stream(&request)?;
-    let begin = Progress::Begin(api.clone(), api.shard_of(caller), request);
+    let begin = Progress::Begin(api.clone(), caller.clone(), request);
     Ok(stream::try_unfold(begin, Progress::next))
 }
 
@@ -145,7 +159,7 @@ impl Api {
     }
 
     /// Refuses what etcd could not propose: it measures the request with its envelope.
-    fn check_size(&self, encoded_len: usize) -> Result<(), Error> {
+    pub(super) fn check_size(&self, encoded_len: usize) -> Result<(), Error> {
         // The envelope: the request's field, and a header with a request id whose upper 16 bits are the
         // member's lower ones and never small.
         let id_len = if self.shard().member_id().0 & 0x8000 == 0 { 9 } else { 10 };
@@ -160,7 +174,7 @@ impl Api {
 
 /// Where a range stream stands.
 enum Progress {
-    Begin(Api, Shard, pb::RangeRequest),
+    Begin(Api, Caller, pb::RangeRequest),
     Under(Api, Box<Chunks>),
 }
 
@@ -168,10 +182,15 @@ impl Progress {
     async fn next(self) -> Result<Option<(Answer<pb::RangeStreamResponse, AnswerReader>, Self)>, Error> {
         let (api, mut chunks) = match self {
             Progress::Under(api, chunks) => (api, chunks),
-            Progress::Begin(api, shard, request) => {
+            Progress::Begin(api, caller, request) => {
+                let shard = api.shard_of(&caller);
+                if !request.serializable {
+                    shard.linearize().await?;
+                }
+                let who = api.who(&caller)?;
                 // etcd has chunks grow towards this size, too.
                 let chunk_bytes = api.options().max_request_bytes;
-                let chunks = shard.range_stream(request, chunk_bytes).await?;
+                let chunks = shard.range_stream(who, request, chunk_bytes)?;
                 (api, Box::new(chunks))
             }
         };

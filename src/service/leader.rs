@@ -47,7 +47,8 @@ mod tests {
     const ELECTION: Duration = Duration::from_millis(100);
 
     fn is_ended_after(member: TestMember, timeouts: u32) -> bool {
-        let api = Api::new(Keyspace::default(), member.shard.clone(), metrics(), Options::default());
+        let api =
+            Api::new(&member.env, Keyspace::default(), member.shard.clone(), metrics(), Options::default());
         let (env, word, watched) = (member.env.clone(), api.leaderless(), api.clone());
         member.env.spawn(async move { watch_leader(&env, &watched, ELECTION).await });
         let env = member.env.clone();

@@ -13,7 +13,10 @@ use crate::{
     limits,
     pb::etcdserverpb as pb,
     shard::{AnswerReader, Shard},
-    state::kv::{Answer, cost},
+    state::{
+        auth::Access,
+        kv::{Answer, cost},
+    },
 };
 
 pub async fn lease_grant(
@@ -22,12 +25,13 @@ pub async fn lease_grant(
     mut request: pb::LeaseGrantRequest,
 ) -> Result<pb::LeaseGrantResponse, Error> {
     api.check_space(cost::LEASE_BYTES).await?;
+    let who = api.somebody(caller)?;
     while request.id == 0 {
         // Never a negative one, which its client would have to ask for.
         request.id = (api.shard().random_u64() >> 1) as i64;
     }
     request.ttl = request.ttl.max(api.options().lease_ttl_min);
-    let mut response = api.shard_of(caller).write(&caller.principal, request).await?;
+    let mut response = api.shard_of(caller).write(&who, request).await?;
     api.fill(&mut response.header);
     Ok(response)
 }
@@ -37,7 +41,8 @@ pub async fn lease_revoke(
     caller: &Caller,
     request: pb::LeaseRevokeRequest,
 ) -> Result<pb::LeaseRevokeResponse, Error> {
-    let mut response = api.shard_of(caller).write(&caller.principal, request).await?;
+    let who = api.somebody(caller)?;
+    let mut response = api.shard_of(caller).write(&who, request).await?;
     api.fill(&mut response.header);
     Ok(response)
 }
@@ -51,6 +56,7 @@ pub fn lease_keep_alive(
 ) -> Result<impl Stream<Item = Result<pb::LeaseKeepAliveResponse, Error>> + 'static + use<>, Error> {
     let keeping = KeepAlive {
         api: api.clone(),
+        caller: caller.clone(),
         shard: api.shard_of(caller),
         requests,
         header: None,
@@ -64,7 +70,8 @@ pub async fn lease_time_to_live(
     caller: &Caller,
     request: pb::LeaseTimeToLiveRequest,
 ) -> Result<Answer<pb::LeaseTimeToLiveResponse, AnswerReader>, Error> {
-    let mut answer = api.shard_of(caller).time_to_live(request.id, request.keys).await?;
+    let who = api.somebody(caller)?;
+    let mut answer = api.shard_of(caller).time_to_live(&who, (request.id, request.keys)).await?;
     api.fill(match &mut answer {
         Answer::Whole(response) => &mut response.header,
         Answer::Long(long) => long.header_mut(),
@@ -78,7 +85,8 @@ pub async fn lease_leases(
     caller: &Caller,
     _: pb::LeaseLeasesRequest,
 ) -> Result<Answer<pb::LeaseLeasesResponse, AnswerReader>, Error> {
-    let mut answer = api.shard_of(caller).leases().await?;
+    let who = api.somebody(caller)?;
+    let mut answer = api.shard_of(caller).leases(&who).await?;
     api.fill(match &mut answer {
         Answer::Whole(response) => &mut response.header,
         Answer::Long(long) => long.header_mut(),
@@ -86,9 +94,18 @@ pub async fn lease_leases(
     Ok(answer)
 }
 
+impl Api {
+    /// Refuses who could not write all keys of a lease.
+    fn may_renew(&self, caller: &Caller, id: i64) -> Result<(), Error> {
+        let who = self.somebody(caller)?;
+        Ok(self.shard().with_state(|state| state.asking(&who).lease(Access::Write, id))?)
+    }
+}
+
 /// A stream of renewals.
 struct KeepAlive {
     api: Api,
+    caller: Caller,
     shard: Shard,
     requests: Requests<pb::LeaseKeepAliveRequest>,
     /// Of the requests that came together, and those of them that are not answered.
@@ -107,6 +124,7 @@ impl KeepAlive {
             self.shard.linearize().await?;
         }
         let id = self.ids.pop_front().expect("a request has come");
+        self.api.may_renew(&self.caller, id)?;
         let ttl = self.shard.renew(id).await?.unwrap_or(0);
         Ok(Some((pb::LeaseKeepAliveResponse { header: self.header, id, ttl }, self)))
     }

@@ -15,7 +15,8 @@ use crate::{
     types::MemberId,
 };
 
-pub async fn status(api: &Api, _: &Caller, _: pb::StatusRequest) -> Result<pb::StatusResponse, Error> {
+pub async fn status(api: &Api, caller: &Caller, _: pb::StatusRequest) -> Result<pb::StatusResponse, Error> {
+    api.somebody(caller)?;
     let status = api.shard().status();
     let (size, in_use) = Api::sizes(&status);
     let mut header = None;
@@ -50,11 +51,13 @@ pub async fn alarm(
 ) -> Result<pb::AlarmResponse, Error> {
     let mut response = match AlarmAction::try_from(request.action) {
         Ok(AlarmAction::Get) => {
+            api.somebody(caller)?;
             api.shard().linearize().await?;
             pb::AlarmResponse { header: None, alarms: api.shard().alarms().list(request.alarm) }
         }
         Ok(AlarmAction::Activate | AlarmAction::Deactivate) => {
-            api.shard_of(caller).write(&caller.principal, request).await?
+            let who = api.admin(caller)?;
+            api.shard_of(caller).write(&who, request).await?
         }
         // etcd 3.7 ends with a panic.
         Err(_) => return Err(Error::Unimplemented("etcdserver: unknown alarm action")),
@@ -67,9 +70,10 @@ pub async fn alarm(
 
 pub async fn defragment(
     api: &Api,
-    _: &Caller,
+    caller: &Caller,
     _: pb::DefragmentRequest,
 ) -> Result<pb::DefragmentResponse, Error> {
+    api.admin(caller)?;
     info!("starting defragment");
     if let Err(error) = api.shard().defragment().await {
         warn!(%error, "failed to defragment");
@@ -84,6 +88,7 @@ pub async fn hash_kv(
     caller: &Caller,
     request: pb::HashKvRequest,
 ) -> Result<pb::HashKvResponse, Error> {
+    api.admin(caller)?;
     let timer = api.shard().metrics().hash_rev_seconds.start_timer();
     let (hash, current) = api.shard_of(caller).hash_kv(request.revision).await?;
     timer.observe_duration();
@@ -100,6 +105,7 @@ pub async fn hash_kv(
 /// Over the versions, how far they are compacted and the alarms. etcd hashes its database file, so hashes of
 /// different servers do not compare.
 pub async fn hash(api: &Api, caller: &Caller, _: pb::HashRequest) -> Result<pb::HashResponse, Error> {
+    api.admin(caller)?;
     let timer = api.shard().metrics().hash_seconds.start_timer();
     let alarms = api.shard().alarms().list(AlarmType::None as i32);
     let (versions, current) = api.shard_of(caller).hash_kv(0).await?;
@@ -117,9 +123,10 @@ pub async fn hash(api: &Api, caller: &Caller, _: pb::HashRequest) -> Result<pb::
 /// To this member itself, as long as no other has a vote.
 pub async fn move_leader(
     api: &Api,
-    _: &Caller,
+    caller: &Caller,
     request: pb::MoveLeaderRequest,
 ) -> Result<pb::MoveLeaderResponse, Error> {
+    api.admin(caller)?;
     let (shard, target) = (api.shard(), MemberId(request.target_id));
     if shard.leader() != shard.member_id() {
         return Err(Error::NotLeader);

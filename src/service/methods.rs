@@ -6,7 +6,7 @@
 use futures_util::Stream;
 use prost::Message;
 
-use super::{Api, Caller, Error, Requests, cluster, kv, lease, maintenance, serving};
+use super::{Api, Caller, Error, Requests, auth, cluster, kv, lease, maintenance, serving};
 use crate::{shard::AnswerReader, state::kv::Answer};
 
 /// What there is to know of a method beside its messages.
@@ -112,6 +112,7 @@ pub fn methods<C: Codec>(codec: &C) -> Vec<C::Row> {
     const LEASE: &str = "etcdserverpb.Lease";
     const CLUSTER: &str = "etcdserverpb.Cluster";
     const MAINTENANCE: &str = "etcdserverpb.Maintenance";
+    const AUTH: &str = "etcdserverpb.Auth";
     const HEALTH: &str = "grpc.health.v1.Health";
     let (read, write) = (Method::read, Method::write);
     vec![
@@ -139,6 +140,23 @@ pub fn methods<C: Codec>(codec: &C) -> Vec<C::Row> {
         codec.server_stream(read(MAINTENANCE, "Snapshot").by_learners(), maintenance::snapshot),
         codec.unary(write(MAINTENANCE, "MoveLeader"), maintenance::move_leader),
         codec.unary(write(MAINTENANCE, "Downgrade"), maintenance::downgrade),
+        codec.unary(write(AUTH, "AuthEnable"), auth::enable),
+        codec.unary(write(AUTH, "AuthDisable"), auth::disable),
+        codec.unary(read(AUTH, "AuthStatus"), auth::status),
+        codec.unary(read(AUTH, "Authenticate"), auth::authenticate),
+        codec.unary(write(AUTH, "UserAdd"), auth::user_add),
+        codec.unary(read(AUTH, "UserGet"), auth::user_get),
+        codec.unary(read(AUTH, "UserList"), auth::user_list),
+        codec.unary(write(AUTH, "UserDelete"), auth::user_delete),
+        codec.unary(write(AUTH, "UserChangePassword"), auth::user_change_password),
+        codec.unary(write(AUTH, "UserGrantRole"), auth::user_grant_role),
+        codec.unary(write(AUTH, "UserRevokeRole"), auth::user_revoke_role),
+        codec.unary(write(AUTH, "RoleAdd"), auth::role_add),
+        codec.unary(read(AUTH, "RoleGet"), auth::role_get),
+        codec.unary(read(AUTH, "RoleList"), auth::role_list),
+        codec.unary(write(AUTH, "RoleDelete"), auth::role_delete),
+        codec.unary(write(AUTH, "RoleGrantPermission"), auth::role_grant_permission),
+        codec.unary(write(AUTH, "RoleRevokePermission"), auth::role_revoke_permission),
         codec.unary(read(HEALTH, "Check"), serving::check),
         codec.unary(read(HEALTH, "List"), serving::list),
         codec.server_stream(read(HEALTH, "Watch").endless(), serving::watch),

@@ -38,6 +38,7 @@ fn gather(api: &Api) -> Families {
     let alarms = api.shard().alarms().list(AlarmType::None as i32);
     metrics.set_alarms(alarms.iter().map(|alarm| (alarm.member_id, alarm_name(alarm.alarm))));
     metrics.current_revision.set(status.revision.0);
+    metrics.auth_revision.set(api.shard().with_state(|state| state.auth().revision()) as i64);
     metrics.compact_revision.set(if status.compact_revision.0 == 0 { -1 } else { status.compact_revision.0 });
     metrics.gather()
 }

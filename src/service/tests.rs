@@ -287,7 +287,7 @@ fn a_write_beyond_the_quota_raises_the_alarm_once() {
     // A put costs 256 bytes and its key and value; what it leaves no room for is refused.
     let quota = Quota::new(shard.size_bytes() as i64 + 256 + 3);
     let options = Options { quota, ..Options::default() };
-    let api = Api::new(Keyspace::default(), shard.clone(), metrics(), options);
+    let api = Api::new(&member.env, Keyspace::default(), shard.clone(), metrics(), options);
     member.run(async move {
         let caller = caller();
         put(&api, &caller, a_put("k", 1)).await.expect("just fits");

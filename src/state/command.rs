@@ -115,6 +115,9 @@ pub trait Command: Message + Default + 'static {
         Completion::Applied
     }
 
+    /// Whether whoever asks for it may, in the state before it. The member's own requests are nobody's.
+    fn permits(&self, state: &StateMachine, who: &Principal) -> Result<(), Error>;
+
     /// A step, from no progress at first. While it is pending the state is as before it, and no other command is applied.
     /// What is refused changes nothing.
     fn apply(

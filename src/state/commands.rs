@@ -32,6 +32,17 @@ pub static COMMANDS: &[Row] = &[
     Row::of::<cluster::UpdateMember>(),
     Row::of::<cluster::SetDowngrade>(),
     Row::of::<cluster::SetVersion>(),
+    Row::of::<pb::AuthEnableRequest>(),
+    Row::of::<pb::AuthDisableRequest>(),
+    Row::of::<pb::AuthUserAddRequest>(),
+    Row::of::<pb::AuthUserDeleteRequest>(),
+    Row::of::<pb::AuthUserChangePasswordRequest>(),
+    Row::of::<pb::AuthUserGrantRoleRequest>(),
+    Row::of::<pb::AuthUserRevokeRoleRequest>(),
+    Row::of::<pb::AuthRoleAddRequest>(),
+    Row::of::<pb::AuthRoleDeleteRequest>(),
+    Row::of::<pb::AuthRoleGrantPermissionRequest>(),
+    Row::of::<pb::AuthRoleRevokePermissionRequest>(),
 ];
 
 type Apply = fn(Envelope, &mut StateMachine, usize, &mut Outcome) -> Result<Applied, prost::DecodeError>;

@@ -1,6 +1,6 @@
 //! What can be wrong with a command or a read, as far as the state can tell.
 
-use super::mvcc;
+use super::{auth, mvcc};
 
 /// The client's fault. Texts and codes are given by the one table in `api`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,6 +61,9 @@ pub enum Error {
     /// A read that was begun on a state in whose place another was put since: worth another try.
     #[error("the state was replaced while it was read")]
     Replaced,
+    /// Whoever asks may not, or users and roles are not as the request would have them.
+    #[error(transparent)]
+    Auth(#[from] auth::Refusal),
     /// Worth another try once all members run a release that knows the command.
     #[error("not every member of the cluster knows this request yet")]
     NotSupportedYet,

@@ -3,7 +3,9 @@
 use prost::Message;
 
 use super::{
-    StateMachine, cluster,
+    StateMachine,
+    auth::{self, Auth},
+    cluster,
     cluster::Cluster,
     lease::{self, Leases},
     mvcc::{self, Mark},
@@ -19,6 +21,8 @@ use crate::{
 pub enum LoadError {
     #[error("it cannot be decoded: {0}")]
     Malformed(#[from] prost::DecodeError),
+    #[error(transparent)]
+    Auth(#[from] auth::Senseless),
     #[error("it says nothing of the history")]
     NoHistory,
     #[error("what it says of leases makes no sense")]
@@ -33,6 +37,7 @@ pub enum LoadError {
 pub struct Loading {
     history: mvcc::Loading,
     leases: Leases,
+    auth: Auth,
     cluster: Cluster,
 }
 
@@ -47,6 +52,7 @@ impl Loading {
         match block.id.space {
             mvcc::SPACE => self.history.take(block),
             lease::SPACE => self.leases.load(block),
+            auth::SPACE => self.auth.take(block),
             cluster::SPACE => {
                 self.cluster = Cluster::load(block)?;
                 Ok(())
@@ -60,7 +66,7 @@ impl Loading {
     /// The state that gave the blocks and the facts.
     pub fn finish(mut self, applied: LogIndex, facts: &[u8]) -> Result<StateMachine, LoadError> {
         let facts = Facts::decode(facts)?;
-        let known = [mvcc::SPACE, lease::SPACE, cluster::SPACE].map(|space| u32::from(space.0));
+        let known = [mvcc::SPACE, lease::SPACE, auth::SPACE, cluster::SPACE].map(|space| u32::from(space.0));
         if let Some(unknown) = facts.spaces().find(|space| !known.contains(space)) {
             return Err(LoadError::Unknown(unknown));
         }
@@ -74,6 +80,12 @@ impl Loading {
         for (lease, key) in leased.into_iter().filter_map(|pos| history.attachment(pos)) {
             self.leases.attach(0, lease, key);
         }
-        Ok(StateMachine::load(applied, history, self.leases, self.cluster))
+        match facts.of(auth::SPACE) {
+            Some(facts) => self.auth.set_facts(facts)?,
+            // Of a release without users, or a backup's.
+            None if self.auth.is_empty() => {}
+            None => return Err(auth::Senseless.into()),
+        }
+        Ok(StateMachine::load(applied, history, self.leases, self.auth, self.cluster))
     }
 }

@@ -5,8 +5,9 @@ use prost::Message;
 
 use super::{
     Error,
+    auth::{Asking, Auth},
     cluster::{Alarms, Cluster},
-    command::{Command, Needs},
+    command::{Command, Needs, Principal},
     kv::{Answer, Choice, Plan, Range, validate},
     lease::Leases,
     outcome::Operations,
@@ -23,13 +24,14 @@ use crate::{
 pub struct StateMachine {
     history: Store,
     leases: Leases,
+    auth: Auth,
     cluster: Cluster,
     applied: LogIndex,
 }
 
 impl Default for StateMachine {
     fn default() -> Self {
-        Self::load(LogIndex(0), Store::default(), Leases::default(), Cluster::default())
+        Self::load(LogIndex(0), Store::default(), Leases::default(), Auth::default(), Cluster::default())
     }
 }
 
@@ -39,8 +41,8 @@ impl StateMachine {
     }
 
     /// The state a checkpoint was made of: it has everything up to entry `applied`.
-    pub fn load(applied: LogIndex, history: Store, leases: Leases, cluster: Cluster) -> Self {
-        Self { history, leases, cluster, applied }
+    pub fn load(applied: LogIndex, history: Store, leases: Leases, auth: Auth, cluster: Cluster) -> Self {
+        Self { history, leases, auth, cluster, applied }
     }
 
     /// What is refused while an alarm is on. Reads that do not go through the log are served, as in etcd.
@@ -61,6 +63,12 @@ impl StateMachine {
         if C::KIND.level <= self.cluster.level() { Ok(()) } else { Err(Error::NotSupportedYet) }
     }
 
+    /// Refuses what is not to be applied for who asks, as things are now.
+    pub fn permits<C: Command>(&self, who: &Principal, command: &C) -> Result<(), Error> {
+        self.check_alarms(command.needs())?;
+        command.permits(self, who)
+    }
+
     /// The versions of a revision, as a [`Change`](super::Change) names them. Before anything else is done with the
     /// state: they may move.
     pub fn versions(&self, written: Written) -> impl Iterator<Item = Record<'_>> {
@@ -69,6 +77,15 @@ impl StateMachine {
 
     pub fn alarms(&self) -> &Alarms {
         self.cluster.alarms()
+    }
+
+    pub fn auth(&self) -> &Auth {
+        &self.auth
+    }
+
+    /// Begins the check of what somebody asks for.
+    pub fn asking<'a>(&'a self, who: &'a Principal) -> Asking<'a> {
+        Asking::new(&self.auth, &self.leases, who)
     }
 
     pub fn cluster(&self) -> &Cluster {
@@ -162,13 +179,13 @@ impl StateMachine {
     }
 
     /// Every part, as a checkpoint sees it.
-    fn spaces(&mut self) -> [&mut dyn Space; 3] {
-        [&mut self.history, &mut self.leases, &mut self.cluster]
+    fn spaces(&mut self) -> [&mut dyn Space; 4] {
+        [&mut self.history, &mut self.leases, &mut self.auth, &mut self.cluster]
     }
 
     /// What no checkpoint has yet, of all parts.
     pub fn unsaved(&self) -> Unsaved {
-        let parts: [&dyn Space; 3] = [&self.history, &self.leases, &self.cluster];
+        let parts: [&dyn Space; 4] = [&self.history, &self.leases, &self.auth, &self.cluster];
         parts.iter().fold(Unsaved::default(), |sum, part| {
             let Unsaved { bytes, blocks } = part.unsaved();
             Unsaved { bytes: sum.bytes + bytes, blocks: sum.blocks + blocks }
@@ -248,6 +265,10 @@ impl StateMachine {
     /// The history, and the leases its keys are attached to.
     pub(super) fn keys_mut(&mut self) -> (&mut Store, &mut Leases) {
         (&mut self.history, &mut self.leases)
+    }
+
+    pub(super) fn auth_mut(&mut self) -> &mut Auth {
+        &mut self.auth
     }
 
     pub(super) fn cluster_mut(&mut self) -> &mut Cluster {

@@ -15,6 +15,8 @@ pub enum Change {
     Compacted(Revision),
     /// An alarm was raised or lifted.
     Alarms,
+    /// Users or roles, or whether anybody has to say who they are.
+    Auth,
     /// A member was added or removed, or what is known of one changed.
     Members,
     LeaseGranted {

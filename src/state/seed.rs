@@ -3,6 +3,7 @@
 use prost::Message;
 
 use super::{
+    auth::Auth,
     cluster::Cluster,
     lease::{Lease, Leases},
     mvcc::{self, Mark},
@@ -19,13 +20,14 @@ pub struct Seed {
     /// Of the history.
     pub blocks: Vec<Block>,
     pub leases: Vec<Lease>,
+    pub auth: Auth,
     pub members: Vec<pb::Member>,
     pub alarms: Vec<pb::AlarmMember>,
 }
 
 impl Seed {
     /// What [`StateMachine::changes`](super::StateMachine::changes) of such a state would give.
-    pub fn into_checkpoint(self) -> (Vec<BlockChange>, Vec<u8>) {
+    pub fn into_checkpoint(mut self) -> (Vec<BlockChange>, Vec<u8>) {
         let mut cluster = Cluster::new(self.members, &self.alarms);
         let mut leases = Leases::default();
         for lease in self.leases {
@@ -34,9 +36,11 @@ impl Seed {
         let mut facts = Facts::default();
         facts.add(mvcc::SPACE, self.mark.encode());
         facts.add(leases.id(), leases.facts());
+        facts.add(self.auth.id(), self.auth.facts());
         facts.add(cluster.id(), cluster.facts());
         let mut changes: Vec<_> = self.blocks.into_iter().map(BlockChange::Write).collect();
         changes.append(&mut leases.changes());
+        changes.append(&mut self.auth.changes());
         changes.append(&mut cluster.changes());
         (changes, facts.encode_to_vec())
     }

@@ -51,7 +51,7 @@ impl StateMachine {
         let counted = match steps.counted {
             Some(counted) => counted,
             None => {
-                self.check_alarms(command.needs())?;
+                self.permits(context.principal, command)?;
                 *steps.counted.insert(outcome.operations.count())
             }
         };

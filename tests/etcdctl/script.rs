@@ -1,5 +1,7 @@
 //! The commands, in order: later ones see what earlier ones did.
 
+mod auth;
+
 use super::output::Shape;
 
 pub struct Step {
@@ -52,6 +54,7 @@ pub fn steps() -> Vec<Step> {
     steps.extend(deletes());
     steps.extend(hashes());
     steps.extend(space());
+    steps.extend(auth::steps());
     steps.extend(cluster());
     steps.extend(members());
     steps.extend(downgrades());

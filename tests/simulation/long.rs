@@ -117,10 +117,12 @@ fn reader(world: &Rc<World>, number: u64, seen: &Rc<Seen>) {
             let request = pb::RangeRequest {
                 key: format!("g{group}/").into(),
                 range_end: format!("g{group}0").into(),
-                serializable,
                 ..Default::default()
             };
-            let Ok(response) = shard.range(request).await else { continue };
+            if !serializable && shard.linearize().await.is_err() {
+                continue;
+            }
+            let Ok(response) = shard.range(&Principal::default(), request).await else { continue };
             let response = response.whole();
             let marker = response.kvs.last().map_or(0, |marker| world::number(&marker.value));
             let sent = seen.sent[group as usize].get();

@@ -9,6 +9,7 @@ use pinion::{
     env::sim::Faults,
     pb::etcdserverpb as pb,
     shard::{Due, Shard},
+    state::Principal,
 };
 
 use crate::world::{self, Memory, Node, STEPS_MAX, World};
@@ -175,7 +176,11 @@ fn reader(world: &World, number: u64, memory: Rc<RefCell<Memory>>, running: Rc<C
             let key = world::key(sim.below(WRITERS), sim.below(4));
             let (least, least_revision) = memory.borrow().least(&key);
             let request = pb::RangeRequest { key: key.clone().into(), ..Default::default() };
-            let Ok(answer) = shard.range(request).await else {
+            let answer = match shard.linearize().await {
+                Ok(()) => shard.range(&Principal::default(), request).await,
+                Err(error) => Err(error),
+            };
+            let Ok(answer) = answer else {
                 sim.sleep(Duration::from_millis(sim.below(20))).await;
                 continue;
             };

@@ -201,7 +201,7 @@ impl World {
 async fn listen(env: SimEnv, shard: Shard, clients: Bounds, shown: Rc<RefCell<Option<Api>>>) {
     let metrics = Rc::new(Metrics::new(&metrics::Options::default()).expect("metrics are made"));
     let options = service::Options { clients, ..Default::default() };
-    let api = Api::new(Keyspace::default(), shard, metrics, options);
+    let api = Api::new(&env, Keyspace::default(), shard, metrics, options);
     *shown.borrow_mut() = Some(api.clone());
     let listening = vec![Listening { listener: env.listen(PORT), offer: Offer::CLIENT }];
     let routes = Routes::new(&env, api);

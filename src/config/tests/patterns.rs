@@ -182,7 +182,7 @@ const PATTERNS: &[Pattern] = &[
             "ETCD_AUTH_TOKEN",
             "jwt,priv-key=/opt/bitnami/etcd/certs/token/jwt-token.pem,sign-method=RS256,ttl=10m",
         )],
-        Refused("--auth-token belongs to authentication, which is not built yet"),
+        Starts(&[]),
     ),
     (
         "a compose file that only listens",
@@ -263,7 +263,7 @@ const PATTERNS: &[Pattern] = &[
             ("ETCD_MAX_LEARNERS", "2"),
             ("ETCD_BCRYPT_COST", "4"),
         ],
-        Starts(&["enable-grpc-gateway", "bcrypt-cost"]),
+        Starts(&["enable-grpc-gateway"]),
     ),
     (
         "disaster recovery",

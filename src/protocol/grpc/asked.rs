@@ -9,7 +9,6 @@ use crate::{
     env::Env,
     limits,
     service::{Caller, Code, Connection},
-    state::Principal,
 };
 
 /// One pass over the few headers of a call: looking each up by name costs more.
@@ -17,6 +16,8 @@ use crate::{
 pub(super) struct Asked {
     client_version: Option<HeaderValue>,
     leader: bool,
+    /// What proves who calls.
+    token: Option<HeaderValue>,
     pub(super) timeout: Option<Duration>,
     /// Messages may come compressed.
     pub(super) gzip: bool,
@@ -39,10 +40,13 @@ impl Asked {
         let mut asked = Self::default();
         let (mut hosts, mut malformed) = (0, None);
         let (mut leader, mut version, mut encoding, mut accepted) = (None, None, None, None);
+        let (mut token, mut authorization) = (None, None);
         for (name, value) in &head.headers {
             let slot = match name.as_str() {
                 "client-api-version" => &mut version,
                 "hasleader" => &mut leader,
+                "token" => &mut token,
+                "authorization" => &mut authorization,
                 "grpc-encoding" => &mut encoding,
                 "grpc-accept-encoding" => &mut accepted,
                 "grpc-timeout" => {
@@ -91,6 +95,9 @@ impl Asked {
         };
         asked.gzip_answers = asked.gzip && accepted.is_some_and(accepts_gzip);
         asked.client_version = version.map(begun);
+        asked.token = token.or(authorization).cloned();
+        // Nothing shows it that shows the others.
+        asked.token.iter_mut().for_each(|token| token.set_sensitive(true));
         asked.leader = leader.is_some_and(|leader| leader == "true");
         Ok(asked)
     }
@@ -102,8 +109,8 @@ impl Asked {
 
     pub(super) fn caller<E: Env>(&self, env: &E, connection: Rc<Connection>) -> Caller {
         let deadline = self.timeout.map(|timeout| env.now().after(timeout));
-        let principal = Principal::default();
-        Caller { connection, token: None, principal, deadline, needs_leader: self.leader }
+        let token = self.token.as_ref().map(|token| String::from_utf8_lossy(token.as_bytes()).into());
+        Caller { connection, token, deadline, needs_leader: self.leader }
     }
 }
 

@@ -6,7 +6,10 @@ use tracing::warn;
 use crate::{
     pb::etcdserverpb::{self as pb, downgrade_request::DowngradeAction},
     service::{Api, Caller, Error},
-    state::cluster::{Release, SetDowngrade},
+    state::{
+        Principal,
+        cluster::{Release, SetDowngrade},
+    },
 };
 
 pub async fn downgrade(
@@ -14,6 +17,7 @@ pub async fn downgrade(
     caller: &Caller,
     request: pb::DowngradeRequest,
 ) -> Result<pb::DowngradeResponse, Error> {
+    let who = &api.admin(caller)?;
     let version = match DowngradeAction::try_from(request.action) {
         Ok(DowngradeAction::Validate) => {
             let target = parse(&request.version).ok_or(Error::DowngradeFormat)?;
@@ -22,13 +26,13 @@ pub async fn downgrade(
             before
         }
         Ok(DowngradeAction::Enable) => {
-            enable(api, caller, &request.version).await.inspect_err(|error| {
+            enable(api, caller, who, &request.version).await.inspect_err(|error| {
                 warn!(error = %error.grpc().1, "reject downgrade request");
             })?;
             cluster_version(api)
         }
         Ok(DowngradeAction::Cancel) => {
-            if let Err(error) = cancel(api, caller).await {
+            if let Err(error) = cancel(api, caller, who).await {
                 warn!(error, "failed to cancel downgrade");
             }
             cluster_version(api)
@@ -57,21 +61,21 @@ async fn check(api: &Api, target: Release) -> Result<(), Error> {
     })
 }
 
-async fn enable(api: &Api, caller: &Caller, version: &str) -> Result<(), Error> {
+async fn enable(api: &Api, caller: &Caller, who: &Principal, version: &str) -> Result<(), Error> {
     let target = parse(version).ok_or(Error::DowngradeFormat)?;
     check(api, target).await?;
-    api.shard_of(caller).write(&caller.principal, SetDowngrade { target: Some(target) }).await?;
+    api.shard_of(caller).write(who, SetDowngrade { target: Some(target) }).await?;
     Ok(())
 }
 
 /// The caller is told nothing of why not, as in etcd.
-async fn cancel(api: &Api, caller: &Caller) -> Result<(), String> {
+async fn cancel(api: &Api, caller: &Caller, who: &Principal) -> Result<(), String> {
     let text = |error: crate::shard::Error| Error::from(error).grpc().1.into_owned();
     api.shard().linearize().await.map_err(text)?;
     if api.shard().with_state(|state| state.cluster().downgrade().is_none()) {
         return Err("etcdserver: no inflight downgrade job".to_owned());
     }
-    api.shard_of(caller).write(&caller.principal, SetDowngrade { target: None }).await.map_err(text)
+    api.shard_of(caller).write(who, SetDowngrade { target: None }).await.map_err(text)
 }
 
 /// `MAJOR.MINOR.PATCH` or `MAJOR.MINOR`, as go-semver reads them; neither the patch level nor what follows it counts.

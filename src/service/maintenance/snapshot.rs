@@ -21,6 +21,7 @@ pub fn snapshot(
     caller: &Caller,
     _: pb::SnapshotRequest,
 ) -> Result<impl Stream<Item = Result<pb::SnapshotResponse, Error>> + 'static + use<>, Error> {
+    api.admin(caller)?;
     Ok(stream::try_unfold(
         Progress::Begin(api.shard_of(caller), api.cluster_version().to_string()),
         Progress::next,

@@ -12,7 +12,6 @@ use crate::{
     pb::etcdserverpb as pb,
     service::{Api, Caller, Connection, Options},
     shard::{self, Due, Shard, Started},
-    state::Principal,
     storage::{
         checkpoint::CheckpointOptions,
         data_dir::{DataDir, Identity},
@@ -86,13 +85,7 @@ pub(crate) fn metrics() -> Rc<Metrics> {
 
 /// Somebody who asks for nothing in particular.
 pub(crate) fn caller() -> Caller {
-    Caller {
-        connection: Rc::new(Connection::default()),
-        token: None,
-        principal: Principal::default(),
-        deadline: None,
-        needs_leader: false,
-    }
+    Caller { connection: Rc::new(Connection::default()), token: None, deadline: None, needs_leader: false }
 }
 
 /// A member whose loop runs on a simulated machine.
@@ -141,7 +134,7 @@ impl TestMember {
         });
         assert!(sim.run_until(STEPS_MAX, || opened.borrow().is_some()), "it never opens");
         let shard = opened.take().expect("just seen");
-        let api = Api::new(Keyspace::default(), shard.clone(), metrics(), options);
+        let api = Api::new(&env, Keyspace::default(), shard.clone(), metrics(), options);
         Self { sim, env, shard, api }
     }
 

@@ -96,6 +96,7 @@ impl Serving {
                 Change::Versions(_)
                 | Change::Compacted(_)
                 | Change::Alarms
+                | Change::Auth
                 | Change::LeaseGranted { .. }
                 | Change::LeaseGone { .. } => {}
             }
@@ -182,7 +183,11 @@ impl Serving {
                     metrics.lease_revoked.inc();
                     times.gone(place);
                 }
-                Change::Versions(_) | Change::Compacted(_) | Change::Alarms | Change::Members => {}
+                Change::Versions(_)
+                | Change::Compacted(_)
+                | Change::Auth
+                | Change::Alarms
+                | Change::Members => {}
             }
         }
     }

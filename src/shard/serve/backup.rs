@@ -68,6 +68,7 @@ impl Shard {
         let state = self.state.borrow();
         let compacted = Some(cursor.compacted().0).filter(|compacted| *compacted >= 0);
         let alarms = state.alarms().list(0);
+        let auth = state.auth();
         Metadata {
             revision: cursor.revision().0,
             // What a compaction would free is left out.
@@ -77,8 +78,12 @@ impl Shard {
             members: self.standing.members(),
             removed: state.cluster().removed().collect(),
             alarms,
-            // As after the first start of an etcd.
-            auth: Auth { revision: 1, ..Auth::default() },
+            auth: Auth {
+                enabled: auth.is_enabled(),
+                revision: auth.revision(),
+                users: auth.users().cloned().collect(),
+                roles: auth.roles().cloned().collect(),
+            },
             ..metadata
         }
     }

@@ -20,6 +20,7 @@ use crate::{
     shard::{Error, group::Seat, lease::Times, reply},
     state::{
         Builder, Command, Operations, Principal, StateMachine,
+        auth::Refusal,
         cluster::Alarms,
         kv::{Answer, Chunk, Plan, Range, RangeStream, StreamStep, validate},
         mvcc::HashKv,
@@ -104,7 +105,7 @@ impl Shard {
 
     /// Through the log, in the client's turn: answered once durable, committed and applied.
     pub async fn write<C: Command>(&self, principal: &Principal, command: C) -> Result<C::Answer, Error> {
-        self.state.borrow().may_propose::<C>()?;
+        self.admit(principal, &command)?;
         let place = match &self.client {
             Some(client) => Some(self.inbox.places.take(client, Builder::cost(principal, &command)).await?),
             None => None,
@@ -123,7 +124,7 @@ impl Shard {
         change: (Seat, MemberId),
         command: C,
     ) -> Result<C::Answer, Error> {
-        self.state.borrow().may_propose::<C>()?;
+        self.admit(principal, &command)?;
         let (proposal, answer) = proposal::<C>();
         self.inbox.push_change(principal, change, &command, (self.clock)(), proposal)?;
         answer.await.unwrap_or(Err(Error::Stopped))
@@ -142,8 +143,21 @@ impl Shard {
         self.complete(answer).await
     }
 
+    /// Refuses what some member may not know, and what would be refused as it is applied for who asks: a leader knows that
+    /// as well before. Whoever may is checked again then.
+    fn admit<C: Command>(&self, principal: &Principal, command: &C) -> Result<(), Error> {
+        let state = self.state.borrow();
+        state.may_propose::<C>()?;
+        if state.auth().is_enabled() && self.is_leader() {
+            Ok(state.permits(principal, command)?)
+        } else {
+            Ok(())
+        }
+    }
+
     /// Refuses a transaction whose comparisons look at more than `keys_max` keys. They are made here and now, to see that.
-    pub async fn weigh(&self, request: &pb::TxnRequest, keys_max: u64) -> Result<(), Error> {
+    pub async fn weigh(&self, who: &Principal, request: &pb::TxnRequest, keys_max: u64) -> Result<(), Error> {
+        self.state.borrow().asking(who).txn(request)?;
         self.choose(request, keys_max).await.map(drop)
     }
 
@@ -158,49 +172,62 @@ impl Shard {
         }
     }
 
-    /// Linearizable unless `serializable` is set. The header carries only the revision.
+    /// Of what is applied here. The header carries only the revision.
     pub async fn range(
         &self,
+        who: &Principal,
         request: pb::RangeRequest,
     ) -> Result<Answer<pb::RangeResponse, AnswerReader>, Error> {
-        if !request.serializable {
-            self.linearize().await?;
-        }
         self.taken().await;
+        self.state.borrow().asking(who).range(&request)?;
         if StateMachine::is_point(&request) {
-            return Ok(Answer::Whole(self.state.borrow().range(&request)?));
+            let response = self.state.borrow().range(&request)?;
+            self.still(who)?;
+            return Ok(Answer::Whole(response));
         }
         let range = Range::begin(&self.state.borrow(), &request, true)?;
         let (range, stake) = self.evaluate(range.keep_at_most(limits::RANGE_KEPT_BYTES)).await?;
+        self.still(who)?;
         Ok(match range.finish() {
             Answer::Whole(response) => Answer::Whole(response),
             Answer::Long(answer) => Answer::Long(AnswerReader::new(self, answer, stake)),
         })
     }
 
-    /// A range in chunks that grow towards `chunk_bytes`; linearizable unless `serializable` is set.
-    pub async fn range_stream(&self, request: pb::RangeRequest, chunk_bytes: usize) -> Result<Chunks, Error> {
-        if !request.serializable {
-            self.linearize().await?;
-        }
-        let stream = RangeStream::new(&request, chunk_bytes).keep_at_most(limits::RANGE_KEPT_BYTES);
-        Ok(Chunks { shard: self.clone(), stream: Some(stream) })
+    /// Refuses to tell what was read if users or roles have changed since it was known who asks, as etcd does
+    /// (`doSerialize`).
+    fn still(&self, who: &Principal) -> Result<(), Error> {
+        let same = who.auth_revision == 0 || who.auth_revision == self.state.borrow().auth().revision();
+        if same { Ok(()) } else { Err(Refusal::OldRevision.into()) }
     }
 
-    /// A transaction without writes, off the log, and what it came to.
+    /// A range in chunks that grow towards `chunk_bytes`, of what is applied here.
+    pub fn range_stream(
+        &self,
+        who: Principal,
+        request: pb::RangeRequest,
+        chunk_bytes: usize,
+    ) -> Result<Chunks, Error> {
+        self.state.borrow().asking(&who).range(&request)?;
+        let stream = RangeStream::new(&request, chunk_bytes).keep_at_most(limits::RANGE_KEPT_BYTES);
+        Ok(Chunks { shard: self.clone(), who, stream: Some(stream) })
+    }
+
+    /// A transaction without writes, off the log, and what it came to. Of what is applied here.
     pub async fn read_txn(
         &self,
+        who: &Principal,
         request: pb::TxnRequest,
     ) -> Result<(Answer<pb::TxnResponse, AnswerReader>, Operations), Error> {
-        if !validate::is_serializable(&request) {
-            self.linearize().await?;
-        }
         self.taken().await;
+        self.state.borrow().asking(who).txn(&request)?;
         assert!(validate::is_read_only(&request), "a transaction that may write goes through the log");
         let mut operations = Operations::default();
         let choice = self.choose(&request, u64::MAX).await?;
         let answer = choice.read(&request, &self.state.borrow(), &mut operations)?;
-        Ok((self.complete(answer).await?, operations))
+        let answer = self.complete(answer).await?;
+        self.still(who)?;
+        Ok((answer, operations))
     }
 
     pub fn metrics(&self) -> &ShardMetrics {
@@ -342,6 +369,7 @@ impl Shard {
 /// A range stream under way.
 pub struct Chunks {
     shard: Shard,
+    who: Principal,
     stream: Option<RangeStream>,
 }
 
@@ -368,6 +396,9 @@ impl Chunks {
                 Ok(StreamStep::Chunk(chunk)) => return Some(Ok(chunk)),
                 Ok(StreamStep::Last(chunk)) => {
                     self.stream = None;
+                    if let Err(error) = self.shard.still(&self.who) {
+                        return Some(Err(error));
+                    }
                     return Some(Ok(chunk));
                 }
                 Err(error) => {

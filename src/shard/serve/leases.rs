@@ -19,6 +19,7 @@ use crate::{
     shard::{Error, lease::Renewal},
     state::{
         self, Principal,
+        auth::{Access, Refusal},
         kv::{Answer, LongAnswer},
         lease::{Lease, Place},
     },
@@ -72,8 +73,8 @@ impl Shard {
     /// same moment.
     pub async fn time_to_live(
         &self,
-        id: i64,
-        with_keys: bool,
+        who: &Principal,
+        (id, with_keys): (i64, bool),
     ) -> Result<Answer<pb::LeaseTimeToLiveResponse, AnswerReader>, Error> {
         self.linearize().await?;
         // A deletion that is done in part has let go of keys that are still there. It is committed.
@@ -89,6 +90,7 @@ impl Shard {
         if !with_keys {
             return Ok(Answer::Whole(response));
         }
+        let revision = self.may_see(who, id)?;
         let mut last = None;
         if self.keys(id, &mut last, |key| response.keys.push(Bytes::copy_from_slice(key))) {
             return Ok(Answer::Whole(response));
@@ -97,7 +99,19 @@ impl Shard {
         let answer = self.pieces(response.encode_to_vec(), Stake::default(), |shard, piece| {
             shard.keys(id, &mut last, |key| put_bytes(TIME_TO_LIVE_KEYS, key, piece))
         });
-        answer.await.map(Answer::Long)
+        let answer = answer.await?;
+        // Others may have been attached meanwhile.
+        if self.may_see(who, id)? != revision {
+            return Err(Refusal::OldRevision.into());
+        }
+        Ok(Answer::Long(answer))
+    }
+
+    /// Refuses whoever may not read all keys of a lease. The revision of users and roles.
+    fn may_see(&self, who: &Principal, id: i64) -> Result<u64, Error> {
+        let state = self.state.borrow();
+        state.asking(who).lease(Access::Read, id)?;
+        Ok(state.auth().revision())
     }
 
     /// The next of a lease's keys after `last`, which becomes the last of them. True if there are no more.
@@ -119,28 +133,35 @@ impl Shard {
         false
     }
 
-    /// All leases, those first that end first.
-    pub async fn leases(&self) -> Result<Answer<pb::LeaseLeasesResponse, AnswerReader>, Error> {
+    /// All leases, those first that end first, for who may read the keys of each.
+    pub async fn leases(
+        &self,
+        who: &Principal,
+    ) -> Result<Answer<pb::LeaseLeasesResponse, AnswerReader>, Error> {
         let status = |(_, id): Ending| pb::LeaseStatus { id };
         if self.state.borrow().leases().len() <= limits::LEASES_PIECE {
             let (mut endings, mut next) = (Vec::new(), Some(0));
             while let Some(page) = next {
-                next = self.endings(page, &mut endings);
+                next = self.endings(who, page, &mut endings)?;
             }
             endings.sort_unstable();
             let leases = endings.into_iter().map(status).collect();
             return Ok(Answer::Whole(pb::LeaseLeasesResponse { header: None, leases }));
         }
+        let revision = self.state.borrow().auth().revision();
         let mut stake = Stake::take(self.client(), true).await;
         // Sorted by itself, each; the last one ends first.
         let (mut runs, mut next) = (Vec::new(), Some(0));
         while let Some(page) = next {
             let _slice = self.pass().await;
             let mut run = Vec::new();
-            next = self.endings(page, &mut run);
+            next = self.endings(who, page, &mut run)?;
             run.sort_unstable_by_key(|ending| Reverse(*ending));
             stake.keep(run.len() * size_of::<Ending>())?;
             runs.push(run);
+        }
+        if self.state.borrow().auth().revision() != revision {
+            return Err(Refusal::OldRevision.into());
         }
         let mut firsts: BinaryHeap<_> =
             runs.iter_mut().enumerate().filter_map(|(at, run)| Some(Reverse((run.pop()?, at)))).collect();
@@ -156,17 +177,21 @@ impl Shard {
     }
 
     /// Adds the leases of one page or a few, and when they end, as far as that is known. The page to go on with.
-    fn endings(&self, page: u64, endings: &mut Vec<Ending>) -> Option<u64> {
+    fn endings(&self, who: &Principal, page: u64, endings: &mut Vec<Ending>) -> Result<Option<u64>, Error> {
         const NOT_KNOWN: Instant = Instant(u64::MAX);
         let state = self.state.borrow();
+        let asking = state.asking(who);
         let mut next = page;
         while endings.len() < limits::LEASES_PIECE {
-            let (number, leases) = state.leases().page_from(next)?;
+            let Some((number, leases)) = state.leases().page_from(next) else { return Ok(None) };
             let ends = |slot| self.times.ends(Place::of(number, slot)).unwrap_or(NOT_KNOWN);
-            endings.extend(leases.map(|(slot, lease)| (ends(slot), lease.id)));
+            for (slot, lease) in leases {
+                asking.lease(Access::Read, lease.id)?;
+                endings.push((ends(slot), lease.id));
+            }
             next = number + 1;
         }
-        Some(next)
+        Ok(Some(next))
     }
 
     /// An answer without its header, encoded in slices. It begins with `first`; `step` adds to it, and says when that

@@ -9,7 +9,7 @@ use crate::{
     pb::etcdserverpb as pb,
     state::{
         Error, StateMachine,
-        command::{Command, Context, Kind, Needs},
+        command::{Command, Context, Kind, Needs, Principal},
         outcome::{Change, Outcome},
     },
 };
@@ -27,6 +27,11 @@ impl Command for AddMember {
 
     fn needs(&self) -> Needs {
         Needs::Nothing
+    }
+
+    /// It is the member's own.
+    fn permits(&self, _: &StateMachine, _: &Principal) -> Result<(), Error> {
+        Ok(())
     }
 
     fn apply(

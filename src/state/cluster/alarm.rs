@@ -10,7 +10,7 @@ use crate::{
     pb::etcdserverpb::{self as pb, AlarmType, alarm_request::AlarmAction},
     state::{
         Error, StateMachine,
-        command::{Command, Context, Kind, Needs},
+        command::{Command, Context, Kind, Needs, Principal},
         kv::header,
         outcome::{Change, Outcome},
     },
@@ -23,6 +23,11 @@ impl Command for pb::AlarmRequest {
 
     fn needs(&self) -> Needs {
         Needs::Nothing
+    }
+
+    /// Members raise them, and who else may is seen where they are admitted.
+    fn permits(&self, _: &StateMachine, _: &Principal) -> Result<(), Error> {
+        Ok(())
     }
 
     fn apply(

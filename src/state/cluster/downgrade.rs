@@ -7,7 +7,7 @@ use prost::Message;
 use super::Release;
 use crate::state::{
     Error, StateMachine,
-    command::{Command, Context, Kind, Needs},
+    command::{Command, Context, Kind, Needs, Principal},
     outcome::Outcome,
 };
 
@@ -25,6 +25,11 @@ impl Command for SetDowngrade {
 
     fn needs(&self) -> Needs {
         Needs::Nothing
+    }
+
+    /// Who may is seen where it is admitted.
+    fn permits(&self, _: &StateMachine, _: &Principal) -> Result<(), Error> {
+        Ok(())
     }
 
     fn apply(

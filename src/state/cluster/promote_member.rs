@@ -8,7 +8,7 @@ use crate::{
     pb::etcdserverpb as pb,
     state::{
         Error, StateMachine,
-        command::{Command, Context, Kind, Needs},
+        command::{Command, Context, Kind, Needs, Principal},
         outcome::{Change, Outcome},
     },
 };
@@ -27,6 +27,11 @@ impl Command for PromoteMember {
 
     fn needs(&self) -> Needs {
         Needs::Nothing
+    }
+
+    /// Who may is seen where it is admitted.
+    fn permits(&self, _: &StateMachine, _: &Principal) -> Result<(), Error> {
+        Ok(())
     }
 
     fn apply(

@@ -7,7 +7,7 @@ use prost::Message;
 
 use crate::state::{
     Error, StateMachine,
-    command::{Command, Context, Kind, Needs},
+    command::{Command, Context, Kind, Needs, Principal},
     outcome::{Change, Outcome},
 };
 use crate::{pb::etcdserverpb as pb, types::MemberId};
@@ -32,6 +32,11 @@ impl Command for PublishMember {
     }
 
     /// A member that was removed meanwhile tells nothing any more.
+    /// It is the member's own.
+    fn permits(&self, _: &StateMachine, _: &Principal) -> Result<(), Error> {
+        Ok(())
+    }
+
     fn apply(
         &self,
         (): &mut (),

@@ -8,7 +8,7 @@ use crate::{
     pb::etcdserverpb as pb,
     state::{
         Error, StateMachine,
-        command::{Command, Context, Kind, Needs},
+        command::{Command, Context, Kind, Needs, Principal},
         outcome::{Change, Outcome},
     },
 };
@@ -30,6 +30,11 @@ impl Command for RemoveMember {
     }
 
     /// The last one with a vote stays: without it nothing would ever be decided.
+    /// Who may is seen where it is admitted.
+    fn permits(&self, _: &StateMachine, _: &Principal) -> Result<(), Error> {
+        Ok(())
+    }
+
     fn apply(
         &self,
         (): &mut (),

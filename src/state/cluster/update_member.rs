@@ -8,7 +8,7 @@ use crate::{
     pb::etcdserverpb as pb,
     state::{
         Error, StateMachine,
-        command::{Command, Context, Kind, Needs},
+        command::{Command, Context, Kind, Needs, Principal},
         outcome::{Change, Outcome},
     },
 };
@@ -29,6 +29,11 @@ impl Command for UpdateMember {
 
     fn needs(&self) -> Needs {
         Needs::Nothing
+    }
+
+    /// Who may is seen where it is admitted.
+    fn permits(&self, _: &StateMachine, _: &Principal) -> Result<(), Error> {
+        Ok(())
     }
 
     fn apply(

@@ -6,7 +6,7 @@ use prost::Message;
 
 use crate::state::{
     Error, StateMachine,
-    command::{Command, Context, Kind, Needs},
+    command::{Command, Context, Kind, Needs, Principal},
     outcome::Outcome,
 };
 
@@ -49,6 +49,11 @@ impl Command for SetVersion {
 
     fn needs(&self) -> Needs {
         Needs::Nothing
+    }
+
+    /// It is the members' own.
+    fn permits(&self, _: &StateMachine, _: &Principal) -> Result<(), Error> {
+        Ok(())
     }
 
     fn apply(

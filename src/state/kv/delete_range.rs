@@ -12,7 +12,7 @@ use crate::{
     pb::{etcdserverpb as pb, loggable, mvccpb::KeyValue},
     state::{
         Error, StateMachine,
-        command::{Command, Context, Kind, Needs},
+        command::{Command, Context, Kind, Needs, Principal},
         lease::Leases,
         mvcc::{Pin, Span, Write, Writing},
         outcome::{Change, Operations, Outcome},
@@ -34,6 +34,10 @@ impl Command for pb::DeleteRangeRequest {
 
     fn needs(&self) -> Needs {
         Needs::Integrity
+    }
+
+    fn permits(&self, state: &StateMachine, who: &Principal) -> Result<(), Error> {
+        Ok(state.asking(who).delete_range(self)?)
     }
 
     fn apply(

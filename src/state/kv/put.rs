@@ -11,7 +11,7 @@ use crate::{
     pb::{etcdserverpb as pb, loggable},
     state::{
         Error, StateMachine,
-        command::{Command, Context, Kind, Needs},
+        command::{Command, Context, Kind, Needs, Principal},
         lease::Leases,
         mvcc::{ReadView, Write},
         outcome::{Change, Operations, Outcome},
@@ -29,6 +29,10 @@ impl Command for pb::PutRequest {
 
     fn needs(&self) -> Needs {
         Needs::Space
+    }
+
+    fn permits(&self, state: &StateMachine, who: &Principal) -> Result<(), Error> {
+        Ok(state.asking(who).put(self)?)
     }
 
     fn apply(

@@ -17,7 +17,7 @@ use crate::{
     pb::{etcdserverpb as pb, loggable},
     state::{
         Error, StateMachine,
-        command::{Command, Context, Kind, Needs},
+        command::{Command, Context, Kind, Needs, Principal},
         lease::Leases,
         mvcc::{Store, Writing},
         outcome::{Change, Outcome},
@@ -57,6 +57,10 @@ impl Command for pb::TxnRequest {
 
     fn needs(&self) -> Needs {
         if cost::txn(self) > 0 { Needs::Space } else { Needs::Integrity }
+    }
+
+    fn permits(&self, state: &StateMachine, who: &Principal) -> Result<(), Error> {
+        Ok(state.asking(who).txn(self)?)
     }
 
     fn apply(

@@ -7,7 +7,7 @@ use crate::{
     pb::etcdserverpb as pb,
     state::{
         Error, StateMachine,
-        command::{Command, Context, Kind, Needs},
+        command::{Command, Context, Kind, Needs, Principal},
         kv::header,
         outcome::Outcome,
     },
@@ -23,6 +23,11 @@ impl Command for pb::LeaseCheckpointRequest {
     }
 
     /// A lease that is gone has nothing to note. The leader bounds how many there are.
+    /// It is the member's own.
+    fn permits(&self, _: &StateMachine, _: &Principal) -> Result<(), Error> {
+        Ok(())
+    }
+
     fn apply(
         &self,
         (): &mut (),

@@ -9,7 +9,7 @@ use prost::Message;
 use super::revoke::Revocation;
 use crate::state::{
     Error, StateMachine,
-    command::{Command, Context, Kind, Needs},
+    command::{Command, Context, Kind, Needs, Principal},
     outcome::Outcome,
 };
 
@@ -44,6 +44,11 @@ impl Command for ExpireLeases {
 
     fn needs(&self) -> Needs {
         Needs::Integrity
+    }
+
+    /// It is the member's own.
+    fn permits(&self, _: &StateMachine, _: &Principal) -> Result<(), Error> {
+        Ok(())
     }
 
     fn apply(

@@ -9,7 +9,7 @@ use crate::{
     pb::etcdserverpb as pb,
     state::{
         Error, StateMachine,
-        command::{Command, Context, Kind, Needs},
+        command::{Command, Context, Kind, Needs, Principal},
         kv::header,
         outcome::{Change, Outcome},
     },
@@ -22,6 +22,11 @@ impl Command for pb::LeaseGrantRequest {
 
     fn needs(&self) -> Needs {
         Needs::Space
+    }
+
+    /// Who may is seen where it is admitted.
+    fn permits(&self, _: &StateMachine, _: &Principal) -> Result<(), Error> {
+        Ok(())
     }
 
     fn apply(

@@ -61,6 +61,17 @@ impl Keys {
         }
     }
 
+    /// The first that is not before this one.
+    pub fn from(&self, key: &[u8]) -> Option<&[u8]> {
+        match self {
+            Self::None => None,
+            Self::One(only) => (**only >= *key).then_some(only),
+            Self::Many(keys) => {
+                keys.range::<[u8], _>((Bound::Included(key), Bound::Unbounded)).next().map(|key| &**key)
+            }
+        }
+    }
+
     /// Those after this one; all for none.
     pub fn after<'a>(&'a self, key: Option<&'a [u8]>) -> Box<dyn Iterator<Item = &'a [u8]> + 'a> {
         let is_after = move |candidate: &[u8]| key.is_none_or(|key| candidate > key);

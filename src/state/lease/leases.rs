@@ -124,6 +124,11 @@ impl Leases {
         self.by_id.get(&id).into_iter().flat_map(move |held| held.keys.after(key))
     }
 
+    /// The first of the keys attached to it that is not before this one.
+    pub fn key_from(&self, id: i64, key: &[u8]) -> Option<&[u8]> {
+        self.by_id.get(&id)?.keys.from(key)
+    }
+
     /// Takes away the first key attached to it.
     pub(super) fn pop_key(&mut self, id: i64) -> Option<Box<[u8]>> {
         self.by_id.get_mut(&id)?.keys.pop_first()

@@ -7,7 +7,8 @@ use crate::{
     pb::etcdserverpb as pb,
     state::{
         Error, StateMachine,
-        command::{Command, Context, Kind, Needs},
+        auth::Access,
+        command::{Command, Context, Kind, Needs, Principal},
         kv::{Work, header},
         mvcc::Writing,
         outcome::{Change, Outcome},
@@ -21,6 +22,11 @@ impl Command for pb::LeaseRevokeRequest {
 
     fn needs(&self) -> Needs {
         Needs::Integrity
+    }
+
+    /// Its keys go with it.
+    fn permits(&self, state: &StateMachine, who: &Principal) -> Result<(), Error> {
+        Ok(state.asking(who).lease(Access::Write, self.id)?)
     }
 
     fn apply(

@@ -54,7 +54,11 @@ impl Follower {
                     assert!(subs.is_empty(), "all versions are told of");
                 }
                 Change::Compacted(revision) => self.compacted = revision.0,
-                Change::Alarms | Change::Members | Change::LeaseGranted { .. } | Change::LeaseGone { .. } => {
+                Change::Alarms
+                | Change::Members
+                | Change::Auth
+                | Change::LeaseGranted { .. }
+                | Change::LeaseGone { .. } => {
                     panic!("nothing but keys was written")
                 }
             }

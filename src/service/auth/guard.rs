@@ -1,0 +1,159 @@
+//! Finds out whose a call is, and lets somebody in who has a password.
+//!
+//! One for each keyspace, on its core. It keeps tokens; of users it knows nothing, and asks the state each time.
+
+use std::{rc::Rc, time::Duration};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use tracing::warn;
+
+use super::{jwt::Jwt, machine::Machine, passwords::Passwords, simple::Simple};
+use crate::{
+    client::Client,
+    env::Env,
+    limits,
+    pb::etcdserverpb as pb,
+    service::{Caller, Error},
+    shard::Shard,
+    state::{
+        self, Principal,
+        auth::{Auth, Refusal},
+    },
+};
+
+/// What is chosen by flags.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `--auth-token`.
+    pub tokens: Tokens,
+    /// `--bcrypt-cost`, within bcrypt's bounds.
+    pub bcrypt_cost: u32,
+}
+
+/// Which kind of token somebody gets for a password.
+#[derive(Clone, Debug)]
+pub enum Tokens {
+    /// None, and none is good.
+    None,
+    /// Letters that this member knows, until they were not used for so long.
+    Simple { ttl: Duration },
+    /// A signed statement.
+    Jwt(Rc<Jwt>),
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { tokens: Tokens::Simple { ttl: limits::TOKEN_TTL }, bcrypt_cost: limits::BCRYPT_COST }
+    }
+}
+
+pub struct Guard {
+    machine: Rc<Machine>,
+    passwords: Passwords,
+    tokens: Kind,
+}
+
+enum Kind {
+    None,
+    Simple(Simple),
+    Jwt(Rc<Jwt>),
+}
+
+impl Guard {
+    pub fn new<E: Env>(env: &E, options: &Options) -> Self {
+        let tokens = match &options.tokens {
+            Tokens::None => Kind::None,
+            Tokens::Simple { ttl } => Kind::Simple(Simple::new(*ttl)),
+            Tokens::Jwt(jwt) => Kind::Jwt(jwt.clone()),
+        };
+        Self { machine: Rc::new(Machine::new(env)), passwords: Passwords::new(options.bcrypt_cost), tokens }
+    }
+
+    /// Whose a call is, if somebody has to say: whose the token is, else who the certificate is of, else nobody's.
+    pub fn who(&self, auth: &Auth, caller: &Caller) -> Result<Principal, Error> {
+        let Some(token) = &caller.token else {
+            let name = caller.connection.certificate.as_ref();
+            return Ok(name.map_or_else(Principal::default, |name| Principal {
+                user: Bytes::copy_from_slice(name.as_bytes()),
+                auth_revision: auth.revision(),
+            }));
+        };
+        let token = token.strip_prefix("Bearer ").unwrap_or(token);
+        let who = match &self.tokens {
+            Kind::None => None,
+            Kind::Simple(simple) => simple.who(auth, token, self.machine.now()),
+            Kind::Jwt(jwt) => jwt.who(token, self.machine.unix_time()),
+        };
+        who.ok_or(Refusal::InvalidToken.into())
+    }
+
+    /// A password as a request may carry it to the log.
+    pub async fn hash(&self, client: &Client, password: String) -> Result<String, Error> {
+        Ok(STANDARD.encode(self.passwords.hash(&self.machine, client, password).await?))
+    }
+
+    /// A token for whoever knows the password. It is compared with the one the user has now, and again if that was changed
+    /// meanwhile.
+    pub async fn log_in(
+        &self,
+        shard: &Shard,
+        client: &Client,
+        request: pb::AuthenticateRequest,
+    ) -> Result<String, Error> {
+        let token = self.token(shard, client, &request).await;
+        if let Err(error @ Error::Apply(state::Error::Auth(refusal))) = &token
+            && *refusal != Refusal::NotEnabled
+        {
+            let user = request.name.get(..limits::LOGGED_NAME_BYTES).unwrap_or(&request.name);
+            warn!(user, error = %error.grpc().1, "invalid authentication was requested");
+        }
+        token
+    }
+
+    async fn token(
+        &self,
+        shard: &Shard,
+        client: &Client,
+        request: &pb::AuthenticateRequest,
+    ) -> Result<String, Error> {
+        let name = Bytes::copy_from_slice(request.name.as_bytes());
+        for _ in 0..limits::LOGIN_ATTEMPTS {
+            let (hash, revision) = shard.with_state(|state| hash_of(state.auth(), &name))?;
+            let compared = (request.password.clone(), hash);
+            let signing = match &self.tokens {
+                Kind::Jwt(jwt) => Some(jwt.signing(&request.name, revision, self.machine.unix_time())),
+                Kind::None | Kind::Simple(_) => None,
+            };
+            let sign = move || signing.map(|sign| sign()).transpose();
+            let signed = self.passwords.compare(&self.machine, client, compared, sign).await?;
+            let signed = signed.ok_or(Refusal::AuthFailed)??;
+            let given = shard.with_state(|state| match (&self.tokens, signed) {
+                (Kind::Jwt(_), Some(signed)) => (state.auth().revision() == revision).then_some(signed),
+                (Kind::Simple(simple), _) if state.auth().holds(&name, revision) => {
+                    let (now, random) = (self.machine.now(), || self.machine.random());
+                    Some(simple.give((name.clone(), revision), state.applied(), now, random))
+                }
+                _ => None,
+            });
+            match given {
+                Some(token) => return Ok(token),
+                None if matches!(self.tokens, Kind::None) => break,
+                None => {}
+            }
+        }
+        Err(Refusal::AuthFailed.into())
+    }
+}
+
+/// The hash that a password is compared with, and the revision with which it is the user's.
+fn hash_of(auth: &Auth, name: &[u8]) -> Result<(Bytes, u64), Refusal> {
+    if !auth.is_enabled() {
+        return Err(Refusal::NotEnabled);
+    }
+    let user = auth.user(name).map_err(|_| Refusal::AuthFailed)?;
+    if user.options.is_some_and(|options| options.no_password) {
+        return Err(Refusal::NoPasswordUser);
+    }
+    Ok((user.password.clone(), auth.revision()))
+}

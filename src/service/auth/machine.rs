@@ -1,0 +1,57 @@
+//! What the checks need of the machine: two clocks, randomness, and a place beside the core.
+
+use std::{any::Any, future::Future, pin::Pin, time::Duration};
+
+use crate::env::{Env, Instant};
+
+type Task = Pin<Box<dyn Future<Output = ()>>>;
+type Work = Box<dyn FnOnce() -> Box<dyn Any + Send> + Send>;
+type Working = Pin<Box<dyn Future<Output = Box<dyn Any + Send>>>>;
+
+/// An [`Env`] of whichever kind.
+pub(super) struct Machine {
+    now: Box<dyn Fn() -> Instant>,
+    unix_time: Box<dyn Fn() -> Duration>,
+    random: Box<dyn Fn() -> u64>,
+    spawn: Box<dyn Fn(Task)>,
+    offload: Box<dyn Fn(Work) -> Working>,
+}
+
+impl Machine {
+    pub(super) fn new<E: Env>(env: &E) -> Self {
+        let [clock, calendar, dice, executor, beside] = std::array::from_fn(|_| env.clone());
+        Self {
+            now: Box::new(move || clock.roughly()),
+            unix_time: Box::new(move || calendar.wall()),
+            random: Box::new(move || dice.random_u64()),
+            spawn: Box::new(move |task| executor.spawn(task)),
+            offload: Box::new(move |work| Box::pin(beside.offload(work))),
+        }
+    }
+
+    /// Up to a few milliseconds ago.
+    pub(super) fn now(&self) -> Instant {
+        (self.now)()
+    }
+
+    /// Since 1970, for what others date as well.
+    pub(super) fn unix_time(&self) -> Duration {
+        (self.unix_time)()
+    }
+
+    pub(super) fn random(&self) -> u64 {
+        (self.random)()
+    }
+
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        (self.spawn)(Box::pin(task));
+    }
+
+    pub(super) fn offload<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = T> + 'static {
+        let working = (self.offload)(Box::new(move || Box::new(work())));
+        async move { *working.await.downcast().expect("what the work gives") }
+    }
+}
