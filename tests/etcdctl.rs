@@ -20,7 +20,7 @@ use std::{
 
 use bench_harness::{
     oracle,
-    pb::etcdserverpb::{self as pb, cluster_client::ClusterClient, maintenance_client::MaintenanceClient},
+    pb::etcdserverpb::{self as pb, cluster_client::ClusterClient, lease_client::LeaseClient, maintenance_client::MaintenanceClient},
     process::Server,
 };
 use etcdctl::{
@@ -45,6 +45,7 @@ struct Side {
     member: String,
     /// The one that was there last.
     learner: String,
+    lease: String,
 }
 
 impl Side {
@@ -53,7 +54,7 @@ impl Side {
         let server = launch.start().unwrap_or_else(|error| panic!("{error}"));
         let list = members(&server);
         let names = Names::of(&list, &server.addr().to_string());
-        Self { server, names, member: format!("{:x}", list.members[0].id), learner: String::new() }
+        Self { server, names, member: format!("{:x}", list.members[0].id), learner: String::new(), lease: String::new() }
     }
 
     fn wait_until_settled(&self, version: &str) {
@@ -78,6 +79,7 @@ impl Side {
         if let Some(version) = step.settles {
             self.wait_until_settled(version);
         }
+        std::thread::sleep(step.pause);
         run
     }
 
@@ -91,9 +93,9 @@ impl Side {
         }
         command.arg(format!("--endpoints={}", self.server.addr())).args(step.args.iter().map(|arg| {
             match arg.as_str() {
-                script::MEMBER => &self.member,
-                script::LEARNER => &self.learner,
-                _ => arg,
+                script::MEMBER => self.member.clone(),
+                script::LEARNER => self.learner.clone(),
+                _ => arg.replace(script::LEASE, &self.lease),
             }
         }));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -109,6 +111,13 @@ impl Side {
             self.names.add_learner(learner);
             self.learner = format!("{:x}", learner.id);
         }
+        if step.args[0] == "lease" {
+            for lease in leases(&self.server).leases {
+                if self.names.add_lease(lease.id) {
+                    self.lease = format!("{:x}", lease.id);
+                }
+            }
+        }
         let errors = output::errors(&done.stderr, &self.names);
         // A command that fails prints no document.
         let shape = if done.status.success() { step.shape } else { output::Shape::Text };
@@ -122,6 +131,14 @@ fn members(server: &Server) -> pb::MemberListResponse {
     let list = block_on(async {
         let mut cluster = ClusterClient::connect(server.endpoint()).await.expect("connect");
         cluster.member_list(pb::MemberListRequest { linearizable: true }).await.expect("member list")
+    });
+    list.into_inner()
+}
+
+fn leases(server: &Server) -> pb::LeaseLeasesResponse {
+    let list = block_on(async {
+        let mut leases = LeaseClient::connect(server.endpoint()).await.expect("connect");
+        leases.lease_leases(pb::LeaseLeasesRequest {}).await.expect("leases")
     });
     list.into_inner()
 }

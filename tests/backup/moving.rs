@@ -25,6 +25,8 @@ use super::{
 /// The same keys at every readable revision, and the same hashes.
 fn agree(ours: &Etcd, theirs: &Etcd, compacted: i64, revision: i64) {
     assert_eq!((ours.revision(), theirs.revision()), (revision, revision));
+    let leases = ours.leases();
+    assert!(leases == theirs.leases() && leases.len() == 6, "{leases:?}");
     for revision in compacted..=revision {
         assert!(ours.range_at(revision) == theirs.range_at(revision), "revision {revision}");
     }
@@ -106,7 +108,9 @@ pub fn within(directory: &Path, program: &str) {
     let etcd = Etcd::start(oracle(program), &at("data"));
     let end = workload::run(&etcd);
     etcd.save(&at("saved.db"));
-    drop(served(&at("saved.db"), directory, "restored"));
+    let restored = served(&at("saved.db"), directory, "restored");
+    assert_eq!(restored.leases(), etcd.leases());
+    drop(restored);
 
     let wal_dir = format!("--wal-dir={}", at("log").display());
     restore_ours(&at("saved.db"), &at("bumped"), &["--bump-revision=1000", "--mark-compacted", &wal_dir]);

@@ -9,7 +9,9 @@ use std::{
 
 use bench_harness::{
     pb::{
-        etcdserverpb::{self as pb, kv_client::KvClient, maintenance_client::MaintenanceClient},
+        etcdserverpb::{
+            self as pb, kv_client::KvClient, lease_client::LeaseClient, maintenance_client::MaintenanceClient,
+        },
         mvccpb::KeyValue,
     },
     process::{Launch, Server},
@@ -95,6 +97,43 @@ impl Etcd {
         let response =
             self.runtime.block_on(self.kv().put(request)).unwrap_or_else(|error| panic!("{error}"));
         response.into_inner().header.expect("a header")
+    }
+
+    fn lease(&self) -> LeaseClient<Channel> {
+        LeaseClient::new(self.channel.clone())
+    }
+
+    pub fn grant(&self, id: i64, ttl: i64) {
+        let granted = self.runtime.block_on(self.lease().lease_grant(pb::LeaseGrantRequest { id, ttl }));
+        granted.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    pub fn revoke(&self, id: i64) {
+        let revoked = self.runtime.block_on(self.lease().lease_revoke(pb::LeaseRevokeRequest { id }));
+        revoked.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    pub fn put_with_lease(&self, key: &str, lease: i64) {
+        let key = key.as_bytes().to_vec().into();
+        let request = pb::PutRequest { key, lease, ..Default::default() };
+        self.runtime.block_on(self.kv().put(request)).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Every lease by id, with what it was granted for and its keys in order.
+    pub fn leases(&self) -> Vec<(i64, i64, Vec<bytes::Bytes>)> {
+        let told = self.runtime.block_on(async {
+            let mut told = Vec::new();
+            for status in self.lease().lease_leases(pb::LeaseLeasesRequest {}).await?.into_inner().leases {
+                let request = pb::LeaseTimeToLiveRequest { id: status.id, keys: true };
+                let mut lease = self.lease().lease_time_to_live(request).await?.into_inner();
+                assert!(lease.ttl > 0, "it does not end soon");
+                lease.keys.sort();
+                told.push((lease.id, lease.granted_ttl, lease.keys));
+            }
+            told.sort();
+            Ok::<_, tonic::Status>(told)
+        });
+        told.unwrap_or_else(|error| panic!("{error}"))
     }
 
     pub fn txn(&self, success: Vec<pb::request_op::Request>) {

@@ -5,14 +5,20 @@ use pinion::pb::etcdserverpb::Member;
 
 use super::{file::Owned, upstream::Etcd};
 
+/// The first has no keys. They outlive the test.
+const LEASES: [i64; 6] = [1, i64::MAX, -7, 7, 0x1234_5678_9abc, i64::MIN];
+
 pub struct End {
     pub revision: i64,
     pub compacted: i64,
 }
 
-/// Puts small and large, deletes, transactions, a compaction, and all that again behind it.
+/// Puts small and large, deletes, transactions, leases, a compaction, and all that again behind it.
 pub fn run(etcd: &Etcd) -> End {
     let mut compacted = 0;
+    for id in LEASES {
+        etcd.grant(id, 3_600 + id.rem_euclid(100));
+    }
     for half in 0..2 {
         for n in 0..60u64 {
             let value = vec![n as u8; [0, 3, 300, 9_000][n as usize % 4]];
@@ -25,6 +31,16 @@ pub fn run(etcd: &Etcd) -> End {
                 ]);
             }
         }
+        for (n, id) in LEASES.into_iter().enumerate().skip(1) {
+            for key in 0..3 {
+                etcd.put_with_lease(&format!("l{half}/{key}/{n}"), id);
+            }
+            // One leaves its lease, one is deleted.
+            etcd.put(&format!("l{half}/0/{n}"), "free");
+            etcd.txn(vec![delete(&format!("l{half}/1/{n}"))]);
+        }
+        etcd.revoke(if half == 0 { LEASES[3] } else { LEASES[4] });
+        etcd.grant(LEASES[3 + half], 5_000);
         if half == 0 {
             // A tombstone at the compacted revision itself, and one before.
             etcd.txn(vec![delete("k01")]);

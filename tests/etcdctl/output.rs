@@ -25,7 +25,7 @@ pub enum Shape {
 }
 
 const MASK: &str = "<differs>";
-const JSON_MASKED: [&str; 10] = [
+const JSON_MASKED: [&str; 11] = [
     "cluster_id",
     "member_id",
     "raft_term",
@@ -36,6 +36,8 @@ const JSON_MASKED: [&str; 10] = [
     "raftAppliedIndex",
     "took",
     "leader",
+    // What is left of a lease; what it was granted for is another field.
+    "ttl",
 ];
 const FIELDS_MASKED: [&str; 6] =
     ["\"RaftTerm\"", "\"DBSize\"", "\"DBSizeInUse\"", "\"RaftIndex\"", "\"RaftAppliedIndex\"", "\"Took\""];
@@ -48,6 +50,8 @@ const STATUS_MASKED_3_5: (usize, [usize; 4]) = (10, [3, 6, 7, 8]);
 /// What stands between the cells of a table: of today, and of 3.5.
 const COLUMNS: [char; 2] = ['│', '|'];
 const TOOK: [&str; 2] = ["took = ", "]. took "];
+/// Before and after what is left of a lease.
+const LEFT: (&str, &str) = (" remaining(", "s)");
 
 /// Names of one server as they appear in outputs, and what stands for them.
 #[derive(Clone, Debug, Default)]
@@ -76,6 +80,16 @@ impl Names {
         let known = |name: &String| self.0.iter().any(|(known, _)| known == name);
         let new: Vec<_> = ids(member, "<learner>").into_iter().filter(|(name, _)| !known(name)).collect();
         self.0.extend(new);
+    }
+
+    /// A lease that was not there before.
+    pub fn add_lease(&mut self, id: i64) -> bool {
+        let name = format!("{id:016x}");
+        let is_new = !self.0.iter().any(|(known, _)| *known == name);
+        if is_new {
+            self.0.extend([(name, "<lease>"), (id.to_string(), "<lease>"), (format!("{id:x}"), "<lease>")]);
+        }
+        is_new
     }
 
     fn mask(&self, text: &str) -> String {
@@ -126,6 +140,11 @@ pub fn errors(bytes: &[u8], names: &Names) -> String {
 }
 
 fn masked_line(line: &str) -> String {
+    if let Some((head, tail)) = line.split_once(LEFT.0)
+        && let Some((_, tail)) = tail.split_once(LEFT.1)
+    {
+        return format!("{head}{}{MASK}{}{tail}", LEFT.0, LEFT.1);
+    }
     for took in TOOK {
         if let Some((head, _)) = line.split_once(took) {
             return format!("{head}{took}{MASK}");

@@ -2,6 +2,8 @@
 
 mod auth;
 
+use std::time::Duration;
+
 use super::output::Shape;
 
 pub struct Step {
@@ -10,16 +12,19 @@ pub struct Step {
     pub shape: Shape,
     /// Before the next one, `endpoint status` tells this storage version.
     pub settles: Option<&'static str>,
+    /// Before the next one, so much time goes by.
+    pub pause: Duration,
 }
 
-/// Stand for the ids of the member, and of the learner that was there last.
+/// Stand for the ids of the member, and of the learner and the lease that came last.
 pub const MEMBER: &str = "{member}";
 pub const LEARNER: &str = "{learner}";
+pub const LEASE: &str = "{lease}";
 
 fn step(line: &str, shape: Shape) -> Step {
     // Quotes are not needed: an empty argument is written as ''.
     let args = line.split_whitespace().map(|word| if word == "''" { String::new() } else { word.to_owned() });
-    Step { args: args.collect(), stdin: "", shape, settles: None }
+    Step { args: args.collect(), stdin: "", shape, settles: None, pause: Duration::ZERO }
 }
 
 fn text(line: &str) -> Step {
@@ -54,6 +59,7 @@ pub fn steps() -> Vec<Step> {
     steps.extend(deletes());
     steps.extend(hashes());
     steps.extend(space());
+    steps.extend(leases());
     steps.extend(auth::steps());
     steps.extend(cluster());
     steps.extend(members());
@@ -225,6 +231,66 @@ fn cluster() -> Vec<Step> {
         steps.push(text(&format!("{line} -w fields")));
         steps.push(step(&format!("{line} -w table"), Shape::Table));
     }
+    steps
+}
+
+fn leases() -> Vec<Step> {
+    let json = |line: &str| step(line, Shape::Json);
+    let mut steps: Vec<_> = [
+        "lease grant 1000",
+        "lease grant 1000 -w fields",
+        "lease grant 0",
+        "lease grant -- -5",
+        "lease grant 9000000000",
+        "lease grant 9000000001",
+        "lease grant nonsense",
+        "lease grant",
+        "lease nonsense",
+        "lease list",
+        "lease list -w fields",
+        "lease timetolive 1234",
+        "lease timetolive nonsense",
+        "lease timetolive 1234 --keys -w fields",
+        "lease keep-alive 1234",
+        "lease keep-alive nonsense",
+        "lease revoke 1234",
+        "lease revoke nonsense",
+    ]
+    .map(text)
+    .into();
+    steps.push(json("lease grant 1000 -w json"));
+    steps.extend(
+        [
+            "put l/a 1 --lease={lease}",
+            "lease timetolive {lease}",
+            "lease timetolive {lease} --keys",
+            "put l/a 2",
+            "lease timetolive {lease} --keys",
+            "put l/a 3 --lease={lease}",
+            "put l/a 4 --ignore-lease",
+            "put l/a x --ignore-lease --lease={lease}",
+            "get l/a -w fields",
+            "lease keep-alive --once {lease}",
+            "lease keep-alive --once {lease} -w fields",
+        ]
+        .map(text),
+    );
+    steps.extend(["lease timetolive {lease} --keys -w json", "get l/a -w json", "lease list -w json"].map(json));
+    steps.extend(
+        [
+            "lease revoke {lease}",
+            "get l/a",
+            "lease revoke {lease}",
+            "put l/a 1 --lease={lease}",
+            "lease timetolive {lease}",
+            "lease grant 2",
+            "put l/b 1 --lease={lease}",
+        ]
+        .map(text),
+    );
+    // Until that lease has ended on both sides.
+    steps.push(Step { pause: Duration::from_secs(4), ..text("lease timetolive 1234") });
+    steps.extend(["get l/ --prefix -w fields", "lease timetolive {lease}", "lease keep-alive {lease}"].map(text));
     steps
 }
 
