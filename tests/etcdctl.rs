@@ -20,7 +20,10 @@ use std::{
 
 use bench_harness::{
     oracle,
-    pb::etcdserverpb::{self as pb, cluster_client::ClusterClient, lease_client::LeaseClient, maintenance_client::MaintenanceClient},
+    pb::etcdserverpb::{
+        self as pb, cluster_client::ClusterClient, lease_client::LeaseClient,
+        maintenance_client::MaintenanceClient,
+    },
     process::Server,
 };
 use etcdctl::{
@@ -54,7 +57,13 @@ impl Side {
         let server = launch.start().unwrap_or_else(|error| panic!("{error}"));
         let list = members(&server);
         let names = Names::of(&list, &server.addr().to_string());
-        Self { server, names, member: format!("{:x}", list.members[0].id), learner: String::new(), lease: String::new() }
+        Self {
+            server,
+            names,
+            member: format!("{:x}", list.members[0].id),
+            learner: String::new(),
+            lease: String::new(),
+        }
     }
 
     fn wait_until_settled(&self, version: &str) {

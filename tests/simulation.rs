@@ -19,6 +19,8 @@ mod disk;
 mod founding;
 #[path = "simulation/hostile.rs"]
 mod hostile;
+#[path = "simulation/lease.rs"]
+mod lease;
 #[path = "simulation/long.rs"]
 mod long;
 #[path = "simulation/maintenance.rs"]

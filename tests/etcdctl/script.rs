@@ -275,7 +275,9 @@ fn leases() -> Vec<Step> {
         ]
         .map(text),
     );
-    steps.extend(["lease timetolive {lease} --keys -w json", "get l/a -w json", "lease list -w json"].map(json));
+    steps.extend(
+        ["lease timetolive {lease} --keys -w json", "get l/a -w json", "lease list -w json"].map(json),
+    );
     steps.extend(
         [
             "lease revoke {lease}",
@@ -290,7 +292,9 @@ fn leases() -> Vec<Step> {
     );
     // Until that lease has ended on both sides.
     steps.push(Step { pause: Duration::from_secs(4), ..text("lease timetolive 1234") });
-    steps.extend(["get l/ --prefix -w fields", "lease timetolive {lease}", "lease keep-alive {lease}"].map(text));
+    steps.extend(
+        ["get l/ --prefix -w fields", "lease timetolive {lease}", "lease keep-alive {lease}"].map(text),
+    );
     steps
 }
 
