@@ -5,7 +5,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use prometheus::{Histogram, IntCounter, IntGauge, IntGaugeVec};
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 
 use super::{Error, Families, register::Register};
 
@@ -82,6 +82,9 @@ pub struct ShardMetrics {
     /// Leases this member revoked because their time was over.
     pub lease_expired: IntCounter,
     alarms: IntGaugeVec,
+    known_peers: IntGaugeVec,
+    pub learners_promoted: IntCounter,
+    learners_not_promoted: IntCounterVec,
     registry: Register,
 }
 
@@ -220,6 +223,19 @@ impl ShardMetrics {
                 "1 for each alarm that is on, by member id in hexadecimal and kind.",
                 &["server_id", "alarm_type"],
             )?,
+            known_peers: to.gauges(
+                "etcd_network_known_peers",
+                "1 for each member of the cluster, by the ids of this one and of that one in hexadecimal.",
+                &["Local", "Remote"],
+            )?,
+            learners_promoted: to.counter(
+                "etcd_server_learner_promote_successes",
+                "Learners that got a vote from this member.",
+            )?,
+            learners_not_promoted: to.register(IntCounterVec::new(
+                Opts::new("etcd_server_learner_promote_failures", "Learners that got none, by the reason."),
+                &["Reason"],
+            )?)?,
             registry: to,
         })
     }
@@ -230,6 +246,19 @@ impl ShardMetrics {
         for (member_id, kind) in alarms {
             self.alarms.with_label_values(&[&format!("{member_id:x}"), &kind]).set(1);
         }
+    }
+
+    /// The members there are, in place of those shown before.
+    pub fn set_known_peers(&self, own: u64, members: impl IntoIterator<Item = u64>) {
+        self.known_peers.reset();
+        for id in members {
+            self.known_peers.with_label_values(&[&format!("{own:x}"), &format!("{id:x}")]).set(1);
+        }
+    }
+
+    /// A learner did not get a vote.
+    pub fn learner_not_promoted(&self, reason: &str) {
+        self.learners_not_promoted.with_label_values(&[reason]).inc();
     }
 
     /// A physical compaction ended now.

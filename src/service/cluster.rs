@@ -99,7 +99,17 @@ pub async fn member_promote(
     caller: &Caller,
     request: pb::MemberPromoteRequest,
 ) -> Result<pb::MemberPromoteResponse, Error> {
-    let (who, id) = (api.admin(caller)?, request.id);
+    let promoted = promote(api, caller, request.id).await;
+    let metrics = api.shard().metrics();
+    match &promoted {
+        Ok(_) => metrics.learners_promoted.inc(),
+        Err(error) => metrics.learner_not_promoted(&error.grpc().1),
+    }
+    promoted
+}
+
+async fn promote(api: &Api, caller: &Caller, id: u64) -> Result<pb::MemberPromoteResponse, Error> {
+    let who = api.admin(caller)?;
     api.check_quorum("rejecting member promote request; not enough healthy members", id, |cluster| {
         // It counts, and as started.
         let (started, all) = count(voters(cluster));

@@ -37,6 +37,7 @@ fn gather(api: &Api) -> Families {
     metrics.db_total_size_in_use.set(in_use as i64);
     let alarms = api.shard().alarms().list(AlarmType::None as i32);
     metrics.set_alarms(alarms.iter().map(|alarm| (alarm.member_id, alarm_name(alarm.alarm))));
+    metrics.set_known_peers(status.member_id.0, status.members.iter().map(|member| member.id));
     metrics.current_revision.set(status.revision.0);
     metrics.auth_revision.set(api.shard().with_state(|state| state.auth().revision()) as i64);
     metrics.compact_revision.set(if status.compact_revision.0 == 0 { -1 } else { status.compact_revision.0 });

@@ -416,6 +416,17 @@ fn a_learner_comes_and_goes_and_nothing_waits_for_it() {
         let promote = pb::MemberPromoteRequest { id: learner.id };
         let unready = cluster::member_promote(api, &caller, promote).await.expect_err("it has no log");
         assert_eq!(unready, Error::LearnerNotReady);
+        let text = metrics::text(api.metrics(), std::slice::from_ref(api)).expect("a text");
+        let (text, own) = (String::from_utf8(text).expect("a text"), MEMBER.0);
+        for line in [
+            format!("etcd_network_known_peers{{Local=\"{own:x}\",Remote=\"{:x}\"}} 1", learner.id),
+            "etcd_server_learner_promote_successes 0".to_owned(),
+            "etcd_server_learner_promote_failures{Reason=\"etcdserver: can only promote a learner member which is in \
+             sync with leader\"} 1"
+                .to_owned(),
+        ] {
+            assert!(text.contains(&line), "{line}");
+        }
         let remove = pb::MemberRemoveRequest { id: learner.id };
         let removed = cluster::member_remove(api, &caller, remove).await.expect("removed");
         assert_eq!(removed.members.len(), 1);
