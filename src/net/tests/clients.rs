@@ -233,6 +233,7 @@ fn messages_without_an_end_are_bounded_in_sum_and_others_are_served() {
     world.ends();
 }
 
+/// GHSA-hrxh-6v49-42gf, Rapid Reset: what is begun and reset at once costs whoever does it.
 #[test]
 fn who_resets_writes_waits_for_them_and_others_do_not() {
     const FLOODS: usize = 6;
