@@ -67,6 +67,7 @@ impl ConfigChange {
     }
 
     pub fn encode(&self) -> Bytes {
+        assert!(self.member.0 != 0, "a change of no member, which no start could read");
         let kind = match self.kind {
             ChangeKind::AddVoter => pb::ChangeKind::AddVoter,
             ChangeKind::AddLearner => pb::ChangeKind::AddLearner,

@@ -128,6 +128,10 @@ async fn change<C: state::Command>(
     id: u64,
     command: C,
 ) -> Result<C::Answer, Error> {
+    // Nobody's id: an entry that says it could not be read again.
+    if id == 0 {
+        return Err(state::Error::MemberNotFound.into());
+    }
     let answer = api.shard_of(caller).change(who, (seat, MemberId(id)), command).await?;
     say_changed(
         api,

@@ -433,6 +433,10 @@ fn a_learner_comes_and_goes_and_nothing_waits_for_it() {
         assert_eq!(refused(cluster::member_remove(api, &caller, remove).await), state::Error::MemberNotFound);
         let promoted = cluster::member_promote(api, &caller, promote).await;
         assert_eq!(refused(promoted), state::Error::MemberNotFound);
+        let nobody = cluster::member_remove(api, &caller, pb::MemberRemoveRequest { id: 0 }).await;
+        assert_eq!(refused(nobody), state::Error::MemberNotFound);
+        let nobody = cluster::member_promote(api, &caller, pb::MemberPromoteRequest { id: 0 }).await;
+        assert_eq!(refused(nobody), state::Error::MemberNotFound);
         let next = cluster::member_add(api, &caller, member_add("http://x:1", true)).await.expect("added");
         assert_ne!(next.member.expect("told").id, learner.id, "no id comes back");
     });
