@@ -5,6 +5,7 @@
 //! | `PINION_CALLS`   | generated calls in all (default 60000), in sessions of 25000 on fresh servers         |
 //! | `PINION_SEED`    | seed of the first session (default 1); alone it runs one session, to replay a failure |
 //! | `PINION_PAIRS`   | pairs of servers at the same time (default 3)                                         |
+//! | `PINION_AREAS`   | parts of the API to draw from (see `generator::Area`)                                 |
 //! | `PINION_BIN`     | the program to test instead of the one just built                                     |
 
 #[path = "tested/launch.rs"]
@@ -20,12 +21,15 @@ mod conformance {
     pub mod run;
     pub mod seeded;
     pub mod session;
+    pub mod waiting;
+    pub mod watches;
 }
 
 use bench_harness::{oracle, pb::etcdserverpb as pb};
 use conformance::{
     call::Call,
-    pair::Pair,
+    generator::Area,
+    pair::{NOBODY, Pair},
     raw,
     run::{self, Plan},
     session::Session,
@@ -43,13 +47,13 @@ fn generated_calls_get_the_same_answers() {
 fn a_write_only_one_server_got_is_noticed() {
     let etcd = oracle::program("etcd").unwrap_or_else(|missing| panic!("{missing}"));
     run::block_on(async {
-        let mut pair = Pair::start_with(etcd).await.expect("start two upstream servers");
-        let outcome = Session::new(3, &mut pair).run(300).await;
+        let mut pair = Pair::start_with(etcd, &[]).await.expect("start two upstream servers");
+        let outcome = Session::new(3, &[Area::Kv], &mut pair).run(300).await;
         assert!(outcome.differences.is_empty() && outcome.broken.is_none(), "{outcome:?}");
 
         let planted = pb::PutRequest { key: "k1".into(), value: "planted".into(), ..Default::default() };
-        pair.tested.answer(Call::Put(planted)).await;
-        let outcome = Session::new(4, &mut pair).run(300).await;
+        pair.tested.answer(NOBODY, Call::Put(planted)).await;
+        let outcome = Session::new(4, &[Area::Kv], &mut pair).run(300).await;
         assert!(!outcome.differences.is_empty(), "the planted write was not noticed: {outcome:?}");
     });
 }

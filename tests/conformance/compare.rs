@@ -9,7 +9,8 @@
 //! 2. *A stream sorted by chunk.* RangeStream takes a sort target as long as no order is given; upstream then sorts each
 //!    chunk and goes on after its last key, which repeats and skips keys, depending on the order among equals. Beyond
 //!    [`STABLE_UP_TO`] results only the header is compared.
-//! 3. *The hash of a compaction at revision 0.* Upstream keeps the hash it takes during a compaction by its revision; one
+//! 3. *Clocks.* How many seconds a lease has left is by each server's own.
+//! 4. *The hash of a compaction at revision 0.* Upstream keeps the hash it takes during a compaction by its revision; one
 //!    at revision 0 is then given to whoever asks for revision 0, which means the newest.
 
 use bench_harness::pb::{etcdserverpb as pb, etcdserverpb::request_op::Request as Op, mvccpb::KeyValue};
@@ -18,6 +19,8 @@ use super::call::{Answer, Call};
 
 /// Go's `sort.Sort` uses insertion sort for so many elements.
 const STABLE_UP_TO: i64 = 12;
+/// Restarts begin times to live again, a moment sooner or later.
+const SECONDS_APART_MAX: u64 = 120;
 const CONTEXT_LINES: usize = 3;
 
 #[derive(Debug, PartialEq)]
@@ -44,6 +47,13 @@ fn equal_but_for_ties(call: &Call, upstream: &Answer, tested: &Answer) -> bool {
             request.sort_target != pb::range_request::SortTarget::Key as i32
                 && left.kvs.len() as i64 > STABLE_UP_TO
                 && left.header == right.header
+        }
+        (_, Answer::LeaseTimeToLive(left), Answer::LeaseTimeToLive(right)) => {
+            let apart = left.ttl.abs_diff(right.ttl);
+            left.ttl >= 0 && right.ttl >= 0 && apart <= SECONDS_APART_MAX && {
+                let right = pb::LeaseTimeToLiveResponse { ttl: left.ttl, ..right.clone() };
+                *left == right
+            }
         }
         (Call::HashKv(_), Answer::HashKv(left), Answer::HashKv(_)) => left.hash_revision == 0,
         (Call::Txn(request), Answer::Txn(left), Answer::Txn(right)) => txns_tie(request, left, right),

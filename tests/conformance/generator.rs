@@ -1,18 +1,100 @@
-//! Draws KV calls from a seed: every option, forms that collide often, and arguments no sane client would send.
+//! Draws what happens from a seed: calls with every option, forms that collide often, and arguments no sane client would
+//! send, by clients who are or are not who they say; watches beside them; and ends of the servers in their midst.
 //!
 //! The only thing taken from the servers is the newest and the compacted revision, so that old, compacted and future
 //! revisions can be aimed at. Both are the same in every run of a seed as long as upstream answers the same.
 
+mod auth;
+mod cluster;
+mod leases;
+mod locks;
 mod reads;
 mod txns;
+mod watches;
 mod writes;
 
+use std::collections::VecDeque;
+
+use bench_harness::pb::etcdserverpb as pb;
 use bytes::Bytes;
 
 use super::{
     call::{Answer, Call},
+    pair::CLIENTS,
     seeded::Rng,
 };
+
+pub use auth::ROOT;
+
+/// A part of the API, and words for all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Area {
+    Kv,
+    Cluster,
+    Maintenance,
+    Lease,
+    Lock,
+    Auth,
+    Watch,
+    Restart,
+}
+
+impl Area {
+    pub const ALL: [(&'static str, Area); 8] = [
+        ("kv", Area::Kv),
+        ("cluster", Area::Cluster),
+        ("maintenance", Area::Maintenance),
+        ("lease", Area::Lease),
+        ("lock", Area::Lock),
+        ("auth", Area::Auth),
+        ("watch", Area::Watch),
+        ("restart", Area::Restart),
+    ];
+
+    pub fn named(name: &str) -> Self {
+        let known = Self::ALL.iter().find(|(word, _)| *word == name);
+        known.unwrap_or_else(|| panic!("no area {name:?}")).1
+    }
+}
+
+/// What happens next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    Call {
+        client: usize,
+        call: Call,
+    },
+    /// Replaces what a client has for a token.
+    Token {
+        client: usize,
+        token: Option<&'static str>,
+    },
+    /// Opens a stream for watches in a place where there may be one.
+    Open {
+        place: usize,
+        client: usize,
+    },
+    Watch {
+        place: usize,
+        request: pb::WatchCreateRequest,
+    },
+    /// One of the stream's watches, the n-th of however many there are.
+    Cancel {
+        place: usize,
+        nth: usize,
+    },
+    CancelNothing {
+        place: usize,
+        id: i64,
+    },
+    /// A lease comes to its end by itself.
+    Expiry(i64),
+    /// Who waits for a lock does not any more.
+    GiveUp,
+    Restart {
+        in_order: bool,
+    },
+}
 
 /// Keys in play: few, so that calls meet. Awkward ones included: zero bytes, the largest byte, a key that is a prefix
 /// of others.
@@ -58,8 +140,19 @@ const VALUES: [&[u8]; 8] =
     [b"", b"0", b"1", b"1", b"2", b"\0", b"\xff\xfe", b"a longer value, to be seen in answers"];
 const PREFIXES: [&[u8]; 6] = [b"a/", b"b", b"a", b"k", b"\xff", b"\0"];
 
+/// A session is to be some time under way before servers end.
+const CALLS_BEFORE_RESTART: u32 = 2_000;
+/// Streams of watches that are open at the same time.
+pub const STREAMS: usize = 3;
+
 pub struct Generator {
     rng: Rng,
+    areas: Vec<Area>,
+    /// What must come next.
+    plan: VecDeque<Step>,
+    auth: auth::Auth,
+    /// Since the last one.
+    calls_since_restart: u32,
     /// Newest revision seen in an answer.
     revision: i64,
     /// Highest revision compacted with success.
@@ -71,12 +164,32 @@ pub struct Generator {
 }
 
 impl Generator {
-    pub fn new(seed: u64) -> Self {
-        Self { rng: Rng::new(seed), revision: 1, compacted: 0, large: Vec::new(), crowded: false }
+    pub fn new(seed: u64, areas: &[Area]) -> Self {
+        Self {
+            rng: Rng::new(seed),
+            areas: areas.to_vec(),
+            plan: VecDeque::new(),
+            auth: auth::Auth::default(),
+            calls_since_restart: 0,
+            revision: 1,
+            compacted: 0,
+            large: Vec::new(),
+            crowded: false,
+        }
+    }
+
+    fn has(&self, area: Area) -> bool {
+        self.areas.contains(&area)
+    }
+
+    /// Whether calls are checked for who makes them.
+    pub fn auth_is_on(&self) -> bool {
+        self.auth.on
     }
 
     /// Takes note of how upstream answered.
-    pub fn observe(&mut self, call: &Call, answer: &Answer) {
+    pub fn observe(&mut self, client: usize, call: &Call, answer: &Answer) {
+        self.observe_auth(client, call, answer);
         if let Some(revision) = answer.revision() {
             self.revision = self.revision.max(revision);
             if let Call::Compact(request) = call {
@@ -93,7 +206,47 @@ impl Generator {
         self.compacted
     }
 
-    pub fn next_call(&mut self) -> Call {
+    /// Many steps are calls; those that are not cost time.
+    pub fn next_step(&mut self) -> Step {
+        if let Some(step) = self.plan.pop_front() {
+            return step;
+        }
+        self.calls_since_restart += 1;
+        if self.has(Area::Restart)
+            && self.calls_since_restart > CALLS_BEFORE_RESTART
+            && self.rng.below(8_000) == 0
+        {
+            self.calls_since_restart = 0;
+            self.plan_restart();
+        } else if self.has(Area::Auth) {
+            self.plan_auth();
+        }
+        if let Some(step) = self.plan.pop_front() {
+            return step;
+        }
+        let client = self.rng.below(CLIENTS as u64) as usize;
+        let (area, lot) = (self.rng.below(1_000), self.rng.below(1_000));
+        match area {
+            0..90 if self.has(Area::Lease) => self.lease_step(client, lot),
+            90..110 if self.has(Area::Lock) && !self.auth.on => self.lock_step(client, lot),
+            110..160 if self.has(Area::Auth) => self.auth_step(lot),
+            160..185 if self.has(Area::Watch) => self.watch_step(client, lot),
+            185..195 if self.has(Area::Cluster) => Step::Call { client, call: self.cluster_call(lot) },
+            195..205 if self.has(Area::Maintenance) => {
+                Step::Call { client, call: self.maintenance_call(lot) }
+            }
+            _ => Step::Call { client, call: self.kv_call() },
+        }
+    }
+
+    fn plan_restart(&mut self) {
+        self.plan.push_back(Step::GiveUp);
+        self.plan.push_back(Step::Restart { in_order: self.rng.percent(30) });
+        // Tokens may or may not be known still.
+        self.plan_logins();
+    }
+
+    pub fn kv_call(&mut self) -> Call {
         if self.crowded && self.rng.percent(10) {
             self.crowded = false;
             return Call::DeleteRange(writes::delete_crowd());
@@ -185,23 +338,45 @@ fn prefix_end(prefix: &[u8]) -> Bytes {
 mod tests {
     use super::*;
 
+    const AREAS: [Area; 8] = [
+        Area::Kv,
+        Area::Cluster,
+        Area::Maintenance,
+        Area::Lease,
+        Area::Lock,
+        Area::Auth,
+        Area::Watch,
+        Area::Restart,
+    ];
+
     #[test]
-    fn a_seed_gives_the_same_calls_again() {
+    fn a_seed_gives_the_same_steps_again() {
         let draw = |seed| {
-            let mut generator = Generator::new(seed);
-            (0..500).map(|_| generator.next_call()).collect::<Vec<_>>()
+            let mut generator = Generator::new(seed, &AREAS);
+            (0..500).map(|_| generator.next_step()).collect::<Vec<_>>()
         };
         assert_eq!(draw(7), draw(7));
         assert_ne!(draw(7), draw(8));
     }
 
     #[test]
-    fn every_kind_of_call_appears() {
-        let mut generator = Generator::new(1);
-        let mut seen = std::collections::HashSet::new();
-        for _ in 0..5_000 {
-            seen.insert(std::mem::discriminant(&generator.next_call()));
+    fn every_kind_of_call_and_step_appears() {
+        let mut generator = Generator::new(1, &AREAS);
+        let (mut steps, mut calls) = (std::collections::HashSet::new(), std::collections::BTreeSet::new());
+        for _ in 0..200_000 {
+            let step = generator.next_step();
+            steps.insert(std::mem::discriminant(&step));
+            if let Step::Call { client, call } = step {
+                // Auth comes on and goes off.
+                let answer = match call {
+                    Call::AuthEnable(_) => Answer::AuthEnable(Default::default()),
+                    Call::AuthDisable(_) => Answer::AuthDisable(Default::default()),
+                    _ => Answer::Malformed(String::new()),
+                };
+                generator.observe(client, &call, &answer);
+                calls.insert(call.name());
+            }
         }
-        assert_eq!(seen.len(), 6);
+        assert_eq!((steps.len(), calls.len()), (9, 46), "{calls:?}");
     }
 }

@@ -11,13 +11,17 @@ use std::{
 };
 
 use super::{
+    generator::Area,
     pair::Pair,
     session::{Outcome, Session},
 };
+use crate::tested;
 
 const CALLS_DEFAULT: usize = 60_000;
 const SESSION_CALLS: usize = 25_000;
 const PAIRS_DEFAULT: usize = 3;
+/// Those of the server's features that are there.
+const AREAS_DEFAULT: &str = "kv cluster maintenance lease auth restart";
 
 /// Runs a future to its end on this thread.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -37,6 +41,7 @@ pub struct Plan {
     /// Calls of each session.
     sessions: Vec<usize>,
     pairs: usize,
+    areas: Vec<Area>,
 }
 
 impl Plan {
@@ -49,7 +54,9 @@ impl Plan {
             sessions.push(calls % SESSION_CALLS);
         }
         let pairs = number("PINION_PAIRS").map_or(PAIRS_DEFAULT, |pairs| pairs as usize);
-        Self { first_seed: seed.unwrap_or(1), pairs: pairs.min(sessions.len()), sessions }
+        let areas = std::env::var("PINION_AREAS").unwrap_or(AREAS_DEFAULT.to_owned());
+        let areas = areas.split_whitespace().map(Area::named).collect();
+        Self { first_seed: seed.unwrap_or(1), pairs: pairs.min(sessions.len()), sessions, areas }
     }
 }
 
@@ -83,6 +90,11 @@ impl fmt::Display for Report {
             sum(|o| o.differences.len()),
             sum(|o| o.explained),
         )?;
+        let mut beside = BTreeMap::new();
+        for (what, count) in self.outcomes.iter().flat_map(|outcome| &outcome.beside) {
+            *beside.entry(what).or_insert(0) += count;
+        }
+        writeln!(f, "  beside the calls: {beside:?}")?;
         let mut refusals = BTreeMap::new();
         for (kind, count) in self.outcomes.iter().flat_map(|outcome| &outcome.refusals) {
             *refusals.entry(kind).or_insert(0) += count;
@@ -111,7 +123,7 @@ pub fn run(plan: &Plan) -> Report {
         loop {
             let place = next.fetch_add(1, Ordering::Relaxed);
             let Some(&calls) = plan.sessions.get(place) else { return };
-            let outcome = session(plan.first_seed + place as u64, calls);
+            let outcome = session(plan.first_seed + place as u64, &plan.areas, calls);
             if !outcome.differences.is_empty() || outcome.broken.is_some() {
                 next.store(plan.sessions.len(), Ordering::Relaxed);
             }
@@ -127,10 +139,12 @@ pub fn run(plan: &Plan) -> Report {
     Report { outcomes, first_seed: plan.first_seed, planned: plan.sessions.len(), took: started.elapsed() }
 }
 
-fn session(seed: u64, calls: usize) -> Outcome {
+fn session(seed: u64, areas: &[Area], calls: usize) -> Outcome {
+    // Passwords are hashed as cheaply as can be.
+    let options = if areas.contains(&Area::Auth) { &["--bcrypt-cost=4"][..] } else { &[] };
     block_on(async {
-        match Pair::start().await {
-            Ok(mut pair) => Session::new(seed, &mut pair).run(calls).await,
+        match Pair::start_with(tested::program(), options).await {
+            Ok(mut pair) => Session::new(seed, areas, &mut pair).run(calls).await,
             Err(why) => Outcome { broken: Some(why), ..Outcome::default() },
         }
     })

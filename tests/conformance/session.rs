@@ -1,6 +1,10 @@
-//! One seed against one fresh pair of servers: calls, then the whole state.
+//! One seed against one fresh pair of servers: calls and what happens beside them, then the whole state.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    time::{Duration, Instant},
+};
 
 use bench_harness::pb::etcdserverpb as pb;
 use futures_util::future::join_all;
@@ -8,8 +12,10 @@ use futures_util::future::join_all;
 use super::{
     call::{Answer, Call, shown},
     compare::{Verdict, compare},
-    generator::Generator,
-    pair::Pair,
+    generator::{Area, Generator, ROOT, STREAMS, Step},
+    pair::{NOBODY, Pair},
+    waiting::Waiting,
+    watches::Stream,
 };
 
 /// Reads between two writes that are in flight at the same time.
@@ -22,12 +28,17 @@ const OLD_REVISIONS: i64 = 30;
 const CALLS_PER_HASHES: usize = 500;
 /// Old revisions whose hashes are compared each time.
 const OLD_HASHES: i64 = 6;
+/// Calls between two looks at whether all watches saw the same.
+const CALLS_PER_LOOK: usize = 100;
+/// For a lease of two seconds to end by itself.
+const EXPIRY_MAX: Duration = Duration::from_secs(20);
 
 /// Two answers to one call that are not the same, and not known to differ.
 #[derive(Debug)]
 pub struct Difference {
     pub seed: u64,
     pub step: usize,
+    pub client: usize,
     pub call: Call,
     pub upstream: Answer,
     pub tested: Answer,
@@ -37,7 +48,7 @@ pub struct Difference {
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "seed {} step {}: {}", self.seed, self.step, self.detail)?;
-        writeln!(f, "  call:     {}", shown(&self.call))?;
+        writeln!(f, "  call:     by client {}: {}", self.client, shown(&self.call))?;
         writeln!(f, "  upstream: {}", shown(&self.upstream))?;
         writeln!(f, "  tested:   {}", shown(&self.tested))?;
         write!(f, "  replay:   PINION_SEED={} cargo test --test conformance", self.seed)
@@ -55,7 +66,9 @@ pub struct Outcome {
     /// Answers that differ in a way [`super::compare`] explains.
     pub explained: usize,
     pub differences: Vec<Difference>,
-    /// The session could not be finished.
+    /// Steps that are no calls, by kind.
+    pub beside: BTreeMap<&'static str, usize>,
+    /// The session could not be finished: a server ended, or watches and waiters did not see the same.
     pub broken: Option<String>,
 }
 
@@ -64,30 +77,47 @@ pub struct Session<'a> {
     pair: &'a mut Pair,
     generator: Generator,
     step: usize,
+    streams: [Option<Stream>; STREAMS],
+    waiting: Option<Waiting>,
+    looked: usize,
     outcome: Outcome,
 }
 
 impl<'a> Session<'a> {
-    pub fn new(seed: u64, pair: &'a mut Pair) -> Self {
-        Self { seed, pair, generator: Generator::new(seed), step: 0, outcome: Outcome::default() }
+    pub fn new(seed: u64, areas: &[Area], pair: &'a mut Pair) -> Self {
+        Self {
+            seed,
+            pair,
+            generator: Generator::new(seed, areas),
+            step: 0,
+            streams: Default::default(),
+            waiting: None,
+            looked: 0,
+            outcome: Outcome::default(),
+        }
     }
 
     pub async fn run(mut self, calls: usize) -> Outcome {
-        let mut reads: Vec<Call> = Vec::new();
+        let mut reads: Vec<(usize, Call)> = Vec::new();
         let mut hashes_at = CALLS_PER_HASHES;
         while self.step + reads.len() < calls && !self.finished() {
-            let call = self.generator.next_call();
-            if call.is_read() {
-                reads.push(call);
-                if reads.len() == READS_IN_FLIGHT {
-                    self.all_at_once(std::mem::take(&mut reads)).await;
+            match self.generator.next_step() {
+                Step::Call { client, call } if call.is_read() => {
+                    reads.push((client, call));
+                    if reads.len() == READS_IN_FLIGHT {
+                        self.all_at_once(std::mem::take(&mut reads)).await;
+                    }
                 }
-            } else {
-                self.all_at_once(std::mem::take(&mut reads)).await;
-                self.all_at_once(vec![call]).await;
-                if self.step >= hashes_at {
-                    self.hashes().await;
-                    hashes_at = self.step + CALLS_PER_HASHES;
+                step => {
+                    self.all_at_once(std::mem::take(&mut reads)).await;
+                    if let Err(why) = self.take(step.clone()).await {
+                        let step = shown(&step);
+                        self.broken(format!("{why}\n  at {step}"));
+                    }
+                    if self.step >= hashes_at && !self.finished() {
+                        self.hashes().await;
+                        hashes_at = self.step + CALLS_PER_HASHES;
+                    }
                 }
             }
         }
@@ -96,25 +126,191 @@ impl<'a> Session<'a> {
             self.hashes().await;
             self.whole_state().await;
         }
-        if let Err(ended) = self.pair.alive() {
-            self.outcome.broken = Some(format!("seed {} step {}: {ended}", self.seed, self.step));
+        if !self.finished()
+            && let Err(why) = self.look().await
+        {
+            self.broken(why);
+        }
+        if self.pair.alive().is_err() {
+            self.broken("at the end".to_owned());
         }
         self.outcome
+    }
+
+    fn broken(&mut self, why: String) {
+        let (seed, step) = (self.seed, self.step);
+        let ended = self.pair.alive().err().unwrap_or_default();
+        self.outcome.broken.get_or_insert(format!("seed {seed} step {step}: {why}\n{ended}"));
     }
 
     fn finished(&self) -> bool {
         self.outcome.differences.len() >= DIFFERENCES_MAX || self.outcome.broken.is_some()
     }
 
-    async fn all_at_once(&mut self, calls: Vec<Call>) {
-        let pair = &*self.pair;
-        let answers = join_all(calls.iter().map(|call| pair.answers(call))).await;
-        for (call, (upstream, tested)) in calls.into_iter().zip(answers) {
-            self.judge(call, upstream, tested);
+    fn count(&mut self, what: &'static str) {
+        *self.outcome.beside.entry(what).or_default() += 1;
+    }
+
+    async fn take(&mut self, step: Step) -> Result<(), String> {
+        match step {
+            Step::Call { client, call } if call.may_wait() => return self.wait_for(client, call).await,
+            Step::Call { client, call } => {
+                // What a watch that is behind still gets depends on what was compacted meanwhile.
+                if matches!(call, Call::Compact(_)) || self.step >= self.looked + CALLS_PER_LOOK {
+                    self.look().await?;
+                }
+                self.all_at_once(vec![(client, call)]).await;
+                return self.give_way().await;
+            }
+            Step::Token { client, token } => {
+                self.pair.both().iter().for_each(|peer| peer.give_token(client, token));
+            }
+            Step::Open { place, client } => {
+                self.look().await?;
+                self.streams[place] = Some(Stream::open(self.pair, client));
+                self.count("stream");
+            }
+            Step::Watch { place, request } => self.watch(place, request).await?,
+            Step::Cancel { place, nth } => self.cancel(place, nth).await?,
+            Step::CancelNothing { place, id } => {
+                if let Some(stream) = &self.streams[place]
+                    && !stream.ids().0.contains(&id)
+                {
+                    stream.cancel_nothing(id);
+                }
+            }
+            Step::Expiry(lease) => self.expiry(lease).await?,
+            Step::GiveUp => self.give_up().await?,
+            Step::Restart { in_order } => {
+                self.look().await?;
+                self.streams = Default::default();
+                self.pair.restart(in_order).await?;
+                self.count("restart");
+            }
+        }
+        Ok(())
+    }
+
+    async fn watch(&mut self, place: usize, request: pb::WatchCreateRequest) -> Result<(), String> {
+        if self.streams[place].is_none() {
+            self.streams[place] = Some(Stream::open(self.pair, NOBODY));
+        }
+        let compacted = self.generator.compacted();
+        let Some(stream) = &mut self.streams[place] else { unreachable!("opened above") };
+        stream.create(request, compacted).await?;
+        self.count("watch");
+        Ok(())
+    }
+
+    async fn cancel(&mut self, place: usize, nth: usize) -> Result<(), String> {
+        // What has happened has come before: what comes at the same time may or may not.
+        self.look().await?;
+        if let Some(stream) = &mut self.streams[place] {
+            let open = stream.ids().0;
+            if !open.is_empty() {
+                stream.cancel(open[nth % open.len()]).await?;
+                self.count("cancel");
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything has come on all streams, and was the same.
+    async fn look(&mut self) -> Result<(), String> {
+        self.looked = self.step;
+        if self.streams.iter().all(Option::is_none) {
+            return Ok(());
+        }
+        let revision = self.revision_now().await?;
+        for (place, stream) in self.streams.iter_mut().enumerate() {
+            if let Some(stream) = stream {
+                stream.settled(revision).await.map_err(|why| format!("stream {place}: {why}"))?;
+            }
+        }
+        self.count("look");
+        Ok(())
+    }
+
+    /// Whose calls are answered, whether auth is on or not.
+    fn reader(&self) -> usize {
+        if self.generator.auth_is_on() { ROOT } else { NOBODY }
+    }
+
+    /// As the servers have it now: what nobody asked for, as the end of a lease, may have made revisions too.
+    async fn revision_now(&mut self) -> Result<i64, String> {
+        let call = Call::Range(pb::RangeRequest { key: "\0".into(), count_only: true, ..Default::default() });
+        match self.pair.answers(self.reader(), &call).await {
+            (upstream, tested) if upstream == tested && upstream.revision().is_some() => {
+                Ok(upstream.revision().unwrap_or_default())
+            }
+            // Nobody may ask.
+            (upstream, tested) if upstream == tested => Ok(self.generator.revision()),
+            (upstream, tested) => {
+                Err(format!("the newest revision: {} and {}", shown(&upstream), shown(&tested)))
+            }
         }
     }
 
-    fn judge(&mut self, call: Call, upstream: Answer, tested: Answer) {
+    /// Waits until a lease has ended on both.
+    async fn expiry(&mut self, lease: i64) -> Result<(), String> {
+        let call = Call::LeaseTimeToLive(pb::LeaseTimeToLiveRequest { id: lease, keys: false });
+        let since = Instant::now();
+        loop {
+            let (upstream, tested) = self.pair.answers(self.reader(), &call).await;
+            let ended = |answer: &Answer| match answer {
+                Answer::LeaseTimeToLive(left) => left.ttl == -1,
+                _ => true,
+            };
+            if ended(&upstream) && ended(&tested) {
+                self.count("expiry");
+                return self.give_way().await;
+            }
+            if since.elapsed() > EXPIRY_MAX {
+                return Err(format!("a lease ended: {} and {}", ended(&upstream), ended(&tested)));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// A call that may wait for others: only one does at a time.
+    async fn wait_for(&mut self, client: usize, call: Call) -> Result<(), String> {
+        if self.waiting.is_some() {
+            return Ok(());
+        }
+        self.waiting = Some(Waiting::begin(self.pair, client, call).await?);
+        self.give_way().await
+    }
+
+    /// Takes the answers of who waited, if there is nobody before them now.
+    async fn give_way(&mut self) -> Result<(), String> {
+        if let Some(waiting) = &self.waiting
+            && !waiting.must_wait(self.pair, self.reader()).await
+        {
+            let Some(waiting) = self.waiting.take() else { unreachable!("there was one") };
+            let (client, call, upstream, tested) = waiting.end(self.pair).await?;
+            self.judge(client, call, upstream, tested);
+            self.count("waited");
+        }
+        Ok(())
+    }
+
+    async fn give_up(&mut self) -> Result<(), String> {
+        if let Some(waiting) = self.waiting.take() {
+            waiting.give_up(self.pair).await?;
+            self.count("gave up");
+        }
+        Ok(())
+    }
+
+    async fn all_at_once(&mut self, calls: Vec<(usize, Call)>) {
+        let pair = &*self.pair;
+        let answers = join_all(calls.iter().map(|(client, call)| pair.answers(*client, call))).await;
+        for ((client, call), (upstream, tested)) in calls.into_iter().zip(answers) {
+            self.judge(client, call, upstream, tested);
+        }
+    }
+
+    fn judge(&mut self, client: usize, call: Call, upstream: Answer, tested: Answer) {
         self.step += 1;
         self.outcome.calls += 1;
         match &upstream {
@@ -127,7 +323,7 @@ impl<'a> Session<'a> {
             }
             _ => self.outcome.accepted += 1,
         }
-        self.generator.observe(&call, &upstream);
+        self.generator.observe(client, &call, &upstream);
         let detail = match compare(&call, &upstream, &tested) {
             Verdict::Same => return,
             Verdict::Explained => {
@@ -136,13 +332,12 @@ impl<'a> Session<'a> {
             }
             Verdict::Different(detail) => detail,
         };
-        if let Err(ended) = self.pair.alive() {
+        if self.pair.alive().is_err() {
             let call = shown(&call);
-            self.outcome.broken =
-                Some(format!("seed {} step {}: {ended}\n  at {call}", self.seed, self.step));
+            self.broken(format!("  at {call}"));
         }
         let (seed, step) = (self.seed, self.step);
-        self.outcome.differences.push(Difference { seed, step, call, upstream, tested, detail });
+        self.outcome.differences.push(Difference { seed, step, client, call, upstream, tested, detail });
     }
 
     /// Hashes of the versions up to the newest revision, old ones and none that exists. Not of revisions that were
@@ -152,19 +347,17 @@ impl<'a> Session<'a> {
         let step = ((last - compacted) / OLD_HASHES).max(1);
         let old = (compacted + 1..=last).step_by(step as usize);
         let revisions = old.chain([0, -1, last, last + 1]).filter(|revision| *revision != compacted);
-        let calls = revisions.map(|revision| Call::HashKv(pb::HashKvRequest { revision })).collect();
-        self.all_at_once(calls).await;
+        let reader = self.reader();
+        let call = |revision| (reader, Call::HashKv(pb::HashKvRequest { revision }));
+        self.all_at_once(revisions.map(call).collect()).await;
     }
 
     /// Everything there is, now and at old revisions.
     async fn whole_state(&mut self) {
+        let reader = self.reader();
         let all = |revision| {
-            Call::Range(pb::RangeRequest {
-                key: "\0".into(),
-                range_end: "\0".into(),
-                revision,
-                ..Default::default()
-            })
+            let (key, range_end) = ("\0".into(), "\0".into());
+            (reader, Call::Range(pb::RangeRequest { key, range_end, revision, ..Default::default() }))
         };
         self.all_at_once(vec![all(0)]).await;
         let (first, last) = (self.generator.compacted(), self.generator.revision());
