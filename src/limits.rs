@@ -71,8 +71,9 @@ pub const APPLY_STEP_KEYS: usize = 256;
 /// many times as long.
 pub const APPLY_SLICE: Duration = Duration::from_millis(1);
 pub const APPLY_SLICE_FACTOR: u32 = 4;
-/// Between two of those turns the core looks for finished I/O: too short to be waited for.
-pub const APPLY_PAUSE: Duration = Duration::from_nanos(500);
+/// Pause between two pieces of long work: too short to be waited for, and long enough to be over only when the core
+/// has looked for finished I/O and run what that woke.
+pub const TURN_PAUSE: Duration = Duration::from_nanos(500);
 /// Payload bytes of entries that are committed and not applied: with more, nothing is proposed, and far beyond, nothing
 /// is taken from the leader, which sends it again.
 pub const UNAPPLIED_BYTES: usize = 4 * 1024 * 1024;
@@ -176,6 +177,8 @@ pub const CONNECTIONS_MAX: usize = 65_536;
 pub const DESCRIPTORS_KEPT: u64 = 150;
 /// Of them, those that connections to `--listen-metrics-urls` may take when clients have all others.
 pub const METRICS_CONNECTIONS: usize = 32;
+/// Connections a listener takes before others have their turn: each costs some 50 us until its first request is read.
+pub const ACCEPT_BURST: usize = 8;
 /// Pause after a failed accept: out of descriptors or memory, most likely.
 pub const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 /// How often it is said that connections are not accepted.
@@ -252,9 +255,12 @@ pub const CLIENT_READS_MAX: usize = 16;
 pub const CLIENT_SORTS_MAX: usize = 1;
 /// Pairs a range may have in memory before they are many.
 pub const RANGE_FEW_PAIRS: usize = 1_024;
-/// Writes admitted and not applied yet, shared out among the clients who have some; more of a client wait: two full
-/// batches, so that one gathers while the other is written.
+/// Writes admitted and not applied yet, shared out among the clients who have some; more of a client wait.
 pub const SHARD_SHARED_WRITES: usize = 2 * ENTRY_REQUESTS_MAX;
+/// The most of them one client has while it is alone, and where there are others. Whoever comes next waits for all that
+/// are there, some ten microseconds for each.
+pub const CLIENT_WRITES_ALONE: usize = SHARD_SHARED_WRITES / 8;
+pub const CLIENT_WRITES_AMONG_OTHERS: usize = SHARD_SHARED_WRITES / 16;
 const _: () = assert!(SHARD_SHARED_WRITES < SHARD_PENDING_MAX, "others find room");
 /// Writes of one client that wait to be admitted; one more is refused.
 pub const CLIENT_WRITES_WAITING_MAX: usize = SHARD_PENDING_MAX;
@@ -269,11 +275,12 @@ pub const TURN_READ_BYTES: usize = 256 * 1024;
 /// Requests of one connection started before those have had a chance to be answered.
 pub const ROUND_CALLS_MAX: usize = 64;
 /// Rounds of answers and new requests on one connection before others have their turn.
-pub const TURN_ROUNDS_MAX: usize = 16;
+pub const TURN_ROUNDS_MAX: usize = 2;
 /// Requests whose headers are decoded in a turn: as many as may be started. They are small, so that bytes bound nothing.
 pub const TURN_REQUESTS_MAX: usize = ROUND_CALLS_MAX * TURN_ROUNDS_MAX;
-/// Calls of an ended connection that are given up before others have their turn.
-pub const GIVEN_UP_CALLS: usize = 256;
+/// Calls of an ended connection that are given up before others have their turn: each may hold a long message, whose memory
+/// takes a fifth of a millisecond to give back.
+pub const GIVEN_UP_CALLS: usize = 16;
 
 /// Checkpoints that wait to be carried to other members: one for each is enough.
 pub const TRANSFERS_MAX: usize = 16;

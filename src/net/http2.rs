@@ -24,14 +24,14 @@ use std::{
     collections::VecDeque,
     future::{Future, poll_fn},
     io,
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use futures_lite::future::{or, yield_now};
+use futures_lite::future::or;
 use h2::{Reason, RecvStream, server};
 use http::{Request, request::Parts};
 
@@ -134,7 +134,7 @@ pub(super) async fn serve<E: Env, S: env::Socket>(
             let (connection, route) = start.take().expect("made once");
             Driver::new(connection, settings, client, route, wire.clone(), context.waker())
         });
-        driver.poll(phase)
+        driver.poll(phase, context)
     })
     .await;
     if let Some(driver) = driver {
@@ -172,6 +172,8 @@ where
     patience: Patience<E>,
     /// The client has not answered in time.
     lost: Rc<Cell<bool>>,
+    /// Ends when it is this connection's turn again, after everybody else had theirs.
+    pause: Option<Pin<Box<E::Sleep>>>,
     draining: bool,
 }
 
@@ -204,12 +206,13 @@ impl<E: Env, S: env::Socket, R: Fn(Parts, Body, Reply) -> Call> Driver<E, S, R> 
             client: client.clone(),
             held: VecDeque::new(),
             lost,
+            pause: None,
             draining: false,
         }
     }
 
-    /// One turn.
-    fn poll(&mut self, phase: Phase) -> Poll<Result<(), Error>> {
+    /// One turn. `task` is the connection's own context.
+    fn poll(&mut self, phase: Phase, task: &mut Context<'_>) -> Poll<Result<(), Error>> {
         match phase {
             Phase::Serving => {}
             Phase::Draining | Phase::Parting if self.draining => {}
@@ -219,6 +222,7 @@ impl<E: Env, S: env::Socket, R: Fn(Parts, Body, Reply) -> Call> Driver<E, S, R> 
             }
             Phase::Closing => return Poll::Ready(Ok(())),
         }
+        self.pause = None;
         let waker = self.waker.clone();
         let mut context = Context::from_waker(&waker);
         self.wire.begin_turn((self.calls.open() + self.held.len()).saturating_sub(self.own_calls));
@@ -244,7 +248,13 @@ impl<E: Env, S: env::Socket, R: Fn(Parts, Body, Reply) -> Call> Driver<E, S, R> 
         // itself waits, the socket does.
         let goes_on = sent.is_ready() && self.wire.full();
         if !quiet || self.wire.held_back() || goes_on {
-            self.bell.yield_turn();
+            // A timer, not a yield: the core looks for finished I/O before it comes back here.
+            let mut pause = Box::pin(self.wire.env().sleep(limits::TURN_PAUSE));
+            if pause.as_mut().poll(task).is_ready() {
+                task.waker().wake_by_ref();
+            }
+            self.bell.pause();
+            self.pause = Some(pause);
         }
         if phase == Phase::Parting && sent.is_ready() && self.is_at_rest() {
             return Poll::Ready(Ok(()));
@@ -262,11 +272,11 @@ impl<E: Env, S: env::Socket, R: Fn(Parts, Body, Reply) -> Call> Driver<E, S, R> 
 
     /// Gives up what is left of an ended connection. Calls are many and go some at a time.
     async fn dissolve(self) {
-        let Self { connection, mut calls, .. } = self;
+        let Self { connection, mut calls, wire, .. } = self;
         // Without it, nothing is said to the client about each of them.
         drop(connection);
         while calls.give_up(limits::GIVEN_UP_CALLS) {
-            yield_now().await;
+            wire.env().sleep(limits::TURN_PAUSE).await;
         }
     }
 

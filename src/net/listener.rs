@@ -29,6 +29,7 @@ impl<L: Listener> Listening<L> {
             Some(Surface::Client) | None => 0,
         };
         let mut complaints = Complaints::default();
+        let mut taken = 0;
         loop {
             if connections.is_full(beyond) {
                 complaints.say(server.env().now(), |missed| {
@@ -56,6 +57,10 @@ impl<L: Listener> Listening<L> {
                     }
                     let permit = connections.enter();
                     server.env().spawn(server.clone().serve(socket, self.offer, permit));
+                    taken += 1;
+                    if taken % limits::ACCEPT_BURST == 0 {
+                        server.env().sleep(limits::TURN_PAUSE).await;
+                    }
                 }
                 Some(Err(error)) => {
                     complaints.say(server.env().now(), |missed| {

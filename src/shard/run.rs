@@ -112,7 +112,7 @@ impl<E: Env> Loop<E> {
             // A timer, not a yield: the core looks for finished I/O between two slices.
             let applies = self.has_to_apply();
             let pause = match applies {
-                true => Some(limits::APPLY_PAUSE),
+                true => Some(limits::TURN_PAUSE),
                 false => self.upkeep.is_busy().then_some(limits::BACKGROUND_PAUSE),
             };
             let mut pause = pause.map(|pause| Box::pin(self.env.sleep(pause)));

@@ -210,7 +210,7 @@ async fn apply<E: Env>(env: &E, pace: &Pace, replay: &mut Replay) -> Result<(), 
     let mut began = env.now();
     while !replay.step(pace.keys).map_err(|error| WalError::Replay(error.to_string()))? {
         if env.now().since(began) >= pace.slice {
-            env.sleep(limits::APPLY_PAUSE).await;
+            env.sleep(limits::TURN_PAUSE).await;
             began = env.now();
         }
     }

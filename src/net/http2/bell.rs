@@ -17,6 +17,7 @@ struct Inner {
 enum State {
     /// The next ring schedules the task.
     Idle,
+    /// The task will run without a ring.
     Scheduled,
     /// The task runs and will look again before it waits.
     Running,
@@ -55,10 +56,9 @@ impl Bell {
         quiet
     }
 
-    /// Ends the turn and asks for another, after everybody else had theirs.
-    pub(super) fn yield_turn(&self) {
-        self.0.state.set(State::Idle);
-        self.ring();
+    /// Ends the turn; the next one comes whether it rings or not.
+    pub(super) fn pause(&self) {
+        self.0.state.set(State::Scheduled);
     }
 }
 
@@ -69,5 +69,41 @@ impl Wake for Bell {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.ring();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Scheduled(AtomicUsize);
+
+    impl Wake for Scheduled {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn it_schedules_once_and_not_at_all_while_the_next_turn_comes_anyway() {
+        let scheduled = Arc::new(Scheduled::default());
+        let bell = Bell::new(scheduled.clone().into());
+        let times = || scheduled.0.load(Ordering::Relaxed);
+        bell.ring();
+        bell.ring();
+        assert_eq!(times(), 1);
+        bell.attend();
+        bell.ring();
+        assert!(!bell.leave(), "another round is due");
+        bell.pause();
+        bell.ring();
+        assert_eq!(times(), 1);
+        bell.attend();
+        assert!(bell.leave());
+        bell.ring();
+        assert_eq!(times(), 2);
     }
 }

@@ -16,7 +16,6 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use futures_lite::future::yield_now;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{frames::GOAWAY, meter::Meter};
@@ -169,7 +168,7 @@ impl<E: Env, S: env::Socket> Wire<E, S> {
             .await
             .is_ok_and(|read| read > 0)
         {
-            yield_now().await;
+            self.0.env.sleep(limits::TURN_PAUSE).await;
         }
     }
 

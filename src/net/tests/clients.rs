@@ -277,7 +277,7 @@ fn who_resets_writes_waits_for_them_and_others_do_not() {
         worst
     });
     // Those that had a place when it came, and the rest of the batch it is in.
-    let most = limits::SHARD_SHARED_WRITES + limits::ENTRY_REQUESTS_MAX;
+    let most = FLOODS * limits::CLIENT_WRITES_AMONG_OTHERS + limits::ENTRY_REQUESTS_MAX;
     assert!(worst as usize <= most, "one put waited for {worst} others");
     let written = world.member.shard.status().revision.0 as usize;
     assert!(written < FLOODS * BURSTS * STREAMS, "all of {written} were written, reset or not");

@@ -1,7 +1,7 @@
 //! Places for writes in the inbox and the log, shared out among the clients who have some there.
 //!
-//! A client alone may have as many writes under way as fill two batches; where there are others, each has its part. Its
-//! further writes wait in the client's own line, not in the inbox: whoever comes next finds at most two batches before
+//! A client may have a quarter of a batch of writes under way, less where there are others, and all together have at most two
+//! batches. Its further writes wait in the client's own line, not in the inbox: whoever comes next finds no more before
 //! it, however many writes somebody else has begun. A place is taken until its write is applied, even if nobody waits for
 //! that any more, so who begins writes and resets them pays. A write that is given up while it waits in line was never
 //! there.
@@ -57,8 +57,12 @@ impl Places {
         if count == 0 {
             return true;
         }
+        let most = match clients {
+            1 => limits::CLIENT_WRITES_ALONE,
+            _ => limits::CLIENT_WRITES_AMONG_OTHERS.min(COUNT / clients),
+        };
         // Of the bytes somebody who comes finds a part, too.
-        let within = count < COUNT / clients && writes.bytes.get() + bytes <= BYTES / (clients + 1);
+        let within = count < most && writes.bytes.get() + bytes <= BYTES / (clients + 1);
         within && self.count.get() < COUNT && self.bytes.get() + bytes <= BYTES
     }
 }
@@ -107,22 +111,24 @@ mod tests {
     }
 
     #[test]
-    fn a_client_alone_has_two_batches_and_others_take_their_part() {
+    fn a_client_alone_has_more_and_others_take_their_part() {
         let (places, flood) = (Rc::new(Places::default()), Client::default());
         let mut of_flood = all(&places, &flood, 1);
-        assert_eq!(of_flood.len(), limits::SHARD_SHARED_WRITES);
+        assert_eq!(of_flood.len(), limits::CLIENT_WRITES_ALONE);
         let mut waiting = taking(&places, &flood, 1);
         assert!(taken(&mut waiting).is_none());
-        let other = Client::default();
-        let first = taken(&mut taking(&places, &other, 1)).expect("everybody may have one");
-        assert!(all(&places, &other, 1).is_empty(), "there are no more");
-        of_flood.truncate(limits::SHARD_SHARED_WRITES / 2);
+        let others: Vec<_> = (0..15).map(|_| Client::default()).collect();
+        let of_others: Vec<_> = others.iter().map(|other| all(&places, other, 1)).collect();
+        assert!(of_others[..14].iter().all(|places| places.len() == limits::CLIENT_WRITES_AMONG_OTHERS));
+        assert_eq!(places.count.get(), limits::SHARD_SHARED_WRITES, "there are no more");
+        let last = Client::default();
+        let one = taken(&mut taking(&places, &last, 1)).expect("everybody may have one");
+        assert!(all(&places, &last, 1).is_empty());
+        drop(of_others);
         assert!(taken(&mut waiting).is_none(), "its part is less now");
-        let of_other = all(&places, &other, 1);
-        assert_eq!(of_other.len() + 1, limits::SHARD_SHARED_WRITES / 2);
-        of_flood.pop();
+        of_flood.truncate(limits::CLIENT_WRITES_AMONG_OTHERS - 1);
         assert!(taken(&mut waiting).is_some());
-        drop((of_flood, first, of_other));
+        drop((of_flood, one));
         assert_eq!((places.count.get(), places.bytes.get()), (0, 0));
         assert_eq!((places.clients.get(), flood.writes().count.get(), flood.writes().bytes.get()), (0, 0, 0));
     }

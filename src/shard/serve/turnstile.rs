@@ -23,10 +23,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{client::Client, env::Env};
-
-/// Too short to be waited for, and long enough to be over only when the core looks again.
-const PAUSE: Duration = Duration::from_nanos(500);
+use crate::{client::Client, env::Env, limits};
 
 /// How long a slice may be held up by log writes, and how often it looks whether they are over.
 const WRITE_PATIENCE: u32 = 20;
@@ -137,7 +134,7 @@ impl Turnstile {
         self.queue.borrow_mut().join(owner, id);
         let slice = Slice { turnstile: self, owner, id };
         poll_fn(|context| slice.poll_holder(context)).await;
-        (self.pause)(PAUSE).await;
+        (self.pause)(limits::TURN_PAUSE).await;
         for _ in 0..WRITE_PATIENCE {
             if !(self.log_is_busy)() {
                 break;
