@@ -134,13 +134,16 @@ fn a_client_that_never_reads_holds_up_only_itself() {
         while counted(&served, started) < filling {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let begun = counted(&served, started);
-        assert!(begun < filling + limits::ROUND_CALLS_MAX, "{begun} answers made for nobody");
         let mut other = KvClient::new(served.connect().await);
-        for _ in 0..20 {
+        // A turn of the other connection may have been under way when they were counted.
+        let mut begun = 0;
+        for round in 0..20 {
             other.put(put("other", 1)).await.expect("others are served");
+            let counted = counted(&served, started);
+            assert!(counted < filling + limits::ROUND_CALLS_MAX, "{counted} answers made for nobody");
+            assert!(round < 10 || counted == begun, "the rest waits");
+            begun = counted;
         }
-        assert_eq!(counted(&served, started), begun, "the rest waits");
         open.send(()).expect("the connection is open");
         for answer in answers {
             let (len, status) = read(answer.await.expect("answered")).await;
