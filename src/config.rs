@@ -83,6 +83,8 @@ pub struct Config {
     /// Time between two checks for corruption, zero for none.
     pub corrupt_check_interval: Duration,
     pub max_request_bytes: usize,
+    /// Time between two notices of progress to a watch that wants them.
+    pub watch_progress_interval: Duration,
     pub max_concurrent_streams: u32,
     pub keep_alive: KeepAlive,
     /// An apply that takes longer is logged.

@@ -34,13 +34,14 @@
 //! | state/mvcc         | versions of keys, their index, compaction; pure                | block, row, state/space, types |
 //! | state/lease        | leases and the keys attached to them; pure                     | block, limits, pb, state, state/mvcc, state/space |
 //! | consensus          | raft-rs behind own types: log window, proposals, read index    | limits, pb, types |
-//! | shard              | the loop, which hands values between the three parts below     | consensus, env, limits, metrics, pb, shard/group, shard/lease, shard/replica, shard/serve, shard/upkeep, state, state/mvcc, storage/checkpoint, storage/data_dir, storage/wal, types |
+//! | shard              | the loop, which hands values between the three parts below     | consensus, env, limits, metrics, pb, shard/group, shard/lease, shard/replica, shard/serve, shard/upkeep, shard/watch, state, state/mvcc, storage/checkpoint, storage/data_dir, storage/wal, types |
 //! | shard/group        | who is in the group, as Raft and as the state has it           | consensus, pb, state, types |
 //! | shard/lease        | when leases end, as their leader has it                        | env, limits, shard, state/lease |
 //! | shard/replica      | Raft and the log's turns, replay, the start of a log           | consensus, env, limits, pb, shard/group, state, storage/checkpoint, storage/wal, types |
-//! | shard/serve        | admission, batches, reads, replies, what connections hold      | backup, client, env, limits, metrics, pb, row, shard, shard/group, shard/lease, state, state/lease, state/mvcc, storage/checkpoint, types |
+//! | shard/watch        | who watches what, and how far each has come; pure              | limits, pb, row, state, state/mvcc |
+//! | shard/serve        | admission, batches, reads, replies, what connections hold      | backup, client, env, limits, metrics, pb, row, shard, shard/group, shard/lease, shard/watch, state, state/lease, state/mvcc, storage/checkpoint, types |
 //! | shard/upkeep       | checkpoints, compaction, checks                                | block, consensus, env, limits, metrics, pb, shard, shard/group, shard/lease, shard/serve, state, state/lease, state/mvcc, storage/checkpoint, types |
-//! | service            | etcd's services as plain handlers, table of methods, errors    | backup, client, env, limits, logging, metrics, pb, shard, shard/group, shard/serve, state, types |
+//! | service            | etcd's services as plain handlers, table of methods, errors    | backup, client, env, limits, logging, metrics, pb, shard, shard/group, shard/serve, shard/watch, state, types |
 //! | protocol           | gRPC and plain HTTP: codecs over the table of methods          | client, env, limits, metrics, service, shard, shard/serve, state |
 //! | net                | listeners, connections, HTTP/1 and HTTP/2                      | client, env, limits, protocol, service |
 //! | server             | a member from all parts: start, readiness, stop                | block, client, config, env, limits, logging, metrics, net, pb, protocol, service, shard, shard/serve, shard/upkeep, state, state/lease, state/mvcc, storage/checkpoint, storage/data_dir, storage/wal, types |

@@ -315,3 +315,32 @@ pub const CLIENT_PASSWORDS_WAITING_MAX: usize = 64;
 pub const LOGIN_ATTEMPTS: usize = 16;
 /// Of a name in a log line.
 pub const LOGGED_NAME_BYTES: usize = 256;
+
+/// What a watch takes beside the keys that name what it is about, and is counted with.
+pub const WATCH_BYTES: usize = 1_024;
+/// Events that are kept for watches that have not read them yet: their bytes, and how many times they stand in queues. More
+/// are read from history.
+pub const WATCH_QUEUED_BYTES: usize = 32 * 1024 * 1024;
+pub const WATCH_QUEUED_ENTRIES: usize = 65_536;
+/// Events of one revision that are kept in memory for a watch, if they are several.
+pub const WATCH_REVISION_BYTES: usize = 1024 * 1024;
+/// Events read from history that are gathered for a stream before it has to take them.
+pub const WATCH_GATHERED_BYTES: usize = 256 * 1024;
+/// Versions looked at in one step of reading from history, and those that are looked at at once where no more are missing.
+pub const WATCH_STEP_VERSIONS: usize = 256;
+pub const WATCH_AT_ONCE_VERSIONS: usize = 64;
+/// Watches that have caught up and follow from now on, in one step.
+pub const WATCH_ARRIVALS: usize = 256;
+/// Versions, groups and watches looked at before the clock is, in telling watches what was written; how long a turn of the
+/// loop goes on with that.
+pub const WATCH_PUBLISH_STEPS: usize = 256;
+pub const WATCH_SLICE: Duration = Duration::from_millis(1);
+/// Revisions that wait to be told: with more, watches have to read them from history.
+pub const WATCH_UNTOLD_REVISIONS: i64 = 100_000;
+/// Time between two notices to a watch that wants to hear that it missed nothing, and the shortest there is (etcd's).
+pub const WATCH_PROGRESS_INTERVAL: Duration = Duration::from_secs(10 * 60);
+pub const WATCH_PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// Bytes of answers to a watch stream that are made before other calls of the connection have their turn.
+pub const FEED_BATCH_BYTES: usize = 16 * 1024;
+/// Watches of a stream that ended which are given up before others have their turn.
+pub const WATCHES_GIVEN_UP: usize = 256;

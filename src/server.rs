@@ -342,6 +342,7 @@ fn api_options(config: &Config, auth: service::auth::Options) -> service::Option
         patience: Patience { unary: config.warning_unary, apply: config.warning_apply },
         lease_ttl_min: lease_ttl_min(config),
         auth,
+        watch_progress_interval: config.watch_progress_interval,
         clients: memory::clients(config.max_request_bytes),
         ready: Word::default(),
     }

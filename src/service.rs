@@ -16,21 +16,24 @@ pub mod lease;
 pub mod maintenance;
 mod methods;
 pub mod metrics;
+mod outgoing;
 mod requests;
 pub mod serving;
 pub mod slow;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod version;
+pub mod watch;
 mod word;
 
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, rc::Rc, time::Duration};
 
 pub use caller::{Caller, Connection};
 pub use cluster::Membership;
 pub use error::{Code, Error};
 pub use leader::watch_leader;
 pub use methods::{Access, Codec, Method, methods};
+pub use outgoing::Outgoing;
 pub use requests::Requests;
 pub use slow::Patience;
 pub use word::Word;
@@ -65,6 +68,8 @@ pub struct Options {
     pub lease_ttl_min: i64,
     /// How somebody shows who they are.
     pub auth: auth::Options,
+    /// `--watch-progress-notify-interval`.
+    pub watch_progress_interval: Duration,
     /// Memory held on behalf of clients.
     pub clients: Bounds,
     /// Given once the member serves linearizable reads. Calls that come before wait for it; its health can be asked for.
@@ -81,6 +86,7 @@ impl Default for Options {
             patience: Patience::default(),
             lease_ttl_min: limits::LEASE_TTL_MIN,
             auth: auth::Options::default(),
+            watch_progress_interval: limits::WATCH_PROGRESS_INTERVAL,
             clients: Bounds::default(),
             ready: Word::spoken(),
         }

@@ -20,13 +20,15 @@ mod run;
 mod serve;
 mod start;
 mod upkeep;
+mod watch;
 
 pub use group::Seat;
 pub use pace::Pace;
 pub use run::{Fatal, Loop};
-pub use serve::{AnswerReader, Backup, BackupError, Chunks, Quota, Shard, ShardStatus, Transfer};
+pub use serve::{AnswerReader, Backup, BackupError, Chunks, Feed, Quota, Shard, ShardStatus, Transfer};
 pub use start::{Options, Started, start};
 pub use upkeep::{AutoCompaction, CorruptionChecks, Due, Duty, watch_version};
+pub use watch::{Duplicate, EmptyRange, Keys, Pieces, Taste, Told, Wanted};
 
 use crate::state;
 

@@ -9,6 +9,7 @@ mod tested;
 mod etcdctl {
     pub mod output;
     pub mod script;
+    pub mod watching;
 }
 
 use std::{
@@ -29,6 +30,7 @@ use bench_harness::{
 use etcdctl::{
     output::{self, Names},
     script::{self, Step},
+    watching,
 };
 
 /// Upstream decides its storage version some time after it is ready.
@@ -92,7 +94,7 @@ impl Side {
         run
     }
 
-    fn run(&mut self, etcdctl: &Path, step: &Step) -> Run {
+    fn command(&self, etcdctl: &Path, step: &Step) -> Command {
         let mut command = Command::new(etcdctl);
         // What the caller's shell exports must not configure the client.
         for (name, _) in std::env::vars_os() {
@@ -107,6 +109,11 @@ impl Side {
                 _ => arg.replace(script::LEASE, &self.lease),
             }
         }));
+        command
+    }
+
+    fn run(&mut self, etcdctl: &Path, step: &Step) -> Run {
+        let mut command = self.command(etcdctl, step);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("run etcdctl");
         let mut stdin = child.stdin.take().expect("a pipe");
@@ -207,4 +214,17 @@ fn compare(client: &str) {
         different.len(),
         different.join("\n\n")
     );
+}
+
+#[test]
+fn an_unmodified_etcdctl_watches_the_same() {
+    let program = |name| oracle::program(name).unwrap_or_else(|missing| panic!("{missing}"));
+    let (etcd, etcdctl) = (program("etcd"), program("etcdctl"));
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("make a directory");
+    let mut upstream = Side::start(&etcd, &directory.path().join("upstream"));
+    let mut tested = Side::start(&tested::program(), &directory.path().join("tested"));
+    for case in watching::cases() {
+        let (expected, seen) = (upstream.watch(&etcdctl, &case), tested.watch(&etcdctl, &case));
+        assert_eq!(seen, expected, "{}", case.name);
+    }
 }

@@ -31,5 +31,7 @@ mod members;
 mod membership;
 #[path = "simulation/mixed_up.rs"]
 mod mixed_up;
+#[path = "simulation/watch.rs"]
+mod watch;
 #[path = "simulation/world.rs"]
 mod world;

@@ -49,6 +49,8 @@ pub enum Error {
     #[error(transparent)]
     Metrics(#[from] crate::prom::Error),
     #[error(transparent)]
+    Watchers(#[from] crate::watchers::Error),
+    #[error(transparent)]
     Admin(#[from] crate::admin::Error),
     #[error("{what}: {source}")]
     Io { what: String, source: std::io::Error },

@@ -7,6 +7,7 @@
 //! | `http`       | one blocking HTTP/1.1 GET, for `/health` and `/metrics`                  |
 //! | `prom`       | reading `/metrics`: histograms, quantiles, differences                   |
 //! | `load`       | the load generator                                                       |
+//! | `watchers`   | many watches: what came, and how late                                    |
 //! | `admin`      | an operator's calls: compaction, defragmentation, snapshot                  |
 //! | `compare`    | Pinion beside upstream etcd: runs, medians, ratios, tables, a plot       |
 //! | `hostile`    | what a client that means harm can send                                   |
@@ -25,3 +26,4 @@ pub mod oracle;
 pub mod pb;
 pub mod process;
 pub mod prom;
+pub mod watchers;

@@ -121,6 +121,7 @@ pub fn config(
     let auto_compaction = retention(settings)?;
     let max_request_bytes = request_bytes(settings, notices)?;
     let auth = auth::auth(settings, notices)?;
+    let watch_progress_interval = watch_progress_interval(settings, notices);
     let (wal_sector_bytes, wal_segment_bytes) = wal(settings, max_request_bytes)?;
 
     let name = settings.text("name").to_string();
@@ -179,6 +180,7 @@ pub fn config(
         lease_checkpoints: gates::is_enabled(settings.gates(), "LeaseCheckpoint"),
         corrupt_check_interval: positive(settings, "corrupt-check-time")?,
         max_request_bytes,
+        watch_progress_interval,
         max_concurrent_streams: u32::try_from(settings.uint("max-concurrent-streams")).unwrap_or(u32::MAX),
         keep_alive: KeepAlive {
             // As in etcd, where none given is not none at all but grpc-go's default.
@@ -195,6 +197,21 @@ pub fn config(
         features: gates::features(settings.gates()),
         log,
     })
+}
+
+/// None given is etcd's default, and so is a negative one.
+fn watch_progress_interval(settings: &Settings, notices: &mut Vec<Notice>) -> Duration {
+    let least = limits::WATCH_PROGRESS_INTERVAL_MIN;
+    match u64::try_from(settings.duration("watch-progress-notify-interval")).map(Duration::from_nanos) {
+        Err(_) | Ok(Duration::ZERO) => limits::WATCH_PROGRESS_INTERVAL,
+        Ok(given) if given < least => {
+            let text = super::value::format_duration(least.as_nanos() as i64);
+            let notice = Notice::warn("adjusting watch progress notify interval to minimum period");
+            notices.push(notice.with("min-watch-progress-notify-interval", text));
+            least
+        }
+        Ok(given) => given,
+    }
 }
 
 fn join(urls: &[Url]) -> String {

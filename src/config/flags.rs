@@ -362,8 +362,8 @@ const FEATURES: &[Flag] = &[
         "watch-progress-notify-interval",
         Duration,
         "0s",
-        Accepted("there are no watches here yet"),
-        "Time between progress notices.",
+        Built,
+        "Time between notices to watches that want to hear that they missed nothing; 0 means 10m.",
     ),
     f("warning-apply-duration", Duration, "100ms", Built, "Applies that take longer are logged."),
     f(

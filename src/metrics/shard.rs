@@ -68,6 +68,13 @@ pub struct ShardMetrics {
     /// Versions freed.
     pub compaction_keys: IntCounter,
     compaction_last: IntGauge,
+    /// Open streams of watches, watches, and those of them that catch up.
+    pub watch_streams: IntGauge,
+    pub watchers: IntGauge,
+    pub slow_watchers: IntGauge,
+    /// Events told to watches, and those in memory that some watch has not read.
+    pub watch_events: IntCounter,
+    pub pending_events: IntGauge,
     pub hash_seconds: Histogram,
     pub hash_rev_seconds: Histogram,
     pub defrag_seconds: Histogram,
@@ -185,6 +192,15 @@ impl ShardMetrics {
             compaction_last: to.gauge(
                 "etcd_debugging_mvcc_db_compaction_last",
                 "Unix time of the end of the last physical compaction, 0 before the first.",
+            )?,
+            watch_streams: to.gauge("etcd_debugging_mvcc_watch_stream_total", "Open streams of watches.")?,
+            watchers: to.gauge("etcd_debugging_mvcc_watcher_total", "Watches.")?,
+            slow_watchers: to
+                .gauge("etcd_debugging_mvcc_slow_watcher_total", "Watches that catch up from history.")?,
+            watch_events: to.counter("etcd_debugging_mvcc_events_total", "Events told to watches.")?,
+            pending_events: to.gauge(
+                "etcd_debugging_mvcc_pending_events_total",
+                "Events in memory that some watch has not read yet.",
             )?,
             hash_seconds: to.histogram(
                 "etcd_mvcc_hash_duration_seconds",

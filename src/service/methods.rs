@@ -6,7 +6,9 @@
 use futures_util::Stream;
 use prost::Message;
 
-use super::{Api, Caller, Error, Requests, auth, cluster, kv, lease, maintenance, serving};
+use super::{
+    Api, Caller, Error, Outgoing, Requests, auth, cluster, kv, lease, maintenance, serving, watch,
+};
 use crate::{shard::AnswerReader, state::kv::Answer};
 
 /// What there is to know of a method beside its messages.
@@ -104,12 +106,21 @@ pub trait Codec {
         R: Message + 'static,
         S: Stream<Item = Result<R, Error>> + 'static,
         H: Fn(&Api, &Caller, Requests<Q>) -> Result<S, Error> + Copy + 'static;
+
+    /// The same where answers have parts that others are sent, too.
+    fn feed<Q, R, S, H>(&self, method: Method, handler: H) -> Self::Row
+    where
+        Q: Message + Default + 'static,
+        R: Message + 'static,
+        S: Stream<Item = Result<Outgoing<R>, Error>> + 'static,
+        H: Fn(&Api, &Caller, Requests<Q>) -> Result<S, Error> + Copy + 'static;
 }
 
 /// The table.
 pub fn methods<C: Codec>(codec: &C) -> Vec<C::Row> {
     const KV: &str = "etcdserverpb.KV";
     const LEASE: &str = "etcdserverpb.Lease";
+    const WATCH: &str = "etcdserverpb.Watch";
     const CLUSTER: &str = "etcdserverpb.Cluster";
     const MAINTENANCE: &str = "etcdserverpb.Maintenance";
     const AUTH: &str = "etcdserverpb.Auth";
@@ -127,6 +138,7 @@ pub fn methods<C: Codec>(codec: &C) -> Vec<C::Row> {
         codec.both(read(LEASE, "LeaseKeepAlive").endless(), lease::lease_keep_alive),
         codec.long(read(LEASE, "LeaseTimeToLive"), lease::lease_time_to_live),
         codec.long(read(LEASE, "LeaseLeases"), lease::lease_leases),
+        codec.feed(read(WATCH, "Watch").endless(), watch::watch),
         codec.unary(read(CLUSTER, "MemberList"), cluster::member_list),
         codec.unary(write(CLUSTER, "MemberAdd"), cluster::member_add),
         codec.unary(write(CLUSTER, "MemberRemove"), cluster::member_remove),

@@ -35,6 +35,10 @@ fn gather(api: &Api) -> Families {
     metrics.keys_total.set(status.keys as i64);
     metrics.db_total_size.set(size as i64);
     metrics.db_total_size_in_use.set(in_use as i64);
+    let (watches, slow, pending) = api.shard().watch_counts();
+    metrics.watchers.set(watches as i64);
+    metrics.slow_watchers.set(slow as i64);
+    metrics.pending_events.set(pending as i64);
     let alarms = api.shard().alarms().list(AlarmType::None as i32);
     metrics.set_alarms(alarms.iter().map(|alarm| (alarm.member_id, alarm_name(alarm.alarm))));
     metrics.set_known_peers(status.member_id.0, status.members.iter().map(|member| member.id));

@@ -1,5 +1,6 @@
 mod lease;
 pub(crate) mod member;
+mod watch;
 
 use futures_lite::StreamExt;
 use prost::Message;

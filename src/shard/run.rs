@@ -110,7 +110,7 @@ impl<E: Env> Loop<E> {
                 return Ok(());
             }
             // A timer, not a yield: the core looks for finished I/O between two slices.
-            let applies = self.has_to_apply();
+            let applies = self.has_to_apply() || self.serving.is_telling();
             let pause = match applies {
                 true => Some(limits::TURN_PAUSE),
                 false => self.upkeep.is_busy().then_some(limits::BACKGROUND_PAUSE),
@@ -190,6 +190,9 @@ impl<E: Env> Loop<E> {
             }
             self.apply(&mut slice)?;
             self.serving.release_reads(self.state.borrow().applied());
+        }
+        if self.serving.is_telling() {
+            self.serving.tell(&self.state.borrow(), || self.env.now());
         }
         if let Some(leadership) = self.replica.leadership() {
             self.upkeep.leadership(leadership);
@@ -382,13 +385,17 @@ impl<E: Env> Loop<E> {
             Some(Step::Installed(restored, reply)) => {
                 // In one step: reads under way on what was here find out by themselves.
                 *state = *restored;
-                self.serving.standing.set_members(state.cluster().members());
+                self.serving.replaced(&state);
                 self.replica.installed();
                 reply.send(());
             }
             None => {}
         }
-        let freed = self.upkeep.compact(&mut state, quiet, || self.serving.take_defragments());
+        // What is yet to be told to watches stays where it is.
+        let freed = match self.serving.is_telling() {
+            true => None,
+            false => self.upkeep.compact(&mut state, quiet, || self.serving.take_defragments()),
+        };
         drop(state);
         if freed == Some(Freed::All) {
             self.serving.freed();

@@ -9,6 +9,7 @@
 mod applying;
 mod backup;
 mod changes;
+mod feed;
 mod handle;
 mod held;
 mod inbox;
@@ -26,16 +27,17 @@ mod transfer;
 mod transfers;
 mod turnstile;
 
-use std::{collections::VecDeque, rc::Rc, task::Waker, time::Duration};
+use std::{cell::RefCell, collections::VecDeque, rc::Rc, task::Waker, time::Duration};
 
 use bytes::Bytes;
 use tracing::{info, warn};
 
 use crate::{
     env::Instant,
+    limits,
     metrics::ShardMetrics,
-    shard::{Error, lease::Times, reply::Reply},
-    state::{Operations, Outcome},
+    shard::{Error, lease::Times, reply::Reply, watch::Hub},
+    state::{Operations, Outcome, StateMachine},
     types::{LogIndex, MemberId, Term},
 };
 
@@ -45,6 +47,7 @@ use proposal::Proposal;
 use reads::Reads;
 
 pub use backup::{Backup, BackupError};
+pub use feed::Feed;
 pub use handle::{Chunks, Parts, Shard, ShardStatus};
 pub use inbox::{Inbox, Taker, Waiting};
 pub use quota::Quota;
@@ -58,6 +61,8 @@ pub(in crate::shard) use turnstile::Turnstile;
 pub struct Serving {
     pub inbox: Taker,
     pub standing: Rc<Standing>,
+    /// Whoever watches what is applied here.
+    hub: Rc<RefCell<Hub>>,
     metrics: Rc<ShardMetrics>,
     /// How long a request may wait for its commit.
     patience: Duration,
@@ -82,6 +87,7 @@ impl Serving {
     pub fn new(
         inbox: Rc<Inbox>,
         standing: Rc<Standing>,
+        hub: Rc<RefCell<Hub>>,
         metrics: Rc<ShardMetrics>,
         times: Times,
         patience: Duration,
@@ -90,6 +96,7 @@ impl Serving {
         Serving {
             inbox: Taker(inbox),
             standing,
+            hub,
             metrics,
             patience,
             slow_apply,
@@ -215,6 +222,35 @@ impl Serving {
             self.metrics.slow_read_indexes.inc_by(u64::from(!late.is_empty()));
             self.inbox.put_back_reads(waiting);
         }
+    }
+
+    /// Whether watches have not been told yet of all that was applied. Until then nothing of it may move.
+    pub fn is_telling(&self) -> bool {
+        !self.hub.borrow().is_at_rest()
+    }
+
+    /// Tells watches what was applied, for as long as a slice lasts.
+    pub fn tell(&self, state: &StateMachine, clock: impl Fn() -> Instant) {
+        let mut hub = self.hub.borrow_mut();
+        let began = clock();
+        while !hub.publish(state.history(), limits::WATCH_PUBLISH_STEPS) {
+            if clock().since(began) >= limits::WATCH_SLICE {
+                break;
+            }
+        }
+        if hub.behind() > limits::WATCH_UNTOLD_REVISIONS {
+            warn!(
+                revisions = hub.behind(),
+                "too much is written for what is watched: watches read it from history"
+            );
+            hub.lose(state.revision().0);
+        }
+    }
+
+    /// Another state was put in the place of the one before.
+    pub fn replaced(&self, state: &StateMachine) {
+        self.standing.set_members(state.cluster().members());
+        self.hub.borrow_mut().lose(state.revision().0);
     }
 
     fn observe_commit(&mut self, first: u64, now: Instant) {

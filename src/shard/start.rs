@@ -18,6 +18,7 @@ use super::{
     run::{Loop, remember},
     serve::{self, Inbox, Serving, Shard, Standing, Turnstile},
     upkeep::{Checkpoints, Due, Duty, LeaseExpiry, Loader, Upkeep},
+    watch::Hub,
 };
 use crate::{
     consensus::{self, Baseline, LogPosition, Pipeline},
@@ -160,6 +161,7 @@ pub async fn start<E: Env>(
         let env = env.clone();
         Rc::new(move || env.now())
     };
+    let hub = Rc::new(RefCell::new(Hub::new(state.borrow().revision().0)));
     let turnstile = {
         let inbox = inbox.clone();
         Turnstile::new(env.clone(), move || inbox.is_log_busy())
@@ -175,6 +177,7 @@ pub async fn start<E: Env>(
         standing: standing.clone(),
         clock,
         turnstile,
+        hub: hub.clone(),
         metrics: metrics.clone(),
         times: times.clone(),
         random,
@@ -187,7 +190,15 @@ pub async fn start<E: Env>(
     let checkpoints = Checkpoints::new(store, options.checkpoint_due, checkpoint);
     let run = Loop {
         replica: Replica::new(env.clone(), options.shard_id, parts),
-        serving: Serving::new(inbox, standing, metrics.clone(), times.clone(), patience, options.slow_apply),
+        serving: Serving::new(
+            inbox,
+            standing,
+            hub,
+            metrics.clone(),
+            times.clone(),
+            patience,
+            options.slow_apply,
+        ),
         upkeep: Upkeep::new(env.clone(), metrics, checkpoints, times.clone()),
         expiry: Some(LeaseExpiry::new(env.clone(), shard.clone(), times)),
         anchor,

@@ -10,6 +10,7 @@ mod compact;
 mod compare;
 pub mod cost;
 mod delete_range;
+mod event;
 mod field;
 mod filter;
 mod list;
@@ -24,6 +25,7 @@ pub mod validate;
 mod work;
 
 pub use answer::{Answer, Evaluation, LongAnswer};
+pub use event::{event, event_len};
 pub use pairs::{Leave, Pairs};
 pub use plan::Plan;
 pub use range::Range;

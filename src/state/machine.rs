@@ -250,7 +250,8 @@ impl StateMachine {
         matches!(Span::new(&request.key, &request.range_end), Span::One(_))
     }
 
-    pub(super) fn history(&self) -> &Store {
+    /// Of keys, for whoever follows it version by version.
+    pub fn history(&self) -> &Store {
         &self.history
     }
 

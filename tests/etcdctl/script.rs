@@ -27,11 +27,11 @@ fn step(line: &str, shape: Shape) -> Step {
     Step { args: args.collect(), stdin: "", shape, settles: None, pause: Duration::ZERO }
 }
 
-fn text(line: &str) -> Step {
+pub fn text(line: &str) -> Step {
     step(line, Shape::Text)
 }
 
-fn with_input(line: &str, stdin: &'static str, shape: Shape) -> Step {
+pub fn with_input(line: &str, stdin: &'static str, shape: Shape) -> Step {
     Step { stdin, ..step(line, shape) }
 }
 

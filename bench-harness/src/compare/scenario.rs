@@ -10,6 +10,8 @@ pub mod maintenance;
 pub mod memory;
 pub mod overwrite;
 pub mod restart;
+pub mod watch;
+pub mod watch_laggard;
 
 use hostile::HostileOptions;
 use job::Job;
@@ -18,6 +20,8 @@ use list_storm::ListStormOptions;
 use load::{LoadOptions, Pattern};
 use maintenance::MaintenanceOptions;
 use overwrite::OverwriteOptions;
+use watch::WatchOptions;
+use watch_laggard::{Laggard, LaggardOptions};
 
 use super::probe::ProbeOptions;
 use super::testbed::{Fill, StoredOptions};
@@ -50,6 +54,10 @@ pub enum Scenario {
     ListStorm,
     /// Disk use while few keys are overwritten very often and compacted.
     Overwrite,
+    /// What telling watches costs: many of one key, many of distinct prefixes (harness only).
+    Watch,
+    /// Put latency while a watch far in the past catches up.
+    WatchLaggard,
     /// What one hostile client does to others' latency and to the server's memory, stop and start.
     Hostile,
     /// What kube-apiserver asks: transactions, watch caches, lists in pages, leases, compactions.
@@ -78,6 +86,10 @@ pub struct ScenarioOptions {
     pub hostile: HostileOptions,
     #[command(flatten)]
     pub kubernetes: KubernetesOptions,
+    #[command(flatten)]
+    pub watch: WatchOptions,
+    #[command(flatten)]
+    pub laggard: LaggardOptions,
 }
 
 impl Scenario {
@@ -92,6 +104,8 @@ impl Scenario {
             overwrite,
             hostile,
             kubernetes,
+            watch,
+            laggard,
         } = options;
         let fill = |keys| Fill::once(keys, stored.stored_key_size, *value_size);
         let load_jobs = |pattern| load::jobs(pattern, load, *value_size);
@@ -118,6 +132,8 @@ impl Scenario {
             }
             Self::Hostile => hostile::jobs(hostile),
             Self::Kubernetes => vec![Box::new(kubernetes::Kubernetes::new(kubernetes))],
+            Self::Watch => watch::jobs(watch, *value_size),
+            Self::WatchLaggard => vec![Box::new(Laggard::new(fill(laggard.laggard_revisions), probe))],
         }
     }
 }

@@ -49,12 +49,7 @@ const PATTERNS: &[Pattern] = &[
         "kubeadm behind a proxy that ends TLS",
         KUBEADM,
         &[],
-        Starts(&[
-            "listen-peer-urls",
-            "client-cert-auth",
-            "peer-client-cert-auth",
-            "watch-progress-notify-interval",
-        ]),
+        Starts(&["listen-peer-urls", "client-cert-auth", "peer-client-cert-auth"]),
     ),
     (
         "kubeadm of Kubernetes 1.33, feature gates",
@@ -64,7 +59,7 @@ const PATTERNS: &[Pattern] = &[
             "--listen-client-http-urls=http://127.0.0.1:2382",
         ],
         &[],
-        Starts(&["watch-progress-notify-interval"]),
+        Starts(&[]),
     ),
     (
         "KubeOne",
@@ -94,7 +89,7 @@ const PATTERNS: &[Pattern] = &[
             ("ETCD_QUOTA_BACKEND_BYTES", "8589934592"),
             ("ETCD_SOCKET_REUSE_ADDRESS", "true"),
         ],
-        Starts(&["cipher-suites", "enable-pprof", "watch-progress-notify-interval"]),
+        Starts(&["cipher-suites", "enable-pprof"]),
     ),
     (
         "an etcd on a tmpfs",
@@ -389,7 +384,7 @@ fn files_of_projects_start_or_say_why_not() {
             "experimental-watch-progress-notify-interval: 5000000000\nself-signed-cert-validity: 10\n\
              client-transport-security:\n  client-cert-auth: true\n  auto-tls: no\n\
              peer-transport-security:\n  peer-client-cert-auth: true\n  allowed-cn:\n",
-            Starts(&["client-cert-auth", "self-signed-cert-validity", "watch-progress-notify-interval"]),
+            Starts(&["client-cert-auth", "self-signed-cert-validity"]),
         ),
         (
             "debug: false\nlog-package-levels:\nlog-outputs: [default]\nproxy: 'off'\nproxy-failure-wait: 5000\n\

@@ -1,5 +1,7 @@
 //! One method's calls: counted, bounded by the client's deadline, errors turned into gRPC's.
 
+mod feed;
+
 use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
@@ -163,20 +165,32 @@ impl<E: Env> Calls<E> {
         R: Message,
         S: Stream<Item = Result<R, Error>>,
     {
+        let Some((begun, answers)) = self.begin_both(incoming, handler) else { return };
+        let answers = answers.map(|answers| answers.map_ok(Answer::Whole));
+        let Begun { running, asked, timer, caller, reply } = begun;
+        self.answer(running, (&asked, timer), &caller, answers, reply).await;
+    }
+
+    /// Begins a call with messages both ways: `None` if it was refused.
+    fn begin_both<Q: Message + Default + 'static, S>(
+        &self,
+        incoming: Incoming,
+        handler: impl Fn(&Api, &Caller, Requests<Q>) -> Result<S, Error>,
+    ) -> Option<(Begun<'_, E>, Result<S, Error>)> {
         let Incoming { connection, asked, messages, reply } = incoming;
         let asked = match asked {
             Ok(asked) => asked,
-            Err(status) => return refuse(reply, &status),
+            Err(status) => {
+                refuse(reply, &status);
+                return None;
+            }
         };
         let timer = asked.timeout.map(|timeout| self.env.sleep(timeout));
         let running = Running::begin(&self.env, &self.counts);
         let caller = asked.caller(&self.env, connection);
         let requests = Requests::new(messages.decoded(self.counts.clone()));
-        let answers = self
-            .admit(&asked, true, &caller)
-            .and_then(|()| handler(&self.api, &caller, requests))
-            .map(|answers| answers.map_ok(Answer::Whole));
-        self.answer(running, (&asked, timer), &caller, answers, reply).await;
+        let answers = self.admit(&asked, true, &caller).and_then(|()| handler(&self.api, &caller, requests));
+        Some((Begun { running, asked, timer, caller, reply }, answers))
     }
 
     fn admit(&self, asked: &Asked, is_stream: bool, caller: &Caller) -> Result<(), Error> {
@@ -278,29 +292,20 @@ impl<E: Env> Calls<E> {
             }
         };
         let mut way = Way::Closed(reply);
-        match self.send_in_time((asked, timer), caller, answers, &mut way).await {
-            Ok(()) => {
-                running.end(Code::Ok);
-                way.end(Ok(()), asked.gzip_answers);
-            }
-            Err(Halt::Status(status)) => {
-                running.end(status.code);
-                way.end(Err(&status), asked.gzip_answers);
-            }
-            Err(Halt::Gone) => {}
-        }
+        let gzip = asked.gzip_answers;
+        let sent = self.in_time(timer, caller, self.send_all(answers, gzip, &mut way)).await;
+        running.finish(sent, way, gzip);
     }
 
     /// For as long as the client's deadline has not passed, there is a leader if the client wants one and, with an endless
     /// method, the server goes on.
-    async fn send_in_time<R: Message>(
+    async fn in_time(
         &self,
-        (asked, mut timer): (&Asked, Option<E::Sleep>),
+        mut timer: Option<E::Sleep>,
         caller: &Caller,
-        answers: impl Stream<Item = Result<Answer<R, AnswerReader>, Error>>,
-        way: &mut Way,
+        sending: impl Future<Output = Result<(), Halt>>,
     ) -> Result<(), Halt> {
-        let mut sending = pin!(self.send_all(answers, asked.gzip_answers, way));
+        let mut sending = pin!(sending);
         let mut leaderless = caller.needs_leader.then(|| self.api.leaderless().given());
         let mut stopping = self.method.endless.then(|| caller.stopping().given());
         poll_fn(|context| {
@@ -367,6 +372,15 @@ impl<E: Env> Calls<E> {
     }
 }
 
+/// A call with messages both ways.
+struct Begun<'a, E: Env> {
+    running: Running<'a, E>,
+    asked: Asked,
+    timer: Option<E::Sleep>,
+    caller: Caller,
+    reply: Reply,
+}
+
 /// A call that has its answer.
 struct Handled<'a, E: Env, R> {
     running: Running<'a, E>,
@@ -404,6 +418,21 @@ impl<'a, E: Env> Running<'a, E> {
 
     fn end(mut self, code: Code) {
         self.code = code;
+    }
+
+    /// The end of a stream of answers.
+    fn finish(self, sent: Result<(), Halt>, way: Way, gzip: bool) {
+        match sent {
+            Ok(()) => {
+                self.end(Code::Ok);
+                way.end(Ok(()), gzip);
+            }
+            Err(Halt::Status(status)) => {
+                self.end(status.code);
+                way.end(Err(&status), gzip);
+            }
+            Err(Halt::Gone) => {}
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use super::{Incoming, call::Calls};
 use crate::{
     env::Env,
     protocol::exchange::Call,
-    service::{self, Api, Caller, Error, Method, Requests},
+    service::{self, Api, Caller, Error, Method, Outgoing, Requests},
     shard::AnswerReader,
     state::kv::Answer,
 };
@@ -104,5 +104,16 @@ impl<E: Env> service::Codec for Codec<E> {
     {
         let calls = self.calls(method, "bidi_stream");
         Row::new(method, move |incoming| Box::pin(calls.clone().both(incoming, handler)))
+    }
+
+    fn feed<Q, R, S, H>(&self, method: Method, handler: H) -> Row
+    where
+        Q: Message + Default + 'static,
+        R: Message + 'static,
+        S: Stream<Item = Result<Outgoing<R>, Error>> + 'static,
+        H: Fn(&Api, &Caller, Requests<Q>) -> Result<S, Error> + Copy + 'static,
+    {
+        let calls = self.calls(method, "bidi_stream");
+        Row::new(method, move |incoming| Box::pin(calls.clone().feed(incoming, handler)))
     }
 }

@@ -136,6 +136,21 @@ pub(super) fn framed<M: Message>(message: &M, len: usize, gzip: bool) -> Result<
     Ok(bytes.into())
 }
 
+/// A message and more fields of it, compressed, with its prefix.
+pub(super) fn framed_with<M: Message>(message: &M, rest: &[Bytes]) -> Result<Bytes, Status> {
+    let mut bytes = message.encode_to_vec();
+    rest.iter().for_each(|part| bytes.extend_from_slice(part));
+    compressed(&bytes)
+}
+
+/// Appends what precedes a plain message of `len` bytes.
+pub(super) fn begin_frame(len: usize, to: &mut Vec<u8>) -> Result<(), Status> {
+    let length = length(len)?;
+    to.push(0);
+    to.extend_from_slice(&length);
+    Ok(())
+}
+
 /// The message compressed, with its prefix.
 fn compressed(message: &[u8]) -> Result<Bytes, Status> {
     let mut encoder = GzEncoder::new(vec![1, 0, 0, 0, 0], Compression::default());

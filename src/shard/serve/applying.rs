@@ -90,17 +90,19 @@ impl Serving {
         let Applying { index, began, commands, long, .. } =
             self.applying.take().expect("an entry is under way");
         state.mark_applied(index);
+        let mut hub = self.hub.borrow_mut();
         for change in &self.outcome.changes {
             match change {
                 Change::Members => self.standing.set_members(state.cluster().members()),
-                Change::Versions(_)
-                | Change::Compacted(_)
+                Change::Versions(written) => hub.note(*written),
+                Change::Compacted(_)
                 | Change::Alarms
                 | Change::Auth
                 | Change::LeaseGranted { .. }
                 | Change::LeaseGone { .. } => {}
             }
         }
+        drop(hub);
         drop(state);
         count(&self.outcome.operations, &self.metrics);
         self.outcome.clear();

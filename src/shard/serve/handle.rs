@@ -3,7 +3,7 @@
 //! Writes and read indexes go through the loop; a range is evaluated on the caller's task, in slices (`reader`), and so
 //! is what an answer of a write has to show.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, future::Future, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 
@@ -17,7 +17,13 @@ use crate::{
     limits,
     metrics::ShardMetrics,
     pb::etcdserverpb as pb,
-    shard::{Error, group::Seat, lease::Times, reply},
+    shard::{
+        Error,
+        group::Seat,
+        lease::Times,
+        reply,
+        watch::{Counts, Hub},
+    },
     state::{
         Builder, Command, Operations, Principal, StateMachine,
         auth::Refusal,
@@ -43,6 +49,7 @@ pub struct Parts {
     pub(in crate::shard) standing: Rc<Standing>,
     pub(in crate::shard) clock: Rc<dyn Fn() -> Instant>,
     pub(in crate::shard) turnstile: Rc<Turnstile>,
+    pub(in crate::shard) hub: Rc<RefCell<Hub>>,
     pub(in crate::shard) metrics: Rc<ShardMetrics>,
     pub(in crate::shard) times: Times,
     pub(in crate::shard) random: Rc<dyn Fn() -> u64>,
@@ -228,6 +235,18 @@ impl Shard {
         let answer = self.complete(answer).await?;
         self.still(who)?;
         Ok((answer, operations))
+    }
+
+    /// Over after a time.
+    pub fn sleep(&self, time: Duration) -> impl Future<Output = ()> + Unpin + 'static {
+        self.turnstile.sleep(time)
+    }
+
+    /// Watches, those of them that catch up, and entries that wait to be read by some.
+    pub fn watch_counts(&self) -> (usize, usize, usize) {
+        let hub = self.hub.borrow();
+        let Counts { watches, slow } = hub.counts;
+        (watches, slow, hub.pending())
     }
 
     pub fn metrics(&self) -> &ShardMetrics {

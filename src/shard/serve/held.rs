@@ -115,6 +115,7 @@ mod tests {
             standing: Rc::new(Standing::default()),
             clock: Rc::new(|| Instant(0)),
             turnstile: Turnstile::new(env, || false),
+            hub: Rc::default(),
             metrics: Rc::new(crate::metrics::ShardMetrics::new().expect("names are distinct")),
             times: Times::new(std::time::Duration::ZERO, false),
             random: Rc::new(|| 4),

@@ -119,6 +119,11 @@ impl Turnstile {
         (self.spawn)(Box::pin(task));
     }
 
+    /// Over after a time.
+    pub(in crate::shard) fn sleep(&self, time: Duration) -> Task {
+        (self.pause)(time)
+    }
+
     /// Waits for a slice, which lasts until what it returns is dropped.
     pub(in crate::shard) async fn pass(&self) -> Slice<'_> {
         self.pass_as(OWN).await

@@ -254,6 +254,13 @@ impl Log {
         Some((Pos::new(self.ids[at], offset, record.tombstone), record, following))
     }
 
+    /// The records from `pos` on, in order. Dead records included.
+    pub fn records(&self, pos: Pos) -> Records<'_> {
+        let slot = self.ids.partition_point(|id| *id < pos.chunk());
+        let offset = if self.ids.get(slot) == Some(&pos.chunk()) { pos.offset() } else { 0 };
+        Records { log: self, slot, offset }
+    }
+
     /// Records that died so far.
     pub fn killed(&self) -> u64 {
         self.killed
@@ -304,6 +311,33 @@ fn seal(mut body: Vec<u8>) -> Bytes {
         body.shrink_to_fit();
     }
     Bytes::from(body)
+}
+
+/// Iterator over [`Log::records`].
+pub struct Records<'a> {
+    log: &'a Log,
+    slot: usize,
+    offset: usize,
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = (Pos, Record<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (chunk, bytes) = loop {
+            let chunk = self.log.chunks.get(self.slot)?;
+            let bytes = chunk.body.bytes();
+            if self.offset < bytes.len() {
+                break (chunk, bytes);
+            }
+            self.slot += 1;
+            self.offset = 0;
+        };
+        let (record, len) = Record::decode(&bytes[self.offset..], chunk.base);
+        let pos = Pos::new(self.log.ids[self.slot], self.offset, record.tombstone);
+        self.offset += len;
+        Some((pos, record))
+    }
 }
 
 /// Replacing sealed chunks that are mostly dead.

@@ -223,11 +223,10 @@ impl Store {
 
     /// The versions that [`Write::end`](super::Write::end) told of, in order. Only until compaction goes on.
     pub fn versions(&self, written: Written) -> impl Iterator<Item = Record<'_>> {
-        let mut at = written.first;
+        let mut records = self.log.records(written.first);
         (0..written.count).map(move |_| {
-            let (_, record, following) = self.log.next(at).expect("what was just written is there");
+            let (_, record) = records.next().expect("what was just written is there");
             assert_eq!(record.main, written.revision.0, "versions of one revision follow each other");
-            at = following;
             record
         })
     }
@@ -237,6 +236,34 @@ impl Store {
         let record = self.log.get(pos);
         let versions = self.index.get(&self.log, record.key)?;
         (versions.newest() == pos).then_some((record.lease, record.key))
+    }
+
+    /// All versions from `pos` on, in order of revision, as far as the state reaches. From [`Store::seek`] or
+    /// [`Written::first`]: good until compaction goes on.
+    pub fn versions_from(&self, pos: Pos) -> impl Iterator<Item = (Pos, Record<'_>)> {
+        self.log.records(pos).take_while(|(_, record)| record.main <= self.revision)
+    }
+
+    /// Where the first version lies that has this main and sub revision or later ones. What was written at the compacted
+    /// revision and after it is there, whether compaction has freed the rest or not.
+    pub fn seek(&self, main: i64, sub: i64) -> Pos {
+        self.log.seek(main, sub)
+    }
+
+    /// What the key of the version at `pos` was before that version's revision: none if it did not exist, or if nobody
+    /// may know any more.
+    pub fn prior(&self, pos: Pos, version: &Record<'_>) -> Option<Record<'_>> {
+        if version.main <= self.compacted {
+            return None;
+        }
+        let mut before = self.index.get(&self.log, version.key)?.before(pos)?;
+        loop {
+            let record = self.log.get(before);
+            if record.main < version.main {
+                return (!record.tombstone).then_some(record);
+            }
+            before = self.index.get(&self.log, version.key)?.before(before)?;
+        }
     }
 
     /// Keeps the versions visible at `revision` until the pin is dropped.

@@ -41,6 +41,13 @@ pub struct Written {
     pub count: i64,
 }
 
+impl Written {
+    /// Where the first version lies, until compaction goes on.
+    pub fn first(&self) -> Pos {
+        self.first
+    }
+}
+
 /// How far a deletion has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deleted {
