@@ -93,7 +93,11 @@ impl Log {
             !missed && keys.contain(&kv.key)
         };
         let expected: Vec<_> = history.iter().filter(concerns).collect();
-        assert_eq!(self.events.iter().filter(concerns).collect::<Vec<_>>(), expected, "seed {seed}");
+        let told: Vec<_> = self.events.iter().filter(concerns).collect();
+        for (told, expected) in told.iter().zip(&expected) {
+            assert_eq!(told, expected, "seed {seed}: {keys:?}, missed {:?}", self.missed);
+        }
+        assert_eq!(told.len(), expected.len(), "seed {seed}: {keys:?}, missed {:?}", self.missed);
     }
 }
 
@@ -258,6 +262,8 @@ fn follow(seed: u64, members: u64) -> u64 {
         let shards = world.nodes.iter().map(|node| node.shard.borrow().clone());
         shards.flatten().find(|shard| shard.can_read() && shard.status().applied == shard.status().committed)
     };
+    let only_watchers = || seen.running.get() == watchers.len() as u64;
+    assert!(world.sim.run_until(STEPS_MAX, only_watchers), "seed {seed}: a deletion or compaction is stuck");
     assert!(world.sim.run_until(STEPS_MAX, || leads().is_some()), "seed {seed}: nobody leads");
     let leader = leads().expect("just seen");
     note(&leader, &mut history);
