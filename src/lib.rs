@@ -38,7 +38,7 @@
 //! | shard/group        | who is in the group, as Raft and as the state has it           | consensus, pb, state, types |
 //! | shard/lease        | when leases end, as their leader has it                        | env, limits, shard, state/lease |
 //! | shard/replica      | Raft and the log's turns, replay, the start of a log           | consensus, env, limits, pb, shard/group, state, storage/checkpoint, storage/wal, types |
-//! | shard/watch        | who watches what, and how far each has come; pure              | limits, pb, row, state, state/mvcc |
+//! | shard/watch        | who watches what, and how far each has come; pure              | limits, row, state, state/mvcc |
 //! | shard/serve        | admission, batches, reads, replies, what connections hold      | backup, client, env, limits, metrics, pb, row, shard, shard/group, shard/lease, shard/watch, state, state/lease, state/mvcc, storage/checkpoint, types |
 //! | shard/upkeep       | checkpoints, compaction, checks                                | block, consensus, env, limits, metrics, pb, shard, shard/group, shard/lease, shard/serve, state, state/lease, state/mvcc, storage/checkpoint, types |
 //! | service            | etcd's services as plain handlers, table of methods, errors    | backup, client, env, limits, logging, metrics, pb, shard, shard/group, shard/serve, shard/watch, state, types |

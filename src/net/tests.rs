@@ -19,7 +19,6 @@ use std::{
 
 use bench_harness::pb::etcdserverpb::{
     self as pb, cluster_client::ClusterClient, kv_client::KvClient, maintenance_client::MaintenanceClient,
-    watch_client::WatchClient,
 };
 use prost::Message;
 use tonic::{
@@ -224,12 +223,6 @@ fn what_nobody_has_registered_is_unimplemented() {
     let served = Served::start();
     run(async {
         let channel = served.connect().await;
-        let requests = futures_util::stream::pending::<pb::WatchRequest>();
-        let status = WatchClient::new(channel.clone()).watch(requests).await.expect_err("no such service");
-        is(&status, Code::Unimplemented, "unknown service etcdserverpb.Watch");
-        let request = pb::MoveLeaderRequest { target_id: 1 };
-        let moved = MaintenanceClient::new(channel.clone()).move_leader(request).await;
-        is(&moved.expect_err("not yet"), Code::Unimplemented, "leadership cannot be moved yet");
         for (path, text) in [
             ("/etcdserverpb.KV/Nothing", "unknown method Nothing for service etcdserverpb.KV"),
             ("/a.B/C", "unknown service a.B"),
