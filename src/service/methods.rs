@@ -6,9 +6,7 @@
 use futures_util::Stream;
 use prost::Message;
 
-use super::{
-    Api, Caller, Error, Outgoing, Requests, auth, cluster, kv, lease, maintenance, serving, watch,
-};
+use super::{Api, Caller, Error, Outgoing, Requests, auth, cluster, kv, lease, maintenance, serving, watch};
 use crate::{shard::AnswerReader, state::kv::Answer};
 
 /// What there is to know of a method beside its messages.

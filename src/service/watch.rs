@@ -17,12 +17,16 @@ use prost::Message;
 use super::{Api, Caller, Error, Outgoing, Requests};
 use crate::{
     limits,
+    metrics::CODES,
     pb::etcdserverpb::{
         self as pb, WatchCreateRequest, WatchResponse, watch_create_request::FilterType,
         watch_request::RequestUnion,
     },
     shard::{Duplicate, EmptyRange, Feed, Keys, Pieces, Taste, Told, Wanted},
-    state,
+    state::{
+        self,
+        auth::{Access, Refusal},
+    },
 };
 
 /// Stands for no watch, or for all of a stream.
@@ -46,6 +50,7 @@ pub fn watch(
     Ok(Watching {
         feed: api.shard_of(caller).feed(),
         api: api.clone(),
+        caller: caller.clone(),
         requests: Some(requests),
         ready: VecDeque::new(),
         is_requests_turn: true,
@@ -55,8 +60,20 @@ pub fn watch(
     })
 }
 
+/// In etcd's words, which have gRPC's before them. It knows a few reasons; all others are one.
+fn refusal(error: Error) -> String {
+    let known = [Refusal::InvalidToken, Refusal::OldRevision, Refusal::UserEmpty];
+    let error = match error {
+        Error::Apply(state::Error::Auth(refusal)) if known.contains(&refusal) => error,
+        _ => Error::from(Refusal::PermissionDenied),
+    };
+    let (code, text) = error.grpc();
+    format!("rpc error: code = {} desc = {text}", CODES[code as usize])
+}
+
 struct Watching {
     api: Api,
+    caller: Caller,
     feed: Feed,
     /// None once the client has said everything.
     requests: Option<Requests<pb::WatchRequest>>,
@@ -157,6 +174,9 @@ impl Watching {
             let (_, text) = Error::Apply(state::Error::Compacted).grpc();
             return Ok(self.refused(&text));
         }
+        if let Err(error) = self.may_watch(&request) {
+            return Ok(self.refused(&refusal(error)));
+        }
         let keys = match Keys::new(&request.key, &request.range_end) {
             Ok(keys) => keys,
             Err(EmptyRange) => return Ok(self.refused(EMPTY_RANGE)),
@@ -184,6 +204,14 @@ impl Watching {
         }
         let header = self.header(self.revision());
         Ok(WatchResponse { header, watch_id, created: true, ..Default::default() })
+    }
+
+    /// Looked at when a watch is created and not again, as in etcd.
+    fn may_watch(&self, request: &WatchCreateRequest) -> Result<(), Error> {
+        let who = self.api.who(&self.caller)?;
+        let key = if request.key.is_empty() { &[0] } else { &request.key[..] };
+        self.api.shard().with_state(|state| state.asking(&who).may(Access::Read, key, &request.range_end))?;
+        Ok(())
     }
 
     fn refused(&self, text: &str) -> WatchResponse {

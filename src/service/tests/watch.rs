@@ -436,3 +436,54 @@ fn whoever_waits_for_a_key_to_go_hears_of_it() {
         assert_eq!(shard.until_deleted(b"a", revision).await, Ok(()), "it is gone already");
     });
 }
+
+/// Reasons of upstream 3.7.1.
+#[test]
+fn who_may_not_read_keys_may_not_watch_them() {
+    use super::super::auth::{enable, role_add, role_grant_permission, user_add, user_grant_role};
+    use crate::pb::authpb;
+    serving(Options::default(), async |api, caller| {
+        let perm = authpb::Permission { perm_type: 0, key: "a".into(), range_end: "c".into() };
+        let name = || "reader".to_owned();
+        role_add(api, &caller, pb::AuthRoleAddRequest { name: name() }).await.expect("added");
+        let grant = pb::AuthRoleGrantPermissionRequest { name: name(), perm: Some(perm) };
+        role_grant_permission(api, &caller, grant).await.expect("granted");
+        for user in ["reader", "root"] {
+            let options = Some(authpb::UserAddOptions { no_password: true });
+            let add = pb::AuthUserAddRequest { name: user.to_owned(), options, ..Default::default() };
+            user_add(api, &caller, add).await.expect("added");
+            let grant = pb::AuthUserGrantRoleRequest { user: user.to_owned(), role: user.to_owned() };
+            user_grant_role(api, &caller, grant).await.expect("granted");
+        }
+        enable(api, &caller, pb::AuthEnableRequest {}).await.expect("enabled");
+        let user = |name: &str| {
+            let connection = Connection { certificate: Some(name.into()), ..Connection::default() };
+            Caller { connection: Rc::new(connection), ..super::member::caller() }
+        };
+        let mut client = Client::new(api, &user("reader"));
+        let denied = "rpc error: code = PermissionDenied desc = etcdserver: permission denied";
+        for (request, reason) in [
+            (of("a"), ""),
+            (prefix("a", "c"), ""),
+            (prefix("a", "d"), denied),
+            (prefix("a", "\0"), denied),
+            (of(""), denied),
+            (WatchCreateRequest { watch_id: 1, ..of("x") }, denied),
+            (
+                WatchCreateRequest { start_revision: -1, ..of("x") },
+                "etcdserver: mvcc: required revision has been compacted",
+            ),
+        ] {
+            client.create(request);
+            let answer = client.next().await;
+            assert_eq!((answer.created, answer.canceled), (true, !reason.is_empty()));
+            assert_eq!((answer.cancel_reason.as_str(), answer.watch_id < 0), (reason, !reason.is_empty()));
+        }
+        let mut nobody = Client::new(api, &caller);
+        nobody.create(of("a"));
+        let reason = nobody.next().await.cancel_reason;
+        assert_eq!(reason, "rpc error: code = InvalidArgument desc = etcdserver: user name is empty");
+        write(api, &user("root"), "b").await;
+        assert_eq!(shown(&client.next().await).len(), 1, "the stream goes on");
+    });
+}
