@@ -1,6 +1,11 @@
-//! The Kubernetes pattern against upstream etcd, which proves the load itself: transactions on revisions, watch caches with what was
+//! The Kubernetes pattern against upstream etcd and against Pinion: transactions on revisions, watch caches with what was
 //! there before, progress, lists at a revision, events that end with their leases, compactions guarded by a key. The load
 //! checks what it sees; here it is small, and everything must be right.
+//!
+//! `PINION_BIN` names another program to test than the one just built.
+
+#[path = "tested/launch.rs"]
+mod tested;
 
 use std::{
     path::PathBuf,
@@ -10,7 +15,6 @@ use std::{
 use bench_harness::{
     kubernetes::{Apiserver, Pattern},
     oracle,
-    process::Launch,
 };
 
 const PATTERN: Pattern = Pattern {
@@ -28,9 +32,8 @@ const EVENTS_GONE: Duration = Duration::from_secs(20);
 
 fn everything_is_right(program: PathBuf) {
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("make a directory");
-    let server = Launch::etcd(program, directory.path().join("data"))
-        .start()
-        .unwrap_or_else(|error| panic!("{error}"));
+    let launch = tested::launch(program, &directory.path().join("data"));
+    let server = launch.start().unwrap_or_else(|error| panic!("{error}"));
     let mut apiserver = Apiserver::start(server.addr(), PATTERN).unwrap_or_else(|error| panic!("{error}"));
     for rate in [Some(200.0), None] {
         let seen = apiserver.run(rate, Duration::from_secs(3));
@@ -52,4 +55,9 @@ fn everything_is_right(program: PathBuf) {
 #[test]
 fn upstream_serves_an_apiserver() {
     everything_is_right(oracle::program("etcd").unwrap_or_else(|missing| panic!("{missing}")));
+}
+
+#[test]
+fn an_apiserver_sees_everything_in_order_and_as_it_was() {
+    everything_is_right(tested::program());
 }

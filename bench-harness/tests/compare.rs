@@ -156,13 +156,13 @@ fn hostile_clients_are_seen_beside_others_on_upstream_and_on_pinion() {
 }
 
 #[test]
-fn an_apiserver_is_served_by_upstream() {
+fn an_apiserver_is_served_by_upstream_and_by_pinion() {
     let scratch = scratch();
-    let etcd = oracle::program("etcd").unwrap();
+    let (pinion, etcd) = (pinion(), oracle::program("etcd").unwrap());
+    let servers = format!("--pinion {} --peer etcd={}", pinion.display(), etcd.display());
     let small = "--kubernetes-objects 100 --kubernetes-writers 10 --kubernetes-rate 200 --kubernetes-duration 1.5 \
         --kubernetes-event-ttl 2 --kubernetes-compact-every 0.4";
-    let report =
-        run(scratch.path(), &format!("--peer etcd={} --scenario kubernetes {small}", etcd.display()));
+    let report = run(scratch.path(), &format!("{servers} --scenario kubernetes {small}"));
     let names = groups(&report).map(|group| &group.name[..]).collect::<Vec<_>>();
     assert_eq!(names, ["kubernetes: 200 transactions a second", "kubernetes: as fast as it goes"]);
     for group in groups(&report) {

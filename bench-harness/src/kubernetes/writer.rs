@@ -42,11 +42,11 @@ impl Writer {
     }
 
     pub async fn fill(&mut self, mut kv: KvClient<Channel>) -> Result<(), tonic::Status> {
-        for kind in 0..STORED.len() {
+        for (at, kind) in STORED.into_iter().enumerate() {
             for _ in 0..self.share() {
-                let (key, value) = self.new_object(STORED[kind]);
+                let (key, value) = self.new_object(kind);
                 let response = kv.txn(objects::create(&key, value, 0)).await?.into_inner();
-                self.objects[kind].push((key, revision(&response)));
+                self.objects[at].push((key, revision(&response)));
             }
         }
         Ok(())
