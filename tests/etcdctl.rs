@@ -87,7 +87,8 @@ impl Side {
     /// A step, and whatever must be before the next one.
     fn take(&mut self, etcdctl: &Path, step: &Step) -> Run {
         let run = self.run(etcdctl, step);
-        if let Some(version) = step.settles {
+        // A client that does not know the command changes nothing.
+        if let Some(version) = step.settles.filter(|_| run.code == Some(0)) {
             self.wait_until_settled(version);
         }
         std::thread::sleep(step.pause);
@@ -123,7 +124,10 @@ impl Side {
         }
         drop(stdin);
         let done = child.wait_with_output().expect("wait for etcdctl");
-        if let Some(learner) = members(&self.server).members.iter().find(|member| member.is_learner) {
+        // Only then: while users must say who they are, nobody here could ask.
+        let may_have_come = step.args.iter().any(|arg| arg == "--learner");
+        let list = may_have_come.then(|| members(&self.server));
+        if let Some(learner) = list.iter().flat_map(|list| &list.members).find(|member| member.is_learner) {
             self.names.add_learner(learner);
             self.learner = format!("{:x}", learner.id);
         }

@@ -59,8 +59,9 @@ pub fn steps() -> Vec<Step> {
     steps.extend(deletes());
     steps.extend(hashes());
     steps.extend(space());
-    steps.extend(leases());
     steps.extend(auth::steps());
+    // After every hash: a hash covers their ids, which are drawn.
+    steps.extend(leases());
     steps.extend(cluster());
     steps.extend(members());
     steps.extend(downgrades());
