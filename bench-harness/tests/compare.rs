@@ -227,3 +227,32 @@ fn a_wrong_path_is_told_with_its_flag_before_anything_runs() {
     let alone = refused(&["--baseline", pinion]).unwrap_err();
     assert!(alone.contains("--pinion"), "{alone}");
 }
+
+#[test]
+fn watches_are_told_by_upstream_and_by_pinion() {
+    let scratch = scratch();
+    let (pinion, etcd) = (pinion(), oracle::program("etcd").unwrap());
+    let servers = format!("--pinion {} --peer etcd={}", pinion.display(), etcd.display());
+    let small = "--watches 20,200 --watch-connections 2 --watch-streams 2 --watch-events 2000 --watch-putters 5 \
+        --watch-duration 0.6 --watch-warm-up 0.2 --laggard-revisions 3000 --probe-duration 0.5 --probe-lead 0.2 \
+        --probe-rate 300 --rest 0.1";
+    let report = run(scratch.path(), &format!("{servers} --scenario watch,watch-laggard {small}"));
+    assert_eq!(groups(&report).count(), 2 + 1 + 2 + 2);
+    for group in groups(&report) {
+        assert_eq!(group.cells.len(), 2, "{}", group.name);
+        let expected: &[&str] = match &group.name[..] {
+            name if name.contains("one key") => &["events/s", "lag p99 ms", "puts/s", "RSS MiB"],
+            name if name.contains("without") => &["puts/s", "put p99 ms"],
+            name if name.contains("prefixes") => &["puts/s", "events/s", "put p99 ms"],
+            name if name.contains("behind") => &["p99 ms", "p99 / idle", "catches up in s", "events/s"],
+            _ => &["p50 ms", "p99 ms", "peak MiB"],
+        };
+        for Cell { subject, median, .. } in &group.cells {
+            for title in expected {
+                let what = format!("{title} of {} {subject}: {median:?}", group.name);
+                assert!(median.errors == 0 && median.value(title).is_some_and(|value| value > 0.0), "{what}");
+            }
+        }
+    }
+    written(&report, scratch.path());
+}

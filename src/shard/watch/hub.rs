@@ -48,6 +48,8 @@ pub struct Hub {
     /// The revision that is being matched, and the groups it concerns.
     open: i64,
     touched: Vec<Key>,
+    /// All of it was matched.
+    is_closing: bool,
     waking: Vec<Waking>,
     /// Entries of all queues in the order they came, those included that were read since.
     order: VecDeque<(Key, u64)>,
@@ -338,28 +340,20 @@ impl Hub {
     pub fn publish(&mut self, history: &Store, steps: usize) -> bool {
         if self.members.len() == 0 {
             // Nobody is left to be told.
-            self.next = None;
+            (self.next, self.is_closing) = (None, false);
             self.touched.clear();
             self.waking.clear();
         }
         let mut left = steps;
-        if let Some(from) = self.next.take() {
-            for (pos, version) in history.versions_from(from) {
-                if version.main > self.known {
-                    break;
-                }
-                if left == 0 {
-                    self.next = Some(pos);
-                    return false;
-                }
-                if version.main != self.open {
-                    self.close();
-                    self.open = version.main;
-                }
-                left = left.saturating_sub(1 + self.tell(history, (pos, &version)));
+        loop {
+            if self.is_closing && !self.close(&mut left) {
+                return false;
+            }
+            let Some(from) = self.next.take() else { break };
+            if !self.read_on(history, from, &mut left) {
+                return false;
             }
         }
-        self.close();
         if !self.wake(&mut left) {
             return false;
         }
@@ -369,6 +363,27 @@ impl Hub {
                 waker.wake();
             }
         }
+        true
+    }
+
+    /// Matches versions, up to the end of the next revision that concerns somebody. False if there are more steps to take.
+    fn read_on(&mut self, history: &Store, from: Pos, left: &mut usize) -> bool {
+        for (pos, version) in history.versions_from(from) {
+            if version.main > self.known {
+                break;
+            }
+            if version.main != self.open && !self.touched.is_empty() {
+                (self.next, self.is_closing) = (Some(pos), true);
+                return true;
+            }
+            if *left == 0 {
+                self.next = Some(pos);
+                return false;
+            }
+            self.open = version.main;
+            *left = left.saturating_sub(1 + self.tell(history, (pos, &version)));
+        }
+        self.is_closing = !self.touched.is_empty();
         true
     }
 
@@ -395,10 +410,14 @@ impl Hub {
         count
     }
 
-    /// The revision that was being matched is complete: its events go into the queues.
-    fn close(&mut self) {
-        let mut touched = std::mem::take(&mut self.touched);
-        for key in touched.drain(..) {
+    /// The revision that was being matched is complete: its events go into the queues. True when all have.
+    fn close(&mut self, left: &mut usize) -> bool {
+        while let Some(key) = self.touched.pop() {
+            if *left == 0 {
+                self.touched.push(key);
+                return false;
+            }
+            *left -= 1;
             // Everybody may have left since.
             let Some(group) = self.groups.get_mut(key) else { continue };
             let revision = self.open;
@@ -414,7 +433,12 @@ impl Hub {
                 self.waking.push(Waking { group: key, entry, revision, members });
             }
         }
-        self.touched = touched;
+        self.is_closing = false;
+        self.evict();
+        true
+    }
+
+    fn evict(&mut self) {
         while self.held.bytes() > limits::WATCH_QUEUED_BYTES
             || self.order.len() > limits::WATCH_QUEUED_ENTRIES
         {
@@ -459,7 +483,8 @@ impl Hub {
 
     /// The history is another one from now on, or there is too much to tell: all members are behind.
     pub fn lose(&mut self, revision: i64) {
-        self.close();
+        let mut all = usize::MAX;
+        self.close(&mut all);
         let idle_next = self.told + 1;
         for key in self.groups.keys().collect::<Vec<_>>() {
             let group = &mut self.groups[key];
@@ -474,7 +499,6 @@ impl Hub {
         }
         self.order.clear();
         (self.next, self.known) = (None, revision);
-        let mut all = usize::MAX;
         self.wake(&mut all);
         self.told = revision;
     }

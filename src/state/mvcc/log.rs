@@ -256,7 +256,11 @@ impl Log {
 
     /// The records from `pos` on, in order. Dead records included.
     pub fn records(&self, pos: Pos) -> Records<'_> {
-        let slot = self.ids.partition_point(|id| *id < pos.chunk());
+        // Mostly it is about what was written last.
+        let slot = match self.ids.last() {
+            Some(last) if *last == pos.chunk() => self.ids.len() - 1,
+            _ => self.ids.partition_point(|id| *id < pos.chunk()),
+        };
         let offset = if self.ids.get(slot) == Some(&pos.chunk()) { pos.offset() } else { 0 };
         Records { log: self, slot, offset }
     }

@@ -151,7 +151,7 @@ impl Watch {
     ) -> Result<Sample, Error> {
         let watchers = self.watchers(running, Who::Prefixes(count))?;
         let options = load::Options {
-            connections: 10,
+            connections: self.options.watch_putters.min(10),
             clients: self.options.watch_putters,
             warm_up: self.options.watch_warm_up,
             duration: self.options.watch_duration,
