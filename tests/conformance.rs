@@ -16,6 +16,7 @@ mod conformance {
     pub mod compare;
     pub mod generator;
     pub mod identity;
+    pub mod named;
     pub mod pair;
     pub mod raw;
     pub mod run;
@@ -29,6 +30,7 @@ use bench_harness::{oracle, pb::etcdserverpb as pb};
 use conformance::{
     call::Call,
     generator::Area,
+    named::{self, Both},
     pair::{NOBODY, Pair},
     raw,
     run::{self, Plan},
@@ -74,4 +76,34 @@ fn broken_requests_are_refused_the_same_way() {
         }
         assert!(different.is_empty(), "{}", different.join("\n"));
     });
+}
+
+/// A test of each named case, on servers of its own.
+macro_rules! named {
+    ($($case:ident,)*) => {
+        mod fault_of_the_past {
+            use super::*;
+
+            $(#[test]
+            fn $case() {
+                run::block_on(async {
+                    let mut both = Both::start().await;
+                    named::$case(&mut both).await.unwrap_or_else(|why| panic!("{why}"));
+                    both.pair.alive().unwrap_or_else(|ended| panic!("{ended}"));
+                });
+            })*
+        }
+    };
+}
+
+named! {
+    what_is_revoked_is_not_renewed,
+    a_restart_between_changes_of_users_leaves_the_revision,
+    nothing_is_for_everybody,
+    transactions_hide_nothing,
+    a_lease_does_not_tell_its_keys,
+    progress_waits_for_events_and_comes,
+    a_deletion_at_the_compacted_revision_is_seen,
+    a_start_below_zero_is_its_own_fault,
+    a_watch_without_an_end_is_of_all_that_follows,
 }

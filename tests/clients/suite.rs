@@ -13,8 +13,7 @@ use bench_harness::process::Server;
 use crate::tested;
 
 const PARTS_VARIABLE: &str = "PINION_PARTS";
-/// Those of the server's features that are there.
-const PARTS: &str = "kv txn";
+const PARTS: &str = "kv txn watch lease lock auth";
 /// For all parts of a suite. They take about half a minute where nothing is wrong.
 const TIME_MAX: Duration = Duration::from_secs(240);
 /// For the server to end in order, while clients hold streams open. Upstream takes up to ten seconds.
@@ -22,6 +21,8 @@ const GRACE: Duration = Duration::from_secs(20);
 
 pub struct Suite {
     command: Command,
+    /// The part that needs what the server has not.
+    without: &'static str,
 }
 
 impl Suite {
@@ -29,7 +30,7 @@ impl Suite {
     pub fn built(folder: &str) -> Self {
         let built = Command::new(home().join("build")).arg(folder).status().expect("run tests/clients/build");
         assert!(built.success(), "tests/clients/build {folder}: {built}");
-        Self { command: Command::new("") }
+        Self { command: Command::new(""), without: "" }
     }
 
     /// A path in `tests/clients`, or a name to be found on `PATH`.
@@ -64,9 +65,16 @@ impl Suite {
         self
     }
 
+    /// Leaves out a part, unless the variable names it.
+    pub fn without(mut self, part: &'static str) -> Self {
+        self.without = part;
+        self
+    }
+
     pub fn run(mut self) {
-        let parts = std::env::var(PARTS_VARIABLE).unwrap_or(PARTS.to_owned());
-        let parts = parts.split_whitespace().collect::<Vec<_>>();
+        let named = std::env::var(PARTS_VARIABLE);
+        let parts = named.as_deref().unwrap_or(PARTS).split_whitespace();
+        let parts = parts.filter(|part| named.is_ok() || *part != self.without).collect::<Vec<_>>();
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("make a directory");
         let launch = tested::launch(tested::program(), &directory.path().join("member"));
         let mut server = launch.start().unwrap_or_else(|error| panic!("{error}"));

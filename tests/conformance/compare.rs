@@ -6,6 +6,7 @@
 //!    the order of keys whose sort value is equal is an accident there; the API promises none. Up to that number its
 //!    sort is stable, and the order must be the same. Answers are equal here if the sorted values are, and the keys
 //!    of each group of equals (of the last group, which a limit may cut, only the number).
+//!    The same holds for permissions of a role that begin at the same key, which are sorted again at each grant.
 //! 2. *A stream sorted by chunk.* RangeStream takes a sort target as long as no order is given; upstream then sorts each
 //!    chunk and goes on after its last key, which repeats and skips keys, depending on the order among equals. Beyond
 //!    [`STABLE_UP_TO`] results only the header is compared.
@@ -54,6 +55,17 @@ fn equal_but_for_ties(call: &Call, upstream: &Answer, tested: &Answer) -> bool {
                 let right = pb::LeaseTimeToLiveResponse { ttl: left.ttl, ..right.clone() };
                 *left == right
             }
+        }
+        (_, Answer::RoleGet(left), Answer::RoleGet(right)) => {
+            let sorted = |response: &pb::AuthRoleGetResponse| {
+                let mut response = response.clone();
+                response.perm.sort_by(|a, b| (&a.key, &a.range_end).cmp(&(&b.key, &b.range_end)));
+                response
+            };
+            let keys = |response: &pb::AuthRoleGetResponse| {
+                response.perm.iter().map(|permission| permission.key.clone()).collect::<Vec<_>>()
+            };
+            sorted(left) == sorted(right) && keys(left) == keys(right)
         }
         (Call::HashKv(_), Answer::HashKv(left), Answer::HashKv(_)) => left.hash_revision == 0,
         (Call::Txn(request), Answer::Txn(left), Answer::Txn(right)) => txns_tie(request, left, right),

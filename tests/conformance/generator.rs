@@ -278,6 +278,16 @@ impl Generator {
 
     /// Key and range end: single keys, prefixes, everything, from-key, empty and backward ranges.
     fn key_range(&mut self, ranged_percent: u64) -> (Bytes, Bytes) {
+        let (key, end) = self.any_key_range(ranged_percent);
+        // Whether somebody may ask for nothing depends there on how ranges were granted, not only on which.
+        if self.auth.on && !end.is_empty() && *end != *b"\0" && end <= key {
+            let end = [&key[..], b"\0"].concat();
+            return (key, end.into());
+        }
+        (key, end)
+    }
+
+    fn any_key_range(&mut self, ranged_percent: u64) -> (Bytes, Bytes) {
         let key = self.key();
         if !self.rng.percent(ranged_percent) {
             return (key, Bytes::new());

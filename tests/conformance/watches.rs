@@ -221,19 +221,17 @@ impl Stream {
         Ok(())
     }
 
-    /// Everything up to a revision has come on both, was the same, and is forgotten.
-    pub async fn settled(&mut self, revision: i64) -> Result<(), String> {
+    /// Everything up to a revision has come on both, and was the same. Then it may be forgotten.
+    pub async fn settled(&mut self, revision: i64) -> Result<bool, String> {
         // What has come yet may be more here than there, and nobody says so.
         if revision < self.quiet_until {
-            return Ok(());
+            return Ok(false);
         }
         // It holds progress back until it is cancelled once more.
         for id in self.ids().1 {
             self.cancel(id).await?;
         }
-        self.same_up_to(revision).await?;
-        self.forget();
-        Ok(())
+        self.same_up_to(revision).await.map(|()| true)
     }
 
     async fn same_up_to(&mut self, revision: i64) -> Result<(), String> {
@@ -323,7 +321,16 @@ impl Stream {
         })
     }
 
-    fn forget(&mut self) {
+    /// Kinds and revisions of all events that upstream sent and are not forgotten, watch after watch.
+    pub fn events(&self) -> Vec<(i32, i64)> {
+        let kind_and_revision = |seen: &Seen| match seen {
+            Seen::Event(event) => event.kv.as_ref().map(|kv| (event.r#type, kv.mod_revision)),
+            Seen::Created { .. } | Seen::Canceled { .. } => None,
+        };
+        self.ends[0].ask(|record| record.seen.values().flatten().filter_map(kind_and_revision).collect())
+    }
+
+    pub fn forget(&mut self) {
         for end in &self.ends {
             let mut record = end.record.lock().expect("no panic");
             for seen in record.seen.values_mut().filter(|seen| !seen.is_empty()) {

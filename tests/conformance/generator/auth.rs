@@ -97,10 +97,10 @@ impl Generator {
             Answer::AuthEnable(_) => self.auth.on = true,
             Answer::AuthDisable(_) => self.auth.on = false,
             // A client gets itself another token, sooner or later.
-            Answer::Refused { message, .. } if message.contains("invalid auth token") => {
-                if client == ROOT || self.rng.percent(30) && !matches!(call, Call::Authenticate(_)) {
-                    self.plan_call(client, self.login(client));
-                }
+            Answer::Refused { message, .. }
+                if message.contains("invalid auth token") && (client == ROOT || self.rng.percent(30)) =>
+            {
+                self.plan_call(client, self.login(client));
             }
             _ => {}
         }
