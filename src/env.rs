@@ -72,6 +72,11 @@ pub trait Env: Clone + 'static {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> impl Future<Output = T> + 'static;
+    /// The same for what takes a processor long: it is done apart from the above, and when nobody else needs a processor.
+    fn set_aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = T> + 'static;
 }
 
 /// Links to other members, which all shards share. A frame goes to the shard of the same number over there. It may get

@@ -3,6 +3,8 @@
 //! `PINION_SEED=17 cargo test --test simulation` replays one seed; `PINION_SEEDS=1000` widens the
 //! search.
 
+#[path = "simulation/auth.rs"]
+mod auth;
 #[path = "simulation/backup.rs"]
 mod backup;
 #[path = "simulation/catchup.rs"]

@@ -156,6 +156,32 @@ fn hostile_clients_are_seen_beside_others_on_upstream_and_on_pinion() {
 }
 
 #[test]
+fn users_put_and_log_in_at_upstream_and_at_pinion() {
+    let scratch = scratch();
+    let (pinion, etcd) = (pinion(), oracle::program("etcd").unwrap());
+    let servers = format!("--pinion {} --peer etcd={}", pinion.display(), etcd.display());
+    let small = "--duration 0.5 --warm-up 0.1 --probe-duration 1 --probe-lead 0.2 --probe-rate 100 --logins 20 \
+        --bcrypt-cost 4 --connections 2 --clients 20";
+    let report = run(scratch.path(), &format!("{servers} --scenario auth {small}"));
+    assert_eq!(groups(&report).count(), 4);
+    for (group, expected) in groups(&report).zip([
+        &["op/s", "p99 ms"][..],
+        &["op/s", "op/s / off", "p99 ms"],
+        &["p99 ms", "server CPU %"],
+        &["p99 ms", "p99 / idle", "logins/s", "login p50 ms"],
+    ]) {
+        for Cell { subject, median, .. } in &group.cells {
+            let what = format!("{} {subject}: {median:?}", group.name);
+            assert_eq!(median.errors, 0, "{what}");
+            for title in expected {
+                assert!(median.value(title).is_some_and(|value| value > 0.0), "{title} of {what}");
+            }
+        }
+    }
+    written(&report, scratch.path());
+}
+
+#[test]
 fn an_apiserver_is_served_by_upstream_and_by_pinion() {
     let scratch = scratch();
     let (pinion, etcd) = (pinion(), oracle::program("etcd").unwrap());

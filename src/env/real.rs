@@ -3,6 +3,7 @@
 //! Owned by the core that created it. A value is only usable inside its executor: every call that
 //! reaches the kernel goes through that executor's reactor.
 
+mod aside;
 pub mod disk;
 mod executor;
 mod fault;
@@ -17,6 +18,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::future::Either;
 use rustix::{
     rand::{GetRandomFlags, getrandom},
     time::{ClockId, clock_gettime},
@@ -26,7 +28,7 @@ pub use executor::{ExecutorError, choose_core, run_anywhere, run_on};
 pub use fault::explain_faults;
 pub use sockets::{Bound, RealListener, RealSocket, Reuse};
 
-use self::disk::RealDisk;
+use self::{aside::Aside, disk::RealDisk};
 use crate::{
     env::{Env, Instant, Links},
     types::{MemberId, ShardId},
@@ -37,6 +39,8 @@ use crate::{
 pub struct RealEnv {
     disk: RealDisk,
     links: NoPeers,
+    /// None with tools, which take the executor's own thread.
+    aside: Option<Aside>,
 }
 
 impl Env for RealEnv {
@@ -91,6 +95,16 @@ impl Env for RealEnv {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> impl Future<Output = T> + 'static {
         glommio::executor().spawn_blocking(work)
+    }
+
+    fn set_aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = T> + 'static {
+        match &self.aside {
+            Some(aside) => Either::Left(aside.run(work)),
+            None => Either::Right(self.offload(work)),
+        }
     }
 }
 

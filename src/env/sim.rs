@@ -101,4 +101,11 @@ impl Env for SimEnv {
             work()
         }
     }
+
+    fn set_aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = T> + 'static {
+        self.offload(work)
+    }
 }

@@ -200,7 +200,8 @@ impl World {
 /// Serves clients until the machine crashes.
 async fn listen(env: SimEnv, shard: Shard, clients: Bounds, shown: Rc<RefCell<Option<Api>>>) {
     let metrics = Rc::new(Metrics::new(&metrics::Options::default()).expect("metrics are made"));
-    let options = service::Options { clients, ..Default::default() };
+    let auth = service::auth::Options { bcrypt_cost: 4, ..Default::default() };
+    let options = service::Options { clients, auth, ..Default::default() };
     let api = Api::new(&env, Keyspace::default(), shard, metrics, options);
     *shown.borrow_mut() = Some(api.clone());
     let listening = vec![Listening { listener: env.listen(PORT), offer: Offer::CLIENT }];

@@ -95,6 +95,17 @@ impl Probe {
         beside: impl FnOnce() -> T + Send,
         progress: &mut dyn FnMut(f64),
     ) -> Result<Probed<T>, Error> {
+        self.run_as(None, running, beside, progress)
+    }
+
+    /// The same for whoever the token was given to.
+    pub fn run_as<T: Send>(
+        &self,
+        token: Option<String>,
+        running: &Running,
+        beside: impl FnOnce() -> T + Send,
+        progress: &mut dyn FnMut(f64),
+    ) -> Result<Probed<T>, Error> {
         let options = load::Options {
             connections: CONNECTIONS,
             clients: CLIENTS,
@@ -106,6 +117,7 @@ impl Probe {
             key_space: self.keys,
             drain: Duration::from_secs(60),
             trace: true,
+            token,
             ..load::Options::new(Operation::Put, running.server.addr())
         };
         let (lead, whole) = (self.lead, self.lead + self.duration);

@@ -1,6 +1,7 @@
 //! The seam between the comparison and what is compared: a scenario gives jobs. A file per kind of scenario has its
 //! options, its layout and its jobs.
 
+pub mod auth;
 pub mod hostile;
 pub mod job;
 pub mod kubernetes;
@@ -13,6 +14,7 @@ pub mod restart;
 pub mod watch;
 pub mod watch_laggard;
 
+use auth::AuthOptions;
 use hostile::HostileOptions;
 use job::Job;
 use kubernetes::KubernetesOptions;
@@ -58,6 +60,8 @@ pub enum Scenario {
     Watch,
     /// Put latency while a watch far in the past catches up.
     WatchLaggard,
+    /// Puts with authentication off and on, and put latency while others log in.
+    Auth,
     /// What one hostile client does to others' latency and to the server's memory, stop and start.
     Hostile,
     /// What kube-apiserver asks: transactions, watch caches, lists in pages, leases, compactions.
@@ -83,6 +87,8 @@ pub struct ScenarioOptions {
     #[command(flatten)]
     pub overwrite: OverwriteOptions,
     #[command(flatten)]
+    pub auth: AuthOptions,
+    #[command(flatten)]
     pub hostile: HostileOptions,
     #[command(flatten)]
     pub kubernetes: KubernetesOptions,
@@ -102,6 +108,7 @@ impl Scenario {
             maintenance,
             list_storm,
             overwrite,
+            auth,
             hostile,
             kubernetes,
             watch,
@@ -130,6 +137,7 @@ impl Scenario {
             Self::Overwrite => {
                 vec![Box::new(overwrite::Overwrite::new(overwrite, fill(overwrite.overwritten_keys), load))]
             }
+            Self::Auth => vec![Box::new(auth::Auth::new(auth, load, probe, *value_size))],
             Self::Hostile => hostile::jobs(hostile),
             Self::Kubernetes => vec![Box::new(kubernetes::Kubernetes::new(kubernetes))],
             Self::Watch => watch::jobs(watch, *value_size),

@@ -93,7 +93,7 @@ pub struct Connection<T> {
 
 impl<T> Connection<T> {
     /// At most `calls_max` calls are open at a time. The preface is ready to be sent.
-    pub fn new(authority: &str, calls_max: usize) -> Self {
+    pub fn new(authority: &str, token: Option<&str>, calls_max: usize) -> Self {
         let mut out = frame::PREFACE.to_vec();
         frame::settings(&mut out, &[(frame::ENABLE_PUSH, 0), (frame::INITIAL_WINDOW_SIZE, WINDOW_MAX)]);
         frame::window_update(&mut out, 0, WINDOW_MAX - 65_535);
@@ -108,7 +108,7 @@ impl<T> Connection<T> {
         });
         Self {
             out,
-            encoder: headers::Encoder::new(authority),
+            encoder: headers::Encoder::new(authority, token),
             decoder: headers::Decoder::new(),
             calls: calls.collect(),
             free: (0..calls_max).rev().collect(),

@@ -76,6 +76,10 @@ pub struct Options {
     #[arg(skip)]
     #[serde(skip)]
     pub trace: bool,
+    /// What every request shows of who sends it.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub token: Option<String>,
 }
 
 impl Options {
@@ -102,6 +106,7 @@ impl Options {
             seed: 1,
             drain: Duration::from_secs(10),
             trace: false,
+            token: None,
         }
     }
 

@@ -4,7 +4,7 @@ use std::{future::Future, io};
 
 use glommio::{CpuSet, LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
 
-use super::{RealEnv, rings};
+use super::{RealEnv, aside::Aside, rings};
 use crate::limits;
 
 /// Why nothing runs.
@@ -14,6 +14,8 @@ pub enum ExecutorError {
     Core { core: usize, allowed: Vec<usize> },
     #[error("cannot set up I/O rings: {call}: {source}. {advice}")]
     Forbidden { call: &'static str, source: io::Error, advice: &'static str },
+    #[error("cannot start a thread beside the core: {0}")]
+    Thread(io::Error),
     #[error("cannot set up I/O rings: Linux 5.8 or newer is needed")]
     OldKernel,
     #[error(
@@ -46,9 +48,10 @@ pub fn run_on<F: Future>(core: usize, main: impl FnOnce(RealEnv) -> F) -> Result
         .io_memory(io_memory)
         // What would block the loop must not share its core.
         .blocking_thread_pool_placement(helper_placement(core));
+    let aside = Aside::beside(core).map_err(ExecutorError::Thread)?;
     let executor = make(builder)?;
     drop(quiet);
-    Ok(executor.run(main(RealEnv::default())))
+    Ok(executor.run(main(RealEnv { aside: Some(aside), ..RealEnv::default() })))
 }
 
 /// Runs a task to its end, with this thread on whichever core: for tools and tests.
@@ -134,6 +137,27 @@ mod tests {
         .expect("an executor");
         assert_ne!(elsewhere, core);
         assert!(meanwhile > 1, "the core went on");
+    }
+
+    #[test]
+    fn what_is_set_aside_wakes_whoever_waits_for_it() {
+        let core = choose_core(None).expect("there is one");
+        // A thread of its own: it is pinned.
+        let done = thread::spawn(move || {
+            run_on(core, async |env| {
+                let mut sum = 0;
+                for number in 0..100 {
+                    sum += env.set_aside(move || number).await;
+                }
+                let abandoned = env.set_aside(|| thread::sleep(Duration::from_millis(20)));
+                drop(abandoned);
+                let elsewhere = env.set_aside(|| thread::current().name().map(str::to_owned)).await;
+                (sum, elsewhere)
+            })
+            .expect("an executor")
+        });
+        let (sum, elsewhere) = done.join().expect("no panic");
+        assert_eq!((sum, elsewhere.as_deref()), (4_950, Some("pinion-aside")));
     }
 
     #[test]

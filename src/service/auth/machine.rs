@@ -14,7 +14,7 @@ pub(super) struct Machine {
     unix_time: Box<dyn Fn() -> Duration>,
     random: Box<dyn Fn() -> u64>,
     spawn: Box<dyn Fn(Task)>,
-    offload: Box<dyn Fn(Work) -> Working>,
+    set_aside: Box<dyn Fn(Work) -> Working>,
 }
 
 impl Machine {
@@ -25,7 +25,7 @@ impl Machine {
             unix_time: Box::new(move || calendar.wall()),
             random: Box::new(move || dice.random_u64()),
             spawn: Box::new(move |task| executor.spawn(task)),
-            offload: Box::new(move |work| Box::pin(beside.offload(work))),
+            set_aside: Box::new(move |work| Box::pin(beside.set_aside(work))),
         }
     }
 
@@ -47,11 +47,12 @@ impl Machine {
         (self.spawn)(Box::pin(task));
     }
 
-    pub(super) fn offload<T: Send + 'static>(
+    /// Beside the core, and behind everybody else.
+    pub(super) fn set_aside<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> impl Future<Output = T> + 'static {
-        let working = (self.offload)(Box::new(move || Box::new(work())));
+        let working = (self.set_aside)(Box::new(move || Box::new(work())));
         async move { *working.await.downcast().expect("what the work gives") }
     }
 }

@@ -1,4 +1,5 @@
-//! Passwords are hashed and compared beside the core, one at a time: bcrypt is made to take long.
+//! Passwords are hashed and compared beside the core, one at a time, and when nobody else needs a processor: bcrypt is made
+//! to take long.
 //!
 //! What is under way is finished, whether anybody waits for it or not, so whoever begins and gives up pays as everybody
 //! else. Clients wait in line with one of theirs at a time, and in lines of their own with the others; whom a line has no
@@ -88,7 +89,7 @@ impl Passwords {
         let only = self.gate.enter().await;
         let (done, result) = (Word::default(), Rc::new(Cell::new(None)));
         let (say_done, put) = (done.clone(), result.clone());
-        let working = machine.offload(work);
+        let working = machine.set_aside(work);
         machine.spawn(async move {
             put.set(Some(working.await));
             drop((first_of_client, only));

@@ -121,7 +121,7 @@ async fn connect_all(shared: &Shared, index: u32) -> Result<Vec<Rc<Lane>>, Error
     let mut lanes = Vec::new();
     for lane in 0..connections {
         let clients = share(clients, lane as u32, connections as u32);
-        let connecting = connect(options.endpoint, clients as usize);
+        let connecting = connect(options.endpoint, options.token.as_deref(), clients as usize);
         let lane = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;
         let lane =
             lane.map_err(|_| refused(format!("no answer in {CONNECT_TIMEOUT:?}")))?.map_err(refused)?;
@@ -131,13 +131,17 @@ async fn connect_all(shared: &Shared, index: u32) -> Result<Vec<Rc<Lane>>, Error
     Ok(lanes)
 }
 
-async fn connect(endpoint: std::net::SocketAddr, clients: usize) -> Result<Lane, String> {
+async fn connect(
+    endpoint: std::net::SocketAddr,
+    token: Option<&str>,
+    clients: usize,
+) -> Result<Lane, String> {
     let text = |error: std::io::Error| error.to_string();
     let socket = TcpStream::connect(endpoint).await.map_err(text)?;
     socket.set_nodelay(true).map_err(text)?;
     let lane = Lane {
         socket: RefCell::new(socket),
-        connection: RefCell::new(Connection::new(&endpoint.to_string(), clients.max(1))),
+        connection: RefCell::new(Connection::new(&endpoint.to_string(), token, clients.max(1))),
         idle: Cell::new(0),
         due: RefCell::new(VecDeque::new()),
         lost: Cell::new(false),

@@ -36,6 +36,8 @@ impl Method {
 #[derive(Debug)]
 pub struct Encoder {
     authority: String,
+    /// What every request shows of who sends it.
+    token: Option<String>,
     indexing: bool,
     /// What the server's table holds, newest last.
     table: Vec<&'static str>,
@@ -44,21 +46,23 @@ pub struct Encoder {
     table_limited: bool,
 }
 
-/// The fields of a request by name, pseudo-fields first as HTTP/2 wants it.
-fn fields(method: Method) -> [&'static str; 5] {
-    [":authority", method.path(), "content-type", "te", "user-agent"]
-}
-
 impl Encoder {
-    pub fn new(authority: &str) -> Self {
+    pub fn new(authority: &str, token: Option<&str>) -> Self {
         Self {
             authority: authority.to_owned(),
+            token: token.map(str::to_owned),
             indexing: true,
             table: Vec::new(),
             blocks: Default::default(),
             first: Vec::new(),
             table_limited: false,
         }
+    }
+
+    /// The fields of a request by name, pseudo-fields first as HTTP/2 wants it.
+    fn fields(&self, method: Method) -> impl Iterator<Item = &'static str> + use<> {
+        let fields = [":authority", method.path(), "content-type", "te", "user-agent"];
+        fields.into_iter().chain(self.token.is_some().then_some("token"))
     }
 
     /// The server's table is smaller than usual: do without.
@@ -82,14 +86,14 @@ impl Encoder {
         }
         // :method POST and :scheme http, from the static table.
         block.extend_from_slice(&[0x83, 0x86]);
-        for name in fields(method) {
+        for name in self.fields(method) {
             self.field(&mut block, name);
         }
         self.first = block;
         for method in Method::ALL {
             if self.table.contains(&method.path()) {
                 let mut block = vec![0x83, 0x86];
-                for name in fields(method) {
+                for name in self.fields(method) {
                     self.field(&mut block, name);
                 }
                 self.blocks[method as usize] = block;
@@ -110,6 +114,7 @@ impl Encoder {
             "content-type" => (name, "application/grpc"),
             "te" => (name, "trailers"),
             "user-agent" => (name, concat!("pinion-bench/", env!("CARGO_PKG_VERSION"))),
+            "token" => (name, self.token.as_deref().expect("it is a field because there is one")),
             path => (":path", path),
         };
         for text in [field, value] {
@@ -203,7 +208,7 @@ mod tests {
     fn every_request_says_the_same_however_short() {
         use Method::{Put, Range, Txn};
         for table in [TABLE_SIZE, 100] {
-            let mut encoder = Encoder::new("127.0.0.1:2379");
+            let mut encoder = Encoder::new("127.0.0.1:2379", None);
             encoder.limit_table(table);
             let mut decoder = hpack::Decoder::with_dynamic_size(table);
             for method in [Put, Put, Range, Put, Range, Txn, Put, Range, Txn, Txn] {

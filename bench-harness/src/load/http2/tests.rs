@@ -68,7 +68,7 @@ fn sent(connection: &mut Connection<u32>) -> Vec<(frame::Head, Vec<u8>)> {
 }
 
 fn ready(calls: usize, settings: &[(u16, u32)]) -> (Connection<u32>, Peer) {
-    let mut connection = Connection::new("a:1", calls);
+    let mut connection = Connection::new("a:1", None, calls);
     assert!(!connection.can_open());
     let mut peer = Peer::new(settings);
     receive(&mut connection, &std::mem::take(&mut peer.bytes)).unwrap();

@@ -21,7 +21,7 @@ pub(super) struct Keys {
 }
 
 enum Way {
-    Secret(hmac::Key),
+    Secret(Box<hmac::Key>),
     Pair { private: Option<Private>, public: UnparsedPublicKey<Vec<u8>> },
 }
 
@@ -67,7 +67,7 @@ impl Keys {
         let algorithm: &'static dyn VerificationAlgorithm = match &kind {
             Kind::Hmac(algorithm) => {
                 let secret = private.ok_or(JwtError::Missing(PRIVATE))?;
-                return Ok(Self { method, way: Way::Secret(hmac::Key::new(*algorithm, secret)) });
+                return Ok(Self { method, way: Way::Secret(Box::new(hmac::Key::new(*algorithm, secret))) });
             }
             Kind::Rsa(algorithm, _) | Kind::Ec(algorithm, _) => *algorithm,
             Kind::Ed => &signature::ED25519,

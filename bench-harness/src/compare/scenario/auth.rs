@@ -1,0 +1,290 @@
+//! `auth`: what it costs to say who one is. Puts as fast as they go, by nobody and then by a user with a permission on a
+//! range; then puts of that user at a fixed rate, alone and while others log in.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+use tonic::transport::{Channel, Endpoint};
+
+use super::job::{Job, Progress, step};
+use super::load::LoadOptions;
+use crate::compare::probe::{Probe, ProbeOptions, with_latencies};
+use crate::compare::report::{Column, Layout, Panel, Sample};
+use crate::compare::testbed::{Fill, Running, Testbed};
+use crate::compare::{Error, io};
+use crate::load::{self, Operation, Phase};
+use crate::pb::{
+    authpb::Permission,
+    etcdserverpb::{self as pb, auth_client::AuthClient},
+};
+
+static LAYOUT: Layout = Layout {
+    name: "auth",
+    columns: &[
+        Column::higher("op/s", 0),
+        Column::plain("op/s / off", 2),
+        Column::lower("CPU us/op", 1),
+        Column::lower("p50 ms", 2),
+        Column::lower("p99 ms", 2),
+        Column::lower("p99.9 ms", 2),
+        Column::plain("p99 / idle", 2),
+        Column::higher("logins/s", 1),
+        Column::lower("login p50 ms", 1),
+        Column::lower("login p99 ms", 1),
+        Column::lower("refused/s", 1),
+        Column::plain("server CPU %", 0),
+    ],
+    panels: &[
+        Panel::Bars {
+            caption: "Auth: puts per second, by nobody and by a user",
+            columns: &["op/s"],
+            logarithmic: false,
+        },
+        Panel::Bars {
+            caption: "Auth: latency of puts in ms (log scale): p50, p99, p99.9 from left to right in each group",
+            columns: &["p50 ms", "p99 ms", "p99.9 ms"],
+            logarithmic: true,
+        },
+    ],
+};
+
+/// A login that takes longer is given up.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Connections that logins come over.
+const CONNECTIONS: usize = 10;
+const PASSWORD: &str = "a password";
+const USER: &str = "bench";
+
+#[derive(Clone, Debug, clap::Args, serde::Serialize)]
+#[command(next_help_heading = "Of auth")]
+#[group(skip)]
+pub struct AuthOptions {
+    /// Logins per second beside the puts.
+    #[arg(long, default_value_t = 100.0)]
+    pub logins: f64,
+    /// What the server is told as `--bcrypt-cost`.
+    #[arg(long, default_value_t = 10)]
+    pub bcrypt_cost: u32,
+}
+
+#[derive(Debug)]
+pub struct Auth {
+    logins: f64,
+    bcrypt_cost: u32,
+    load: load::Options,
+    probe: Probe,
+}
+
+impl Auth {
+    pub fn new(options: &AuthOptions, like: &LoadOptions, probe: &ProbeOptions, value_size: usize) -> Self {
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let load = load::Options {
+            connections: like.connections,
+            clients: like.clients,
+            threads: like.threads,
+            duration: like.duration,
+            warm_up: like.warm_up,
+            key_size: like.key_size,
+            value_size,
+            key_space: like.key_space,
+            ..load::Options::new(Operation::Put, nowhere)
+        };
+        let fill = Fill::once(like.key_space, like.key_size, value_size);
+        let AuthOptions { logins, bcrypt_cost } = *options;
+        Self { logins, bcrypt_cost, load, probe: Probe::new(probe, &fill) }
+    }
+
+    /// Puts as fast as they go.
+    fn flood(
+        &self,
+        running: &Running,
+        token: Option<String>,
+        progress: &mut dyn FnMut(f64),
+    ) -> Result<Sample, Error> {
+        let options = load::Options { endpoint: running.server.addr(), token, ..self.load.clone() };
+        let (mut before, mut after) = (None, None);
+        let summary = load::run(&options, &mut |phase| match phase {
+            Phase::Started(live) => before = Some((running.server.usage(), live.completed())),
+            Phase::Ended(live) => after = Some((running.server.usage(), live.completed())),
+            Phase::Progress { part, .. } => progress(part),
+        })?;
+        let (before, after) = (before.expect("every run starts"), after.expect("every run ends"));
+        let cpu = after.0?.cpu.saturating_sub(before.0?.cpu).as_secs_f64() * 1e6;
+        let latency = &summary.latency;
+        let sample = Sample::default()
+            .with("op/s", summary.per_second)
+            .with("CPU us/op", cpu / (after.1 - before.1).max(1) as f64)
+            .with("p50 ms", latency.p50_us / 1e3)
+            .with("p99 ms", latency.p99_us / 1e3)
+            .with("p99.9 ms", latency.p999_us / 1e3);
+        Ok(Sample { errors: summary.errors, ..sample })
+    }
+
+    /// Puts at a rate, alone or beside logins.
+    fn at_rate(
+        &self,
+        running: &Running,
+        token: &str,
+        logins: Option<f64>,
+        progress: &mut dyn FnMut(f64),
+    ) -> Result<Sample, Error> {
+        let (addr, duration) = (running.server.addr(), self.probe.duration);
+        let beside = || logins.map(|rate| log_in_at(addr, rate, duration)).transpose();
+        let probed = self.probe.run_as(Some(token.to_owned()), running, beside, progress)?;
+        let latencies = match logins {
+            Some(_) => probed.during(),
+            None => {
+                let mut all: Vec<_> = probed.summary.trace.iter().map(|traced| traced.latency).collect();
+                all.sort();
+                all
+            }
+        };
+        let cpu = probed.after.usage.cpu.saturating_sub(probed.before.usage.cpu);
+        let mut sample = with_latencies(Sample::default(), &latencies)
+            .with("server CPU %", cpu.as_secs_f64() / probed.seconds * 100.0);
+        sample.errors = probed.summary.errors;
+        if let Some(logins) = probed.beside.outcome? {
+            sample = logins.shown(sample);
+        }
+        Ok(sample)
+    }
+}
+
+impl Job for Auth {
+    fn title(&self) -> &str {
+        "auth"
+    }
+
+    fn layout(&self) -> &'static Layout {
+        &LAYOUT
+    }
+
+    fn expected(&self) -> Duration {
+        (self.load.warm_up + self.load.duration + self.probe.expected()) * 2
+    }
+
+    fn run(
+        &self,
+        testbed: &Testbed<'_>,
+        progress: &mut Progress<'_>,
+    ) -> Result<Vec<(String, Sample)>, Error> {
+        let cost = format!("--bcrypt-cost={}", self.bcrypt_cost);
+        let mut running = testbed.start_with(|launch| launch.arg(cost))?;
+        let off = self.flood(&running, None, &mut step(progress, (0.0, 0.25), "auth off"))?;
+        let token = enable(running.server.addr())?;
+        let mut on =
+            self.flood(&running, Some(token.clone()), &mut step(progress, (0.25, 0.5), "auth on"))?;
+        if let (Some(off), Some(with)) = (off.value("op/s"), on.value("op/s")) {
+            on = on.with("op/s / off", with / off);
+        }
+        let idle = self.at_rate(&running, &token, None, &mut step(progress, (0.5, 0.75), "no logins"))?;
+        let mut beside =
+            self.at_rate(&running, &token, Some(self.logins), &mut step(progress, (0.75, 1.0), "logins"))?;
+        if let (Some(idle), Some(p99)) = (idle.value("p99 ms"), beside.value("p99 ms")) {
+            beside = beside.with("p99 / idle", p99 / idle);
+        }
+        running.stop()?;
+        let rate = format!("auth: {} puts/s", self.probe.rate);
+        let logins = format!("{rate}, {} logins/s of cost {}", self.logins, self.bcrypt_cost);
+        Ok(vec![
+            ("auth: off".to_owned(), off),
+            ("auth: on".to_owned(), on),
+            (format!("{rate}, no logins"), idle),
+            (logins, beside),
+        ])
+    }
+}
+
+/// What came of logins, and how long each took.
+#[derive(Debug, Default)]
+struct Logins {
+    took: Vec<Duration>,
+    refused: u32,
+    seconds: f64,
+}
+
+impl Logins {
+    fn shown(mut self, sample: Sample) -> Sample {
+        self.took.sort_unstable();
+        let quantile = |part: f64| {
+            let at = (self.took.len() as f64 * part) as usize;
+            self.took.get(at.min(self.took.len().saturating_sub(1))).map(|took| took.as_secs_f64() * 1e3)
+        };
+        sample
+            .with("logins/s", self.took.len() as f64 / self.seconds)
+            .with("login p50 ms", quantile(0.5))
+            .with("login p99 ms", quantile(0.99))
+            .with("refused/s", f64::from(self.refused) / self.seconds)
+    }
+}
+
+fn block_on<T>(work: impl Future<Output = Result<T, tonic::Status>>) -> Result<T, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(io("start a runtime"))?;
+    Ok(runtime.block_on(work).map_err(crate::admin::Error::from)?)
+}
+
+fn endpoint(addr: SocketAddr) -> Endpoint {
+    Endpoint::from_shared(format!("http://{addr}")).expect("an address").timeout(LOGIN_TIMEOUT)
+}
+
+/// Users and a role, authentication on; the token of a user who may read and write all keys, and is not root.
+fn enable(addr: SocketAddr) -> Result<String, Error> {
+    block_on(async {
+        let mut auth = AuthClient::new(endpoint(addr).connect_lazy());
+        for name in ["root", USER] {
+            let (name, password) = (name.to_owned(), PASSWORD.to_owned());
+            auth.user_add(pb::AuthUserAddRequest { name, password, ..Default::default() }).await?;
+        }
+        auth.role_add(pb::AuthRoleAddRequest { name: "all".into() }).await?;
+        let perm = Permission { perm_type: 2, key: vec![0].into(), range_end: vec![0].into() };
+        let granted = pb::AuthRoleGrantPermissionRequest { name: "all".into(), perm: Some(perm) };
+        auth.role_grant_permission(granted).await?;
+        for (user, role) in [("root", "root"), (USER, "all")] {
+            let (user, role) = (user.to_owned(), role.to_owned());
+            auth.user_grant_role(pb::AuthUserGrantRoleRequest { user, role }).await?;
+        }
+        auth.auth_enable(pb::AuthEnableRequest {}).await?;
+        Ok(auth.authenticate(login()).await?.into_inner().token)
+    })
+}
+
+fn login() -> pb::AuthenticateRequest {
+    pb::AuthenticateRequest { name: USER.into(), password: PASSWORD.into() }
+}
+
+/// Begins so many logins per second for a while, whether those before have come to an end or not.
+fn log_in_at(addr: SocketAddr, rate: f64, duration: Duration) -> Result<Logins, Error> {
+    block_on(async {
+        let channels: Vec<Channel> = (0..CONNECTIONS).map(|_| endpoint(addr).connect_lazy()).collect();
+        let (began, mut logins, mut under_way) = (Instant::now(), Logins::default(), JoinSet::new());
+        let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / rate));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
+        let mut channels = channels.iter().cycle();
+        while began.elapsed() < duration {
+            ticks.tick().await;
+            let mut auth = AuthClient::new(channels.next().expect("without an end").clone());
+            under_way.spawn(async move {
+                let began = Instant::now();
+                auth.authenticate(login()).await.map(|_| began.elapsed())
+            });
+            while let Some(done) = under_way.try_join_next() {
+                logins.add(done.expect("a login does not panic"));
+            }
+        }
+        logins.seconds = began.elapsed().as_secs_f64();
+        // What is still under way came too late.
+        under_way.abort_all();
+        Ok(logins)
+    })
+}
+
+impl Logins {
+    fn add(&mut self, done: Result<Duration, tonic::Status>) {
+        match done {
+            Ok(took) => self.took.push(took),
+            Err(_) => self.refused += 1,
+        }
+    }
+}

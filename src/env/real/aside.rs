@@ -1,0 +1,90 @@
+//! A thread for what takes a processor long and nobody is in a hurry for: it is kept off the core, and steps back for
+//! whatever else wants to run on the others.
+//!
+//! One for a member, made before its executor and idle until there is something to do. It ends with the last handle.
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, mpsc},
+    task::{Context, Poll, Waker},
+    thread,
+};
+
+use rustix::{
+    process::setpriority_process,
+    thread::{gettid, sched_getaffinity, sched_setaffinity},
+};
+
+/// The least there is.
+const NICE: i32 = 19;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Aside(mpsc::Sender<Job>);
+
+impl Aside {
+    /// To be called by a thread that may still run anywhere.
+    pub fn beside(core: usize) -> io::Result<Self> {
+        let (jobs, waiting) = mpsc::channel::<Job>();
+        thread::Builder::new().name("pinion-aside".to_owned()).spawn(move || {
+            if let Err(error) = step_aside(core) {
+                tracing::warn!(%error, "a thread for long work runs as others do");
+            }
+            waiting.into_iter().for_each(|job| job());
+        })?;
+        Ok(Self(jobs))
+    }
+
+    /// One after another. Dropping the future does not recall the work.
+    pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Done<T> {
+        let result = Arc::new(Mutex::new(Result { value: None, waker: None }));
+        let told = result.clone();
+        let job = move || {
+            let value = work();
+            let mut result = told.lock().expect("nobody panics while holding it");
+            result.value = Some(value);
+            if let Some(waker) = result.waker.take() {
+                waker.wake();
+            }
+        };
+        self.0.send(Box::new(job)).expect("the thread runs for as long as there is a handle");
+        Done(result)
+    }
+}
+
+/// Off the core, if there is another, and behind everybody else.
+fn step_aside(core: usize) -> io::Result<()> {
+    let mut cores = sched_getaffinity(None)?;
+    cores.unset(core);
+    if cores.count() > 0 {
+        sched_setaffinity(None, &cores)?;
+    }
+    Ok(setpriority_process(Some(gettid()), NICE)?)
+}
+
+struct Result<T> {
+    value: Option<T>,
+    waker: Option<Waker>,
+}
+
+/// The end of some work.
+pub struct Done<T>(Arc<Mutex<Result<T>>>);
+
+impl<T> Future for Done<T> {
+    type Output = T;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        let mut result = self.0.lock().expect("nobody panics while holding it");
+        match result.value.take() {
+            Some(value) => Poll::Ready(value),
+            None => {
+                result.waker = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
