@@ -88,15 +88,23 @@ impl Passwords {
         }
         let only = self.gate.enter().await;
         let (done, result) = (Word::default(), Rc::new(Cell::new(None)));
-        let (say_done, put) = (done.clone(), result.clone());
+        let (told, put) = (Told(done.clone()), result.clone());
         let working = machine.set_aside(work);
         machine.spawn(async move {
             put.set(Some(working.await));
-            drop((first_of_client, only));
-            say_done.give();
+            drop((first_of_client, only, told));
         });
         done.given().await;
-        Ok(result.take().expect("it is done"))
+        result.take().ok_or(Error::Stopped)
+    }
+}
+
+/// Tells whoever waits, however the work ended.
+struct Told(Word);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.0.give();
     }
 }
 
