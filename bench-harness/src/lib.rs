@@ -12,6 +12,7 @@
 //! | `compare`    | Pinion beside upstream etcd: runs, medians, ratios, tables, a plot       |
 //! | `hostile`    | what a client that means harm can send                                   |
 //! | `kubernetes` | what kube-apiserver asks, as a load that checks what it sees          |
+//! | `leases`     | leases as a load: granted, kept alive, and how late they end             |
 //! | `flamegraph` | a server under load, recorded with perf and drawn                        |
 //! | `pb`         | the wire messages and tonic clients                                      |
 
@@ -21,6 +22,7 @@ pub mod flamegraph;
 pub mod hostile;
 pub mod http;
 pub mod kubernetes;
+pub mod leases;
 pub mod load;
 pub mod oracle;
 pub mod pb;

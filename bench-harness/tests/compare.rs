@@ -205,6 +205,26 @@ fn an_apiserver_is_served_by_upstream_and_by_pinion() {
     written(&report, scratch.path());
 }
 
+#[test]
+fn leases_of_upstream_end_and_are_measured() {
+    let scratch = scratch();
+    let etcd = oracle::program("etcd").unwrap();
+    let small = "--leases 300 --lease-clients 20 --lease-keepalive 0.5 --lease-margin 1 --lease-patience 20 \
+        --probe-duration 1 --probe-rate 100 --probe-lead 0.2";
+    let report = run(scratch.path(), &format!("--peer etcd={} --scenario lease {small}", etcd.display()));
+    let names = groups(&report).map(|group| &group.name[..]).collect::<Vec<_>>();
+    assert_eq!(names, ["lease: 300 end together"]);
+    for Cell { subject, median, .. } in groups(&report).flat_map(|group| &group.cells) {
+        let what = format!("{subject}: {median:?}");
+        assert!(median.errors == 0 && median.note.is_none(), "{what}");
+        assert_eq!((median.value("early"), median.value("left")), (Some(0.0), Some(0.0)), "{what}");
+        for title in ["grants/s", "renewals/s", "lag p99 s", "idle put p99 ms", "put p99 ms"] {
+            assert!(median.value(title).is_some_and(|value| value > 0.0), "{title} of {what}");
+        }
+    }
+    written(&report, scratch.path());
+}
+
 /// What a change to Pinion is measured by: no upstream program is needed for it.
 #[test]
 fn two_builds_of_pinion_take_turns_in_every_scenario_that_a_change_must_not_slow() {

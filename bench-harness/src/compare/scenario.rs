@@ -5,6 +5,7 @@ pub mod auth;
 pub mod hostile;
 pub mod job;
 pub mod kubernetes;
+pub mod lease;
 pub mod list_storm;
 pub mod load;
 pub mod maintenance;
@@ -18,6 +19,7 @@ use auth::AuthOptions;
 use hostile::HostileOptions;
 use job::Job;
 use kubernetes::KubernetesOptions;
+use lease::LeaseOptions;
 use list_storm::ListStormOptions;
 use load::{LoadOptions, Pattern};
 use maintenance::MaintenanceOptions;
@@ -66,6 +68,8 @@ pub enum Scenario {
     Hostile,
     /// What kube-apiserver asks: transactions, watch caches, lists in pages, leases, compactions.
     Kubernetes,
+    /// Granting, renewing, and very many leases that end together.
+    Lease,
 }
 
 /// What each kind of scenario is told.
@@ -96,6 +100,8 @@ pub struct ScenarioOptions {
     pub watch: WatchOptions,
     #[command(flatten)]
     pub laggard: LaggardOptions,
+    #[command(flatten)]
+    pub lease: LeaseOptions,
 }
 
 impl Scenario {
@@ -113,6 +119,7 @@ impl Scenario {
             kubernetes,
             watch,
             laggard,
+            lease,
         } = options;
         let fill = |keys| Fill::once(keys, stored.stored_key_size, *value_size);
         let load_jobs = |pattern| load::jobs(pattern, load, *value_size);
@@ -139,6 +146,7 @@ impl Scenario {
             }
             Self::Auth => vec![Box::new(auth::Auth::new(auth, load, probe, *value_size))],
             Self::Hostile => hostile::jobs(hostile),
+            Self::Lease => lease::jobs(lease, probe, *value_size),
             Self::Kubernetes => vec![Box::new(kubernetes::Kubernetes::new(kubernetes))],
             Self::Watch => watch::jobs(watch, *value_size),
             Self::WatchLaggard => vec![Box::new(Laggard::new(fill(laggard.laggard_revisions), probe))],
