@@ -8,11 +8,14 @@
 pub mod auth;
 mod caller;
 pub mod cluster;
+pub mod election;
 mod error;
 pub mod health;
 pub mod kv;
 mod leader;
 pub mod lease;
+mod line;
+pub mod lock;
 pub mod maintenance;
 mod methods;
 pub mod metrics;

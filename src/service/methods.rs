@@ -6,7 +6,10 @@
 use futures_util::Stream;
 use prost::Message;
 
-use super::{Api, Caller, Error, Outgoing, Requests, auth, cluster, kv, lease, maintenance, serving, watch};
+use super::{
+    Api, Caller, Error, Outgoing, Requests, auth, cluster, election, kv, lease, lock, maintenance, serving,
+    watch,
+};
 use crate::{shard::AnswerReader, state::kv::Answer};
 
 /// What there is to know of a method beside its messages.
@@ -118,6 +121,8 @@ pub trait Codec {
 pub fn methods<C: Codec>(codec: &C) -> Vec<C::Row> {
     const KV: &str = "etcdserverpb.KV";
     const LEASE: &str = "etcdserverpb.Lease";
+    const LOCK: &str = "v3lockpb.Lock";
+    const ELECTION: &str = "v3electionpb.Election";
     const WATCH: &str = "etcdserverpb.Watch";
     const CLUSTER: &str = "etcdserverpb.Cluster";
     const MAINTENANCE: &str = "etcdserverpb.Maintenance";
@@ -137,6 +142,13 @@ pub fn methods<C: Codec>(codec: &C) -> Vec<C::Row> {
         codec.long(read(LEASE, "LeaseTimeToLive"), lease::lease_time_to_live),
         codec.long(read(LEASE, "LeaseLeases"), lease::lease_leases),
         codec.feed(read(WATCH, "Watch").endless(), watch::watch),
+        codec.unary(read(LOCK, "Lock"), lock::lock),
+        codec.unary(write(LOCK, "Unlock"), lock::unlock),
+        codec.unary(read(ELECTION, "Campaign"), election::campaign),
+        codec.unary(write(ELECTION, "Proclaim"), election::proclaim),
+        codec.unary(read(ELECTION, "Leader"), election::leader),
+        codec.server_stream(read(ELECTION, "Observe").endless(), election::observe),
+        codec.unary(write(ELECTION, "Resign"), election::resign),
         codec.unary(read(CLUSTER, "MemberList"), cluster::member_list),
         codec.unary(write(CLUSTER, "MemberAdd"), cluster::member_add),
         codec.unary(write(CLUSTER, "MemberRemove"), cluster::member_remove),

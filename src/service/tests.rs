@@ -1,4 +1,5 @@
 mod lease;
+mod lock;
 pub(crate) mod member;
 mod watch;
 

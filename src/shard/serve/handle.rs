@@ -237,6 +237,11 @@ impl Shard {
         Ok((answer, operations))
     }
 
+    /// Begins something that nobody waits for.
+    pub fn begin(&self, task: impl Future<Output = ()> + 'static) {
+        self.turnstile.spawn(task);
+    }
+
     /// Over after a time.
     pub fn sleep(&self, time: Duration) -> impl Future<Output = ()> + Unpin + 'static {
         self.turnstile.sleep(time)
