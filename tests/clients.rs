@@ -51,18 +51,18 @@ fn node() {
     suite.env("NODE_PATH", "bin/node/node_modules").run();
 }
 
-/// `etcd-client`. Its locks and elections are the server's, which are yet to come.
+/// `etcd-client`. Its locks and elections are the server's.
 #[test]
 fn rust() {
-    Suite::built("rust").program("bin/rust/debug/clients-rust").without("lock").run();
+    Suite::built("rust").program("bin/rust/debug/clients-rust").run();
 }
 
-/// `jetcd`. The same holds for its locks.
+/// `jetcd`. Its locks are the server's, too.
 #[test]
 fn java() {
     let suite = Suite::built("java")
         .program("java")
         .arg("-cp")
         .classes(["bin/java/classes", "bin/java/dependency/*"]);
-    suite.arg("Suite").without("lock").run();
+    suite.arg("Suite").run();
 }

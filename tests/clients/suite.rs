@@ -21,8 +21,6 @@ const GRACE: Duration = Duration::from_secs(20);
 
 pub struct Suite {
     command: Command,
-    /// The part that needs what the server has not.
-    without: &'static str,
 }
 
 impl Suite {
@@ -30,7 +28,7 @@ impl Suite {
     pub fn built(folder: &str) -> Self {
         let built = Command::new(home().join("build")).arg(folder).status().expect("run tests/clients/build");
         assert!(built.success(), "tests/clients/build {folder}: {built}");
-        Self { command: Command::new(""), without: "" }
+        Self { command: Command::new("") }
     }
 
     /// A path in `tests/clients`, or a name to be found on `PATH`.
@@ -65,16 +63,9 @@ impl Suite {
         self
     }
 
-    /// Leaves out a part, unless the variable names it.
-    pub fn without(mut self, part: &'static str) -> Self {
-        self.without = part;
-        self
-    }
-
     pub fn run(mut self) {
         let named = std::env::var(PARTS_VARIABLE);
-        let parts = named.as_deref().unwrap_or(PARTS).split_whitespace();
-        let parts = parts.filter(|part| named.is_ok() || *part != self.without).collect::<Vec<_>>();
+        let parts = named.as_deref().unwrap_or(PARTS).split_whitespace().collect::<Vec<_>>();
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("make a directory");
         let launch = tested::launch(tested::program(), &directory.path().join("member"));
         let mut server = launch.start().unwrap_or_else(|error| panic!("{error}"));

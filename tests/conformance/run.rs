@@ -21,7 +21,7 @@ const CALLS_DEFAULT: usize = 60_000;
 const SESSION_CALLS: usize = 25_000;
 const PAIRS_DEFAULT: usize = 3;
 /// Those of the server's features that are there.
-const AREAS_DEFAULT: &str = "kv cluster maintenance lease auth watch restart";
+const AREAS_DEFAULT: &str = "kv cluster maintenance lease lock auth watch restart";
 
 /// Runs a future to its end on this thread.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {

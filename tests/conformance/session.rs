@@ -223,10 +223,10 @@ impl<'a> Session<'a> {
         }
         let revision = self.revision_now().await?;
         for (place, stream) in self.streams.iter_mut().enumerate() {
-            if let Some(stream) = stream {
-                if stream.settled(revision).await.map_err(|why| format!("stream {place}: {why}"))? {
-                    stream.forget();
-                }
+            if let Some(stream) = stream
+                && stream.settled(revision).await.map_err(|why| format!("stream {place}: {why}"))?
+            {
+                stream.forget();
             }
         }
         self.count("look");
