@@ -72,6 +72,7 @@ impl Served {
                 pre_vote: true,
                 catchup_entries: 1_000,
                 slow_apply: Duration::from_secs(10),
+                lease_checkpoints: false,
                 pace: Default::default(),
             };
             let wal = WalOptions { dir: dir.wal(shard), ..options.wal };

@@ -109,7 +109,9 @@ fn reader(world: &Rc<World>, number: u64, seen: &Rc<Seen>) {
     seen.running.set(seen.running.get() + 1);
     sim.clone().spawn(world::client_id(100 + number), async move {
         while !seen.over.get() {
-            sim.sleep(Duration::from_micros(1 + sim.below(300))).await;
+            // Now and then as often as a command has steps: some of them must be met.
+            let nanos = if sim.chance(500) { 1_000 } else { 300_000 };
+            sim.sleep(Duration::from_nanos(1 + sim.below(nanos))).await;
             let Some(shard) = world.upgrade().and_then(|world| any(&world, sim.below(8))) else { continue };
             let (group, serializable) = (sim.below(GROUPS), sim.chance(600));
             let least = if serializable { 0 } else { seen.least[group as usize].get() };

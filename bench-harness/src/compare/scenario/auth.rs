@@ -28,6 +28,7 @@ static LAYOUT: Layout = Layout {
         Column::lower("p50 ms", 2),
         Column::lower("p99 ms", 2),
         Column::lower("p99.9 ms", 2),
+        Column::lower("max ms", 1),
         Column::plain("p99 / idle", 2),
         Column::higher("logins/s", 1),
         Column::lower("login p50 ms", 1),
