@@ -1,5 +1,5 @@
-//! A thread for what takes a processor long and nobody is in a hurry for: it is kept off the core, and steps back for
-//! whatever else wants to run on the others.
+//! A thread for what takes a processor long and nobody is in a hurry for: it is kept off the core, and steps back
+//! behind whatever else wants to run on the others.
 //!
 //! One for a member, made before its executor and idle until there is something to do. It ends with the last handle.
 
@@ -17,8 +17,9 @@ use rustix::{
     thread::{gettid, sched_getaffinity, sched_setaffinity},
 };
 
-/// The least there is.
-const NICE: i32 = 19;
+/// A third of others' share of a processor: with the least there is, a login on a machine whose processors are all busy took
+/// longer than clients wait.
+const NICE: i32 = 5;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -56,7 +57,7 @@ impl Aside {
     }
 }
 
-/// Off the core, if there is another, and behind everybody else.
+/// Off the core, if there is another, and behind others.
 fn step_aside(core: usize) -> io::Result<()> {
     let mut cores = sched_getaffinity(None)?;
     cores.unset(core);
