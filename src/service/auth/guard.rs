@@ -105,8 +105,7 @@ impl Guard {
         if let Err(error @ Error::Apply(state::Error::Auth(refusal))) = &token
             && *refusal != Refusal::NotEnabled
         {
-            let user = request.name.get(..limits::LOGGED_NAME_BYTES).unwrap_or(&request.name);
-            warn!(user, error = %error.grpc().1, "invalid authentication was requested");
+            warn!(user = beginning(&request.name), error = %error.grpc().1, "invalid authentication was requested");
         }
         token
     }
@@ -156,4 +155,23 @@ fn hash_of(auth: &Auth, name: &[u8]) -> Result<(Bytes, u64), Refusal> {
         return Err(Refusal::NoPasswordUser);
     }
     Ok((user.password.clone(), auth.revision()))
+}
+
+/// What of a name that may be as long as a request goes into a log line.
+fn beginning(name: &str) -> &str {
+    &name[..name.floor_char_boundary(limits::LOGGED_NAME_BYTES)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_logged_name_is_cut_before_a_letter_that_does_not_fit() {
+        let first = "a".repeat(limits::LOGGED_NAME_BYTES - 1);
+        let long = first.clone() + &"é".repeat(1_000);
+        assert_eq!(beginning(&long), first);
+        assert_eq!((beginning("alice"), beginning("")), ("alice", ""));
+        assert_eq!(beginning(&"b".repeat(1_000)).len(), limits::LOGGED_NAME_BYTES);
+    }
 }
