@@ -12,7 +12,7 @@ mod wheel;
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     rc::Rc,
     time::Duration,
 };
@@ -24,7 +24,7 @@ use crate::{
     state::lease::{Lease, Leases, PAGE_LEASES, Place},
 };
 
-use wheel::Wheel;
+use wheel::{Spot, Spots, Wheel};
 
 /// What became of a renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,17 +53,23 @@ struct Shared {
 
 #[derive(Default)]
 struct Leading {
-    /// By number of the leases' page.
-    pages: BTreeMap<u64, Page>,
-    wheel: Wheel,
+    pages: Pages,
+    /// When to look at which lease: its end has come by then at the latest, unless it was renewed.
+    ending: Wheel,
+    /// When to note what is left of which lease.
+    noting: Wheel,
     /// The first page whose leases may not have a time yet.
     unvisited: Option<u64>,
-    /// When to note what is left of which lease; the interval is the same for all.
-    to_note: VecDeque<(Instant, Place, i64)>,
 }
+
+/// By number of the leases' page.
+#[derive(Default)]
+struct Pages(BTreeMap<u64, Page>);
 
 struct Page {
     times: Box<[Time; PAGE_LEASES]>,
+    /// None where nothing of the page is to be noted.
+    noting: Option<Box<[Spot; PAGE_LEASES]>>,
     live: usize,
 }
 
@@ -71,9 +77,12 @@ struct Page {
 struct Time {
     /// 0 if nothing lies there.
     ends: Instant,
-    /// Which slot of the wheel has it; what others have of it is of no account.
-    slot: u64,
+    ending: Spot,
 }
+
+/// What the wheels find in them.
+struct Ending<'a>(&'a mut Pages);
+struct Noting<'a>(&'a mut Pages);
 
 impl Times {
     pub fn new(election: Duration, notes: bool) -> Self {
@@ -118,7 +127,7 @@ impl Times {
                         noted => noted.min(lease.ttl),
                     };
                     leading.begin(place, now.after(seconds(left) + self.0.election), now);
-                    self.note_later(leading, place, left, lease.id, now);
+                    self.note_later(leading, place, left, now);
                 }
             }
             next = number + 1;
@@ -131,7 +140,7 @@ impl Times {
     pub fn granted(&self, place: Place, lease: Lease, now: Instant) {
         if let Some(leading) = &mut *self.0.leading.borrow_mut() {
             leading.begin(place, now.after(seconds(lease.ttl)), now);
-            self.note_later(leading, place, lease.ttl, lease.id, now);
+            self.note_later(leading, place, lease.ttl, now);
         }
     }
 
@@ -154,16 +163,19 @@ impl Times {
         let mut leading = self.0.leading.borrow_mut();
         let Some(leading) = &mut *leading else { return Renewal::NotLeading };
         let ends = now.after(seconds(ttl));
-        match leading.time_mut(place) {
+        match leading.pages.time_mut(place) {
             Some(time) if time.ends <= now => return Renewal::Over,
             Some(time) => {
                 time.ends = ends;
                 // Found in an earlier slot, it is put off; in a later one, it would be found too late.
-                if wheel::due(ends) < time.slot {
-                    leading.schedule(place, ends, now);
+                if wheel::due(ends) < time.ending.slot() {
+                    leading.look(place, ends, now);
                 }
             }
-            None => leading.begin(place, ends, now),
+            None => {
+                leading.begin(place, ends, now);
+                self.note_later(leading, place, ttl, now);
+            }
         }
         Renewal::Renewed
     }
@@ -195,14 +207,11 @@ impl Times {
             if over.len() >= leases {
                 return true;
             }
-            let Some((slot, place)) = leading.wheel.take(now) else { return false };
-            match leading.time_mut(place) {
-                Some(time) if time.slot == slot => match time.ends {
-                    ends if ends <= now => over.push(place),
-                    ends => leading.schedule(place, ends, now),
-                },
-                // It was renewed to an end before, or is gone and another lies there.
-                _ => {}
+            let Leading { pages, ending, .. } = leading;
+            let Some(place) = ending.take(&mut Ending(pages), now) else { return false };
+            match leading.ends(place).expect("it leaves the wheel with its time") {
+                ends if ends <= now => over.push(place),
+                ends => leading.look(place, ends, now),
             }
         }
         true
@@ -213,7 +222,7 @@ impl Times {
         if let Some(leading) = &mut *self.0.leading.borrow_mut() {
             for place in over {
                 if leading.ends(*place).is_some_and(|ends| ends <= now) {
-                    leading.schedule(*place, at, now);
+                    leading.look(*place, at, now);
                 }
             }
         }
@@ -221,12 +230,12 @@ impl Times {
 
     /// When there may be something to take.
     pub fn next(&self) -> Option<Instant> {
-        self.0.leading.borrow().as_ref()?.wheel.next()
+        self.0.leading.borrow().as_ref()?.ending.next()
     }
 
-    fn note_later(&self, leading: &mut Leading, place: Place, left: i64, id: i64, now: Instant) {
+    fn note_later(&self, leading: &mut Leading, place: Place, left: i64, now: Instant) {
         if self.0.notes && seconds(left) > limits::LEASE_NOTE_INTERVAL {
-            leading.to_note.push_back((now.after(limits::LEASE_NOTE_INTERVAL), place, id));
+            leading.note(place, now.after(limits::LEASE_NOTE_INTERVAL));
         }
     }
 
@@ -242,19 +251,20 @@ impl Times {
         let mut leading = self.0.leading.borrow_mut();
         let Some(leading) = &mut *leading else { return notes };
         for _ in 0..visits {
-            if notes.len() >= leases || leading.to_note.front().is_none_or(|(at, ..)| *at > now) {
+            if notes.len() >= leases {
                 break;
             }
-            let (_, place, id) = leading.to_note.pop_front().expect("just seen");
-            let lease = known.at(place).filter(|lease| lease.id == id);
-            let (Some(lease), Some(ends)) = (lease, leading.ends(place)) else { continue };
+            let Leading { pages, noting, .. } = leading;
+            let Some(place) = noting.take(&mut Noting(pages), now) else { break };
+            let ends = leading.ends(place).expect("it leaves the wheel with its time");
+            let Some(lease) = known.at(place) else { continue };
             let left = ends.since(now);
             let rounded_up = left.as_secs() as i64 + i64::from(left.subsec_nanos() > 0);
             if rounded_up > 0 && rounded_up < lease.ttl {
-                notes.push((id, rounded_up));
+                notes.push((lease.id, rounded_up));
             }
             if left > limits::LEASE_NOTE_INTERVAL || rounded_up >= lease.ttl {
-                leading.to_note.push_back((now.after(limits::LEASE_NOTE_INTERVAL), place, id));
+                leading.note(place, now.after(limits::LEASE_NOTE_INTERVAL));
             }
         }
         notes
@@ -262,38 +272,67 @@ impl Times {
 }
 
 impl Leading {
-    fn time_mut(&mut self, place: Place) -> Option<&mut Time> {
-        let time = &mut self.pages.get_mut(&place.page())?.times[place.slot()];
-        (time.ends != Instant(0)).then_some(time)
-    }
-
     fn ends(&self, place: Place) -> Option<Instant> {
-        let ends = self.pages.get(&place.page())?.times[place.slot()].ends;
+        let ends = self.pages.0.get(&place.page())?.times[place.slot()].ends;
         (ends != Instant(0)).then_some(ends)
     }
 
     /// A lease that has no time yet ends then.
     fn begin(&mut self, place: Place, ends: Instant, now: Instant) {
-        let empty = || Page { times: Box::new([Time::default(); PAGE_LEASES]), live: 0 };
-        let page = self.pages.entry(place.page()).or_insert_with(empty);
+        let empty = || Page { times: Box::new([Time::default(); PAGE_LEASES]), noting: None, live: 0 };
+        let page = self.pages.0.entry(place.page()).or_insert_with(empty);
         let time = &mut page.times[place.slot()];
         page.live += usize::from(time.ends == Instant(0));
-        *time = Time { ends: ends.max(Instant(1)), slot: 0 };
-        self.schedule(place, ends, now);
+        time.ends = ends.max(Instant(1));
+        self.look(place, ends, now);
     }
 
-    fn schedule(&mut self, place: Place, at: Instant, now: Instant) {
-        let slot = self.wheel.put(place, at, now);
-        self.time_mut(place).expect("it has a time").slot = slot;
+    fn look(&mut self, place: Place, at: Instant, now: Instant) {
+        self.ending.put(&mut Ending(&mut self.pages), place, at, now);
+    }
+
+    fn note(&mut self, place: Place, at: Instant) {
+        self.noting.put_exactly(&mut Noting(&mut self.pages), place, at);
     }
 
     fn end(&mut self, place: Place) {
-        let Some(page) = self.pages.get_mut(&place.page()) else { return };
-        let time = std::mem::take(&mut page.times[place.slot()]);
-        page.live -= usize::from(time.ends != Instant(0));
-        if page.live == 0 {
-            self.pages.remove(&place.page());
+        if self.ends(place).is_none() {
+            return;
         }
+        self.ending.remove(&mut Ending(&mut self.pages), place);
+        if self.pages.page(place).noting.is_some() {
+            self.noting.remove(&mut Noting(&mut self.pages), place);
+        }
+        let page = self.pages.page(place);
+        page.times[place.slot()] = Time::default();
+        page.live -= 1;
+        if page.live == 0 {
+            self.pages.0.remove(&place.page());
+        }
+    }
+}
+
+impl Pages {
+    fn time_mut(&mut self, place: Place) -> Option<&mut Time> {
+        let time = &mut self.0.get_mut(&place.page())?.times[place.slot()];
+        (time.ends != Instant(0)).then_some(time)
+    }
+
+    fn page(&mut self, place: Place) -> &mut Page {
+        self.0.get_mut(&place.page()).expect("a lease that has a time has its page")
+    }
+}
+
+impl Spots for Ending<'_> {
+    fn spot(&mut self, place: Place) -> &mut Spot {
+        &mut self.0.page(place).times[place.slot()].ending
+    }
+}
+
+impl Spots for Noting<'_> {
+    fn spot(&mut self, place: Place) -> &mut Spot {
+        let none = || Box::new([Spot::default(); PAGE_LEASES]);
+        &mut self.0.page(place).noting.get_or_insert_with(none)[place.slot()]
     }
 }
 

@@ -113,16 +113,52 @@ proptest! {
 
 #[test]
 fn slots_are_few_however_far_ahead() {
-    let mut wheel = Wheel::default();
+    let mut leading = Leading::default();
     for number in 0..100_000 {
-        wheel.put(place(number), at(number * 7_919_000), at(0));
+        leading.begin(place(number), at(number * 7_919_000), at(0));
     }
-    assert!(wheel.slots() < 5_000, "{} slots", wheel.slots());
+    assert!(leading.ending.slots() < 5_000, "{} slots", leading.ending.slots());
     let mut seen = 0;
-    while let Some((_, taken)) = wheel.take(at(u64::MAX >> 24)) {
+    while let Some(taken) = leading.ending.take(&mut Ending(&mut leading.pages), at(u64::MAX >> 24)) {
         seen += u64::from(taken.page() < 400);
     }
-    assert_eq!((seen, wheel.slots()), (100_000, 0));
+    assert_eq!((seen, leading.ending.slots()), (100_000, 0));
+}
+
+#[test]
+fn what_is_gone_leaves_nothing_behind() {
+    const LIVE: usize = 10;
+    for ttl in [|_| limits::LEASE_TTL_MAX, |number: u64| 301 + (number * number) as i64 % 8_999_999_000] {
+        let times = Times::new(ELECTION, true);
+        times.lead();
+        for number in 0..100_000 {
+            let now = at(number);
+            times.granted(place(number), lease(number as i64 + 1, ttl(number)), now);
+            if let Some(old) = number.checked_sub(LIVE as u64) {
+                assert_eq!(times.renew(place(old), ttl(old), now), Renewal::Renewed);
+                times.gone(place(old));
+            }
+            let leading = times.0.leading.borrow();
+            let Leading { pages, ending, noting, .. } = leading.as_ref().expect("it leads");
+            assert!(pages.0.len() <= 2 && ending.slots() <= LIVE && noting.slots() <= LIVE, "{number}");
+        }
+    }
+}
+
+#[test]
+fn a_place_that_is_granted_again_is_told_of_once() {
+    let times = leading();
+    for id in 1..=3 {
+        times.granted(place(0), lease(id, 5), at(0));
+        times.granted(place(id as u64), lease(id + 10, 5), at(0));
+        if id < 3 {
+            times.gone(place(0));
+        }
+    }
+    times.gone(place(2));
+    let mut told = over(&times, at(5_100));
+    told.sort_unstable();
+    assert_eq!(told, [place(0), place(1), place(3)]);
 }
 
 #[test]
@@ -186,4 +222,8 @@ fn what_is_left_of_long_leases_is_noted_every_five_minutes() {
     assert_eq!(notes(11 * MINUTES), [(1, 600)]);
     times.gone(places[0]);
     assert_eq!(notes(60 * MINUTES), []);
+    // Renewed before it was visited.
+    times.lead();
+    assert_eq!(times.renew(places[0], 900, at(60 * MINUTES)), Renewal::Renewed);
+    assert_eq!(notes(66 * MINUTES), [(1, 540)]);
 }

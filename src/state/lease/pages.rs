@@ -10,7 +10,10 @@
 //!
 //! A page's bytes are shared with the checkpoint that writes it, and then with the mapped file, until it changes again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU64,
+};
 
 use bytes::Bytes;
 
@@ -60,20 +63,24 @@ impl Lease {
 
 /// Where a lease lies for as long as it lives. Another may lie there afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place(u64);
+pub struct Place(NonZeroU64);
 
 impl Place {
     pub fn of(page: u64, slot: usize) -> Self {
-        assert!(slot < PAGE_LEASES && page < 1 << (u64::BITS - SLOT_BITS), "a place fits its bits");
-        Self(page << SLOT_BITS | slot as u64)
+        assert!(slot < PAGE_LEASES && page < (1 << (u64::BITS - SLOT_BITS)) - 1, "a place fits its bits");
+        Self(NonZeroU64::MIN.saturating_add(page << SLOT_BITS | slot as u64))
     }
 
     pub fn page(self) -> u64 {
-        self.0 >> SLOT_BITS
+        self.number() >> SLOT_BITS
     }
 
     pub fn slot(self) -> usize {
-        self.0 as usize & (PAGE_LEASES - 1)
+        self.number() as usize & (PAGE_LEASES - 1)
+    }
+
+    fn number(self) -> u64 {
+        self.0.get() - 1
     }
 }
 
