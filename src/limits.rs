@@ -299,9 +299,10 @@ pub const TOKEN_TTL: Duration = Duration::from_secs(300);
 /// Simple tokens of a member; with one more, the one goes that was not used for longest. A thousand logins a second live
 /// their whole time.
 pub const TOKENS_MAX: usize = 300_000;
-/// Of those whose end has come, how many are looked at each time somebody shows one.
+/// Of those whose end has come, how many are forgotten each time somebody shows one.
 pub const TOKENS_AT_ONCE: usize = 4;
-/// Signed tokens that were found good, and are known the next time.
+/// Signed tokens that were found good, and are known the next time; with one more, the one goes that was not shown for
+/// longest.
 pub const JWT_KEPT_MAX: usize = 4_096;
 /// Cost of hashing a password unless `--bcrypt-cost` says otherwise (bcrypt's default), and the costs there are.
 pub const BCRYPT_COST: u32 = 10;

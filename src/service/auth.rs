@@ -9,6 +9,7 @@ mod guard;
 mod jwt;
 mod machine;
 mod passwords;
+mod recent;
 mod simple;
 #[cfg(test)]
 mod tests;

@@ -1,19 +1,21 @@
 //! JSON Web Tokens: a user and a revision of users and roles, signed (RFC 7519, as etcd's `server/auth/jwt.go` has them).
 //!
 //! A token stands for itself: whoever has the key can make one, and it is good until its date or until users and roles
-//! change. What was found good is kept, since finding out takes as long as a put does.
+//! change. What was found good is kept, since finding out takes as long as a put does. The signature is looked at last: nobody's
+//! time is spent on that of a token whose date says enough.
 
 mod keys;
 #[cfg(test)]
 mod tests;
 
-use std::{cell::RefCell, collections::HashMap, fmt, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::RefCell, fmt, rc::Rc, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::recent::Recent;
 use crate::{limits, service::Error, state::Principal};
 use keys::Keys;
 
@@ -48,12 +50,12 @@ pub enum JwtError {
 pub struct Jwt {
     keys: Arc<Keys>,
     ttl: Duration,
-    /// What was found good, with the time from which it counts, and to which.
-    kept: RefCell<HashMap<Box<str>, Good>>,
+    /// What was found good.
+    kept: RefCell<Recent<Said>>,
 }
 
-#[derive(Clone)]
-struct Good {
+/// What a token says: whose it is, from which time, and to which.
+struct Said {
     who: Principal,
     from: Option<f64>,
     until: Option<f64>,
@@ -78,8 +80,8 @@ struct Claims<'a> {
     username: &'a str,
 }
 
-impl Good {
-    fn is_good(&self, now: Duration) -> bool {
+impl Said {
+    fn counts(&self, now: Duration) -> bool {
         let now = now.as_secs_f64();
         self.until.is_none_or(|until| now < until) && self.from.is_none_or(|from| from <= now)
     }
@@ -94,28 +96,39 @@ impl Jwt {
 
     /// Whose a token is, if it is good at this time.
     pub(super) fn who(&self, token: &str, now: Duration) -> Option<Principal> {
+        self.verified_who(token, now, |signed, signature| self.keys.verify(signed, signature))
+    }
+
+    fn verified_who(
+        &self,
+        token: &str,
+        now: Duration,
+        verify: impl FnOnce(&[u8], &[u8]) -> bool,
+    ) -> Option<Principal> {
         let mut kept = self.kept.borrow_mut();
-        if let Some(good) = kept.get(token) {
-            return good.is_good(now).then(|| good.who.clone());
+        if let Some(place) = kept.find(token) {
+            // One whose time is over is not used: it makes room when others come.
+            return kept.get(place).counts(now).then(|| kept.touch(place).who.clone());
         }
-        let good = self.examine(token)?;
-        if !good.is_good(now) {
+        let (signed, signature) = token.rsplit_once('.')?;
+        let said = self.read(signed).filter(|said| said.counts(now))?;
+        if !verify(signed.as_bytes(), &URL_SAFE_NO_PAD.decode(signature).ok()?) {
             return None;
         }
         if kept.len() >= limits::JWT_KEPT_MAX {
-            kept.clear();
+            kept.remove_oldest();
         }
-        kept.insert(token.into(), good.clone());
-        Some(good.who)
+        let who = said.who.clone();
+        kept.insert(token, said);
+        Some(who)
     }
 
-    fn examine(&self, token: &str) -> Option<Good> {
-        let (signed, signature) = token.rsplit_once('.')?;
+    /// Whoever says so: it is not known yet who signed it.
+    fn read(&self, signed: &str) -> Option<Said> {
         let (header, claims) = signed.split_once('.')?;
         let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(drop);
         let header: Header = serde_json::from_slice(&decode(header).ok()?).ok()?;
-        if header.alg != self.keys.method() || !self.keys.verify(signed.as_bytes(), &decode(signature).ok()?)
-        {
+        if header.alg != self.keys.method() {
             return None;
         }
         let claims: Map<String, Value> = serde_json::from_slice(&decode(claims).ok()?).ok()?;
@@ -130,7 +143,7 @@ impl Jwt {
             return None;
         }
         let who = Principal { user: Bytes::copy_from_slice(user.as_bytes()), auth_revision };
-        Some(Good { who, from, until })
+        Some(Said { who, from, until })
     }
 
     /// Makes a token, once it is called: beside the core, since it takes long.

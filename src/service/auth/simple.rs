@@ -3,17 +3,13 @@
 //! A token lives for as long as it is used: each use puts its end off. It is nobody's as soon as its user has another password
 //! or is gone, or authentication was disabled ([`Auth::holds`]). Nothing of them is on disk or known to other members.
 //!
-//! Invariant: each token stands once in `ends`, at an end that is its own or an earlier one of its own.
+//! Invariant: the token that was not used for longest ends first, since all live for the same time.
 
-use std::{
-    cell::{Cell, RefCell},
-    collections::{HashMap, VecDeque},
-    rc::Rc,
-    time::Duration,
-};
+use std::{cell::RefCell, time::Duration};
 
 use bytes::Bytes;
 
+use super::recent::Recent;
 use crate::{
     env::Instant,
     limits,
@@ -29,8 +25,7 @@ const AT_ONCE: usize = 8;
 #[derive(Debug)]
 pub(super) struct Simple {
     ttl: Duration,
-    tokens: RefCell<HashMap<Rc<str>, Token>>,
-    ends: RefCell<VecDeque<(Instant, Rc<str>)>>,
+    tokens: RefCell<Recent<Token>>,
 }
 
 #[derive(Debug)]
@@ -38,12 +33,12 @@ struct Token {
     user: Bytes,
     /// Revision of the store when the password was compared.
     given_at: u64,
-    end: Cell<Instant>,
+    end: Instant,
 }
 
 impl Simple {
     pub(super) fn new(ttl: Duration) -> Self {
-        Self { ttl, tokens: RefCell::default(), ends: RefCell::default() }
+        Self { ttl, tokens: RefCell::default() }
     }
 
     /// A new token of the user; if there are too many, the one that was not used for longest goes.
@@ -54,53 +49,43 @@ impl Simple {
         now: Instant,
         random: impl Fn() -> u64,
     ) -> String {
-        self.forget_ended(now);
-        let (mut tokens, mut ends) = (self.tokens.borrow_mut(), self.ends.borrow_mut());
-        if tokens.len() >= limits::TOKENS_MAX
-            && let Some((_, oldest)) = ends.pop_front()
-        {
-            tokens.remove(&oldest);
+        let mut tokens = self.tokens.borrow_mut();
+        forget_ended(&mut tokens, now);
+        if tokens.len() >= limits::TOKENS_MAX {
+            tokens.remove_oldest();
         }
         let token = loop {
-            let token: Rc<str> = format!("{}.{index}", letters(&random)).into();
-            if !tokens.contains_key(&token) {
+            let token = format!("{}.{index}", letters(&random));
+            if tokens.find(&token).is_none() {
                 break token;
             }
         };
-        let end = now.after(self.ttl);
-        ends.push_back((end, token.clone()));
-        tokens.insert(token.clone(), Token { user, given_at, end: Cell::new(end) });
-        token.to_string()
+        tokens.insert(&token, Token { user, given_at, end: now.after(self.ttl) });
+        token
     }
 
     /// Whose the token is. It lives on.
     pub(super) fn who(&self, auth: &Auth, token: &str, now: Instant) -> Option<Principal> {
-        self.forget_ended(now);
-        let tokens = self.tokens.borrow();
-        let token = tokens.get(token)?;
-        if token.end.get() <= now || !auth.holds(&token.user, token.given_at) {
+        let mut tokens = self.tokens.borrow_mut();
+        forget_ended(&mut tokens, now);
+        let place = tokens.find(token)?;
+        let token = tokens.get(place);
+        if token.end <= now || !auth.holds(&token.user, token.given_at) {
             return None;
         }
-        token.end.set(now.after(self.ttl));
+        let token = tokens.touch(place);
+        token.end = now.after(self.ttl);
         Some(Principal { user: token.user.clone(), auth_revision: auth.revision() })
     }
+}
 
-    /// Looks at the few tokens whose end has come, or had until they were used.
-    fn forget_ended(&self, now: Instant) {
-        let mut ends = self.ends.borrow_mut();
-        for _ in 0..limits::TOKENS_AT_ONCE {
-            if ends.front().is_none_or(|(end, _)| *end > now) {
-                return;
-            }
-            let (_, token) = ends.pop_front().expect("just seen");
-            let mut tokens = self.tokens.borrow_mut();
-            let end = tokens[&token].end.get();
-            if end > now {
-                ends.push_back((end, token));
-            } else {
-                tokens.remove(&token);
-            }
+/// A few of those whose end has come.
+fn forget_ended(tokens: &mut Recent<Token>, now: Instant) {
+    for _ in 0..limits::TOKENS_AT_ONCE {
+        if tokens.oldest().is_none_or(|token| token.end > now) {
+            return;
         }
+        tokens.remove_oldest();
     }
 }
 
@@ -118,6 +103,8 @@ fn letters(random: &impl Fn() -> u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
     use crate::pb::authpb;
 
@@ -158,23 +145,26 @@ mod tests {
         for other in ["", "a", &format!("{prefix}.077"), &format!("{prefix}.{}", u64::MAX)] {
             assert_eq!(simple.who(&auth, other, seconds(0)), None, "{other}");
         }
-        assert!(simple.tokens.borrow().is_empty() && simple.ends.borrow().is_empty());
+        assert_eq!(simple.tokens.borrow().len(), 0);
     }
 
     #[test]
     fn tokens_are_bounded_and_the_ones_not_used_go_first() {
         let (simple, auth) = (Simple::new(TTL), auth());
-        let first = given(&simple, seconds(0));
-        for at in 1..=limits::TOKENS_MAX as u64 {
+        let (first, second) = (given(&simple, seconds(0)), given(&simple, Instant(1)));
+        for at in 2..limits::TOKENS_MAX as u64 {
             given(&simple, Instant(at));
         }
+        assert!(simple.who(&auth, &first, seconds(1)).is_some());
+        given(&simple, seconds(2));
         assert_eq!(simple.tokens.borrow().len(), limits::TOKENS_MAX);
-        assert_eq!(simple.ends.borrow().len(), limits::TOKENS_MAX);
-        assert_eq!(simple.who(&auth, &first, seconds(1)), None);
-        // Each call looks at a few only, and none is left in the end.
-        while !simple.tokens.borrow().is_empty() {
-            simple.forget_ended(seconds(1_000));
+        assert!(simple.who(&auth, &first, seconds(3)).is_some(), "others were not used for longer");
+        assert_eq!(simple.who(&auth, &second, seconds(3)), None);
+        // Each call forgets a few only, and none is left in the end.
+        while simple.tokens.borrow().len() > 0 {
+            let before = simple.tokens.borrow().len();
+            forget_ended(&mut simple.tokens.borrow_mut(), seconds(1_000));
+            assert_eq!(simple.tokens.borrow().len(), before.saturating_sub(limits::TOKENS_AT_ONCE));
         }
-        assert!(simple.ends.borrow().is_empty());
     }
 }

@@ -61,10 +61,37 @@ fn claims_count_as_in_etcd() {
 #[test]
 fn what_was_found_good_is_bounded() {
     let jwt = hmac("HS256");
-    for revision in 0..=limits::JWT_KEPT_MAX as u64 {
-        assert!(jwt.who(&jwt.signing("u", revision, NOW)().expect("signed"), NOW).is_some());
+    let signed = |revision| jwt.signing("u", revision, NOW)().expect("signed");
+    let others = limits::JWT_KEPT_MAX as u64;
+    for revision in 0..=others {
+        // One that is shown all the time stays, whoever comes.
+        assert!(jwt.who(&signed(0), NOW).is_some());
+        assert!(jwt.who(&signed(revision), NOW).is_some());
     }
-    assert_eq!(jwt.kept.borrow().len(), 1);
+    let kept = jwt.kept.borrow();
+    assert_eq!(kept.len(), limits::JWT_KEPT_MAX);
+    let is_kept = |revision| kept.find(&signed(revision)).is_some();
+    assert_eq!([0, 1, 2, others].map(is_kept), [true, false, true, true]);
+}
+
+#[test]
+fn a_signature_is_looked_at_once_and_not_for_a_token_whose_time_is_over() {
+    let jwt = hmac("HS256");
+    let token = jwt.signing("u", 3, NOW)().expect("signed");
+    let (now, late) = (NOW, NOW + Duration::from_secs(300));
+    let who = |at| {
+        let mut looks = 0;
+        let who = jwt.verified_who(&token, at, |signed, signature| {
+            looks += 1;
+            jwt.keys.verify(signed, signature)
+        });
+        (who.is_some(), looks)
+    };
+    // Before it is kept, and when it is.
+    assert_eq!(
+        [late, now, now, late, late, now].map(who),
+        [(false, 0), (true, 1), (true, 0), (false, 0), (false, 0), (true, 0)]
+    );
 }
 
 #[test]
