@@ -73,6 +73,10 @@ impl<E: Env> LeaseExpiry<E> {
         let ids: Vec<_> = self.shard.with_state(|state| {
             over.iter().filter_map(|place| Some(state.leases().at(*place)?.id)).collect()
         });
+        if ids.is_empty() {
+            // An entry that does nothing would be in the log for it.
+            return true;
+        }
         let leases = ids.len();
         match self.shard.write(&Principal::default(), ExpireLeases { ids }).await {
             Ok(expired) => {

@@ -1,14 +1,18 @@
 use std::{cell::Cell, path::Path, rc::Rc, time::Duration};
 
-use futures_lite::future::{block_on, poll_once};
+use futures_lite::future::{block_on, or, poll_once};
 
 use super::*;
 use crate::{
     env::sim::{Sim, SimEnv, disk::SimDisk},
     metrics::ShardMetrics,
     pb::etcdserverpb as pb,
+    service::{self, tests::member::TestMember},
     shard::reply::{Answer, channel},
-    state::{Context, Outcome, Principal},
+    state::{
+        Context, Outcome, Principal,
+        lease::{Lease, Place},
+    },
     storage::{
         checkpoint::{CheckpointOptions, CheckpointStore},
         data_dir::DataDir,
@@ -96,4 +100,20 @@ fn a_defragmentation_waits_for_the_files() {
         sim.step();
     }
     assert!(done && !upkeep.is_awaited());
+}
+
+#[test]
+fn for_leases_that_are_gone_already_nothing_is_logged() {
+    let member = TestMember::serving(service::Options::default());
+    let (shard, env) = (member.shard.clone(), member.env.clone());
+    member.run(async move {
+        let times = Times::new(Duration::ZERO, false);
+        times.lead();
+        let lease = Lease { id: 7, ttl: 1, remaining: 0 };
+        times.granted(Place::of(3, 5), lease, env.now());
+        let before = shard.status().applied;
+        let expiry = LeaseExpiry::new(env.clone(), shard.clone(), times.clone());
+        or(expiry.run(), env.sleep(Duration::from_secs(3))).await;
+        assert_eq!((times.next(), shard.status().applied), (None, before));
+    });
 }
