@@ -7,7 +7,7 @@ use prost::Message;
 
 use super::{
     Api, Caller, Code, Error,
-    line::{Line, session, told},
+    line::{Line, revision, session, told},
 };
 use crate::{
     pb::{
@@ -38,7 +38,7 @@ pub async fn campaign(
 ) -> Result<CampaignResponse, Error> {
     let CampaignRequest { name, lease, value } = request;
     let line = Line::new(api, caller, &name);
-    let joined = line.join(lease, value.clone(), Vec::new()).await.map_err(told)?;
+    let joined = line.join(lease, value.clone(), None).await.map_err(told)?;
     let place = joined.place;
     let hold = line.hold(&place);
     if joined.found.is_some_and(|found| found.value != value) {
@@ -166,11 +166,11 @@ impl Observer {
             let first = line.first();
             let keys = Keys::new(&first.key, &first.range_end).expect("a prefix is not empty");
             let mut response = line.range(first).await?;
-            let revision = response.header.map_or(0, |header| header.revision);
+            let seen = revision(response.header);
             if let Some(kv) = response.kvs.pop() {
-                return Ok((revision, kv));
+                return Ok((seen, kv));
             }
-            let mut feed = self.watch(keys, (revision, false))?;
+            let mut feed = self.watch(keys, (seen, false))?;
             while let Some(mut events) = events(&mut feed).await? {
                 if let Some((_, Event { kv: Some(kv), .. })) = events.pop_front() {
                     return Ok((kv.mod_revision, kv));

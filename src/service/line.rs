@@ -4,6 +4,8 @@
 //! Whoever waits looks at the key before its own alone, and at nothing until that is gone. All requests go the way of any
 //! client's, on behalf of whoever calls.
 
+use std::iter;
+
 use bytes::Bytes;
 use futures_lite::future::or;
 use prost::Message;
@@ -88,9 +90,9 @@ impl<'a> Line<'a> {
             loop {
                 let response = self.range(self.last_before(place.created)).await?;
                 let Some(before) = response.kvs.first() else { return Ok(()) };
-                let revision = response.header.map_or(0, |header| header.revision);
+                let seen = Revision(revision(response.header));
                 let shard = self.api.shard_of(self.caller);
-                shard.until_deleted(&before.key, Revision(revision)).await?;
+                shard.until_deleted(&before.key, seen).await?;
             }
         };
         let stopping = async {
@@ -122,23 +124,31 @@ impl<'a> Line<'a> {
     }
 
     /// Takes the place of whoever has this lease, which a new one gets, or finds that it is taken already.
-    pub async fn join(&self, lease: i64, value: Bytes, and: Vec<Op>) -> Result<Joined, Error> {
+    pub async fn join(
+        &self,
+        lease: i64,
+        value: Bytes,
+        and: Option<pb::RangeRequest>,
+    ) -> Result<Joined, Error> {
         let lease = session(self.api, self.caller, lease).await?;
         let key = self.key(lease);
         let put = Op::RequestPut(pb::PutRequest { key: key.clone(), value, lease, ..Default::default() });
         let get = Op::RequestRange(pb::RangeRequest { key: key.clone(), ..Default::default() });
-        let then = [vec![put], and.clone()].concat();
-        let mut response = self.if_created((&key, 0), then, [vec![get], and].concat()).await?;
-        let revision = response.header.map_or(0, |header| header.revision);
-        let mut ranges = response.responses.drain(..).map(|op| match op.response {
-            Some(Response::ResponseRange(range)) => range.kvs,
-            _ => Vec::new(),
+        let with = |first| iter::once(first).chain(and.clone().map(Op::RequestRange)).collect();
+        let pb::TxnResponse { header, responses, .. } =
+            self.if_created((&key, 0), with(put), with(get)).await?;
+        let mut answers =
+            responses.into_iter().map(|op| op.response.expect("an answer of an operation is of some kind"));
+        let found = match answers.next().expect("an operation has its answer") {
+            Response::ResponseRange(mut range) => range.kvs.pop(),
+            _ => None,
+        };
+        let created = found.as_ref().map_or_else(|| revision(header), |kv| kv.create_revision);
+        let also = answers.next().map(|answer| match answer {
+            Response::ResponseRange(range) => range.kvs,
+            other => panic!("a range is not answered by {other:?}"),
         });
-        let found = ranges.next().unwrap_or_default().pop();
-        let created = found.as_ref().map_or(revision, |kv| kv.create_revision);
-        let also = ranges.next().unwrap_or_default();
-        drop(ranges);
-        Ok(Joined { header: response.header, place: Place { key, lease, created }, found, also })
+        Ok(Joined { header, place: Place { key, lease, created }, found, also })
     }
 
     /// Gives the place up if it is not kept.
@@ -153,8 +163,8 @@ pub struct Joined {
     pub place: Place,
     /// What was there before.
     pub found: Option<KeyValue>,
-    /// What was asked for beside.
-    pub also: Vec<KeyValue>,
+    /// What was asked for beside, if it was.
+    pub also: Option<Vec<KeyValue>>,
 }
 
 /// A place whose owner may leave in the middle of waiting: then its key goes, too.
@@ -204,6 +214,11 @@ pub async fn session(api: &Api, caller: &Caller, lease: i64) -> Result<i64, Erro
     }
     let request = pb::LeaseGrantRequest { id: 0, ttl: SESSION_TTL };
     Ok(lease::lease_grant(api, caller, request).await?.id)
+}
+
+/// Of an answer that this member made.
+pub fn revision(header: Option<pb::ResponseHeader>) -> i64 {
+    header.expect("each answer gets its header before it is given").revision
 }
 
 /// The answer of a request for a few keys.

@@ -5,7 +5,7 @@ use super::{
     line::{Line, told, whole},
 };
 use crate::pb::{
-    etcdserverpb::{self as pb, request_op::Request as Op},
+    etcdserverpb as pb,
     v3lockpb::{LockRequest, LockResponse, UnlockRequest, UnlockResponse},
 };
 
@@ -16,10 +16,10 @@ pub async fn lock(api: &Api, caller: &Caller, request: LockRequest) -> Result<Lo
 
 async fn locked(api: &Api, caller: &Caller, request: LockRequest) -> Result<LockResponse, Error> {
     let line = Line::new(api, caller, &request.name);
-    let owner = Op::RequestRange(line.first());
-    let joined = line.join(request.lease, Default::default(), vec![owner]).await?;
+    let joined = line.join(request.lease, Default::default(), Some(line.first())).await?;
     let place = joined.place;
-    if joined.also.first().is_none_or(|owner| owner.create_revision == place.created) {
+    let owners = joined.also.expect("it was asked for");
+    if owners.first().is_none_or(|owner| owner.create_revision == place.created) {
         return Ok(LockResponse { header: joined.header, key: place.key });
     }
     let hold = line.hold(&place);
