@@ -61,6 +61,7 @@ pub fn lease_keep_alive(
         requests,
         header: None,
         ids: VecDeque::new(),
+        failed: None,
     };
     Ok(stream::try_unfold(keeping, KeepAlive::next))
 }
@@ -111,14 +112,19 @@ struct KeepAlive {
     /// Of the requests that came together, and those of them that are not answered.
     header: Option<pb::ResponseHeader>,
     ids: VecDeque<i64>,
+    /// What the requests ended with, until those before it are answered.
+    failed: Option<Error>,
 }
 
 impl KeepAlive {
     async fn next(mut self) -> Result<Option<(pb::LeaseKeepAliveResponse, Self)>, Error> {
         if self.ids.is_empty() {
+            if let Some(error) = self.failed.take() {
+                return Err(error);
+            }
             let Some(first) = self.requests.next().await else { return Ok(None) };
             self.ids.push_back(first?.id);
-            poll_fn(|context| self.take_more(context)).await?;
+            poll_fn(|context| self.take_more(context)).await;
             self.header = None;
             self.api.fill(&mut self.header);
             self.shard.linearize().await?;
@@ -130,12 +136,16 @@ impl KeepAlive {
     }
 
     /// What has come, too. The end of the requests is met again when these are answered.
-    fn take_more(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    fn take_more(&mut self, context: &mut Context<'_>) -> Poll<()> {
         while self.ids.len() < limits::KEEP_ALIVES_TOGETHER
+            && self.failed.is_none()
             && let Poll::Ready(Some(request)) = self.requests.poll_next_unpin(context)
         {
-            self.ids.push_back(request?.id);
+            match request {
+                Ok(request) => self.ids.push_back(request.id),
+                Err(error) => self.failed = Some(error),
+            }
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(())
     }
 }

@@ -126,6 +126,21 @@ fn keepalives_are_answered_in_order_and_cost_no_log_write() {
 }
 
 #[test]
+fn what_came_before_an_error_is_renewed() {
+    serving(Options::default(), async |api, caller| {
+        grant(api, 7, 3).await;
+        grant(api, 8, 5).await;
+        let ids = [7, 8].map(|id| Ok(pb::LeaseKeepAliveRequest { id }));
+        let requests = stream::iter(ids.into_iter().chain([Err(Error::Stopped)]));
+        let answers = lease_keep_alive(api, &caller, Requests::new(requests)).expect("a stream");
+        let answers: Vec<_> =
+            answers.map(|answer| answer.map(|answer| (answer.id, answer.ttl))).collect().await;
+        assert!(matches!(answers[..], [Ok((7, 3)), Ok((8, 5)), Err(Error::Stopped)]), "{answers:?}");
+        assert_eq!(api.shard().metrics().lease_renewed.get(), 2);
+    });
+}
+
+#[test]
 fn what_is_over_is_waited_for_and_never_comes_back() {
     let member = TestMember::serving(Options::default());
     let (api, env) = (member.api.clone(), member.env.clone());
