@@ -5,7 +5,7 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 use bytes::Bytes;
 use prost::{
     Message,
-    encoding::{WireType, encode_key, encode_varint, encoded_len_varint},
+    encoding::{self, WireType, encode_key, encode_varint},
 };
 
 use super::{
@@ -28,7 +28,6 @@ use crate::{
 /// Tags of what is repeated in answers (etcd v3.7 rpc.proto).
 const TIME_TO_LIVE_KEYS: u32 = 5;
 const LEASES_LEASES: u32 = 2;
-const STATUS_ID: u32 = 1;
 
 /// When a lease ends, and its id.
 type Ending = (Instant, i64);
@@ -168,7 +167,7 @@ impl Shard {
         let answer = self.pieces(Vec::new(), stake, move |_, piece| {
             for _ in 0..limits::LEASES_PIECE {
                 let Some(Reverse((ending, at))) = firsts.pop() else { return true };
-                put_status(&status(ending), piece);
+                encoding::message::encode(LEASES_LEASES, &status(ending), piece);
                 firsts.extend(runs[at].pop().map(|next| Reverse((next, at))));
             }
             false
@@ -224,12 +223,4 @@ fn put_bytes(tag: u32, bytes: &[u8], into: &mut Vec<u8>) {
     encode_key(tag, WireType::LengthDelimited, into);
     encode_varint(bytes.len() as u64, into);
     into.extend_from_slice(bytes);
-}
-
-fn put_status(status: &pb::LeaseStatus, into: &mut Vec<u8>) {
-    let id = status.id as u64;
-    encode_key(LEASES_LEASES, WireType::LengthDelimited, into);
-    encode_varint((1 + encoded_len_varint(id)) as u64, into);
-    encode_key(STATUS_ID, WireType::Varint, into);
-    encode_varint(id, into);
 }

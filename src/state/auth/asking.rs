@@ -5,7 +5,10 @@
 
 use std::{cell::OnceCell, rc::Rc};
 
-use super::{Auth, ROOT, Refusal, ranges::Rights};
+use super::{
+    Auth, ROOT, Refusal,
+    ranges::{Ranges, Rights},
+};
 use crate::{
     pb::etcdserverpb::{self as pb, request_op::Request as Op},
     state::{Principal, lease::Leases},
@@ -35,19 +38,12 @@ impl<'a> Asking<'a> {
         Self { auth, leases, who, may: OnceCell::new() }
     }
 
-    /// Whether all keys from `key` up to `range_end` may be read or written; see [`Ranges::contain`](super::ranges::Ranges).
+    /// Whether all keys from `key` up to `range_end` may be read or written; see [`Ranges::contain`].
     pub fn may(&self, access: Access, key: &[u8], range_end: &[u8]) -> Result<(), Refusal> {
         if !self.auth.enabled {
             return Ok(());
         }
-        let rights = match self.who()? {
-            May::Everything => return Ok(()),
-            May::Some(rights) => rights,
-        };
-        let ranges = match access {
-            Access::Read => &rights.read,
-            Access::Write => &rights.write,
-        };
+        let Some(ranges) = self.ranges(access)? else { return Ok(()) };
         if ranges.contain(key, range_end) { Ok(()) } else { Err(Refusal::PermissionDenied) }
     }
 
@@ -56,16 +52,18 @@ impl<'a> Asking<'a> {
         if !self.auth.enabled || self.leases.key_count(id) == 0 || self.auth.admin(self.who).is_ok() {
             return Ok(());
         }
-        let rights = match self.who()? {
-            May::Everything => return Ok(()),
-            May::Some(rights) => rights,
-        };
-        let ranges = match access {
-            Access::Read => &rights.read,
-            Access::Write => &rights.write,
-        };
+        let Some(ranges) = self.ranges(access)? else { return Ok(()) };
         let all = ranges.contain_all(|key| self.leases.key_from(id, key));
         if all { Ok(()) } else { Err(Refusal::PermissionDenied) }
+    }
+
+    /// What is granted to whoever asks; none if that is everything.
+    fn ranges(&self, access: Access) -> Result<Option<&Ranges>, Refusal> {
+        Ok(match (self.who()?, access) {
+            (May::Everything, _) => None,
+            (May::Some(rights), Access::Read) => Some(&rights.read),
+            (May::Some(rights), Access::Write) => Some(&rights.write),
+        })
     }
 
     fn who(&self) -> Result<&May, Refusal> {
