@@ -8,6 +8,7 @@
 
 mod args;
 mod auth;
+mod bootstrap;
 mod check;
 mod environment;
 mod file;
@@ -19,14 +20,15 @@ mod settings;
 pub mod value;
 mod yaml;
 
-use std::{collections::BTreeMap, ffi::OsString, fmt, net::ToSocketAddrs, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, ffi::OsString, fmt, path::PathBuf, time::Duration};
 
 pub use crate::types::url::{Scheme, Url};
+pub use bootstrap::{Bootstrap, Founder, InitialCluster};
 pub use gates::Feature;
 pub use identity::{cluster_id, member_id};
 pub use value::format_duration;
 
-use crate::types::{ClusterId, MemberId, url};
+use crate::types::url;
 use settings::Settings;
 
 /// What the server runs with.
@@ -57,7 +59,7 @@ pub struct Config {
     /// For `/metrics` and the health endpoints alone.
     pub listen_metrics_urls: Vec<Url>,
     pub advertise_client_urls: Vec<Url>,
-    /// Checked, not bound: a single member listens to no peers.
+    /// For the other members.
     pub listen_peer_urls: Vec<Url>,
     pub advertise_peer_urls: Vec<Url>,
     /// As given; only a member that starts for the first time reads it, see [`Config::bootstrap`].
@@ -271,77 +273,5 @@ fn read(
     Ok(Command::Serve(Box::new(config)))
 }
 
-/// The identity a member takes when it starts for the first time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bootstrap {
-    pub member_id: MemberId,
-    pub cluster_id: ClusterId,
-}
-
-impl Config {
-    /// What `--initial-cluster` and its companions say; a member with data does not ask.
-    pub fn bootstrap(&self) -> Result<Bootstrap, Error> {
-        let refused = |message: String| Err(Error::Refused(message));
-        let mut members: BTreeMap<&str, Vec<Url>> = BTreeMap::new();
-        for pair in self.initial_cluster.split(',').filter(|pair| !pair.is_empty()) {
-            let (name, url) = pair.split_once('=').unwrap_or((pair, ""));
-            let url = Url::parse(url)
-                .map_err(|reason| Error::Refused(format!("error setting up initial cluster: {reason}")))?;
-            members.entry(name).or_default().push(url);
-        }
-        let Some(urls) = members.get(self.name.as_str()) else {
-            return refused(format!(
-                "couldn't find local name {:?} in the initial cluster configuration",
-                self.name
-            ));
-        };
-        if members.len() > 1 {
-            return refused(format!(
-                "--initial-cluster names {} members: clusters of several members are not built yet, \
-                 name this member alone",
-                members.len()
-            ));
-        }
-        if self.join_existing {
-            return refused(
-                "--initial-cluster-state=existing without data asks to join a cluster: clusters of several \
-                 members are not built yet"
-                    .to_string(),
-            );
-        }
-        if !same_addresses(urls, &self.advertise_peer_urls) {
-            let joined = |urls: &[Url]| urls.iter().map(Url::as_str).collect::<Vec<_>>().join(",");
-            return refused(format!(
-                "--initial-cluster has {}={} but missing from --initial-advertise-peer-urls={}",
-                self.name,
-                joined(urls),
-                joined(&self.advertise_peer_urls)
-            ));
-        }
-        let urls: Vec<&str> = urls.iter().map(Url::as_str).collect();
-        let member_id = member_id(&urls, &self.initial_cluster_token);
-        Ok(Bootstrap { member_id, cluster_id: cluster_id(&[member_id]) })
-    }
-}
-
-/// Equal as text, or naming the same addresses (`localhost` and `127.0.0.1`), as etcd compares them.
-fn same_addresses(a: &[Url], b: &[Url]) -> bool {
-    let texts = |urls: &[Url]| {
-        let mut urls = urls.to_vec();
-        urls.sort();
-        urls
-    };
-    let addresses = |urls: &[Url]| -> Option<Vec<std::net::SocketAddr>> {
-        let mut addresses = Vec::new();
-        for url in urls {
-            let found = (url.host(), url.port()).to_socket_addrs().ok()?;
-            addresses.push(found.min_by_key(|address| !address.is_ipv4())?);
-        }
-        addresses.sort();
-        Some(addresses)
-    };
-    texts(a) == texts(b) || addresses(a).is_some_and(|a| addresses(b) == Some(a))
-}
-
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

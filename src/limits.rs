@@ -177,6 +177,8 @@ pub const CONNECTIONS_MAX: usize = 65_536;
 pub const DESCRIPTORS_KEPT: u64 = 150;
 /// Of them, those that connections to `--listen-metrics-urls` may take when clients have all others.
 pub const METRICS_CONNECTIONS: usize = 32;
+/// And those that other members may take beside them.
+pub const PEER_CONNECTIONS: usize = 64;
 /// Connections a listener takes before others have their turn: each costs some 50 us until its first request is read.
 pub const ACCEPT_BURST: usize = 8;
 /// Pause after a failed accept: out of descriptors or memory, most likely.

@@ -35,7 +35,7 @@ use crate::{
     metrics::{self, Metrics, ShardMetrics},
     net::{self, Listening, NetConfig},
     pb::etcdserverpb as pb,
-    protocol::{Offer, Routes},
+    protocol::{Offer, Routes, Surface},
     service::{self, Api, Membership, Patience, Word, version},
     shard::{self, AutoCompaction, CorruptionChecks, Duty, Quota, Shard},
     state::{Principal, cluster::PublishMember},
@@ -120,7 +120,7 @@ async fn serve(
     })?);
     let keyspace = Keyspace::default();
     let shard_metrics = Rc::new(ShardMetrics::new()?);
-    let options = shard_options(&config, who, &data_dir, &shard_metrics);
+    let options = shard_options(&config, &who, &data_dir, &shard_metrics);
     let starting = async { Some(shard::start(env.clone(), options, shard_metrics).await) };
     let stopped = async {
         stop.requested().await;
@@ -152,7 +152,11 @@ async fn serve(
         let watched = api.clone();
         let (mut bound, mut listening) = (Vec::new(), Vec::new());
         for (socket, offer) in listeners {
-            bound.push((socket.address(), offer));
+            let address = socket.address();
+            match offer.http {
+                Some(Surface::Peer) => say_peers(&address),
+                Some(Surface::Client | Surface::Metrics) | None => bound.push((address, offer)),
+            }
             listening.push(Listening { listener: socket.listen(), offer });
         }
         let becoming_ready = async {
@@ -296,26 +300,17 @@ fn checkpoint_options(
 
 fn shard_options(
     config: &Config,
-    who: Who,
+    who: &Who,
     data_dir: &DataDir<RealEnv>,
     metrics: &ShardMetrics,
 ) -> shard::Options {
-    let Who { identity, founded } = who;
     let shard = Keyspace::default().shard;
-    let texts = |urls: &[config::Url]| urls.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let founder = pb::Member {
-        id: identity.member.0,
-        name: config.name.clone(),
-        peer_ur_ls: texts(&config.advertise_peer_urls),
-        client_ur_ls: texts(&config.advertise_client_urls),
-        is_learner: false,
-    };
     shard::Options {
-        identity,
-        founded,
+        identity: who.identity,
+        founded: who.founded,
         shard_id: shard,
         anchor: data_dir.anchor(shard),
-        founders: vec![founder],
+        founders: who.founders.clone(),
         wal: wal_options(config, data_dir, metrics, shard),
         checkpoint: checkpoint_options(config, data_dir, metrics, shard),
         checkpoint_due: shard::Due {
@@ -380,6 +375,7 @@ fn announce(config: &Config, core: usize) {
         "election-timeout" = ?config.election,
         "initial-advertise-peer-urls" = ?logging::list(&config.advertise_peer_urls),
         "advertise-client-urls" = ?logging::list(&config.advertise_client_urls),
+        "listen-peer-urls" = ?logging::list(&config.listen_peer_urls),
         "listen-client-urls" = ?logging::list(&config.listen_client_urls),
         "listen-metrics-urls" = ?logging::list(&config.listen_metrics_urls),
         "initial-cluster" = config.initial_cluster,
@@ -425,6 +421,13 @@ fn say_stop(message: &'static str, config: &Config) {
         "advertise-client-urls" = ?logging::list(&config.advertise_client_urls),
         "{message}"
     );
+}
+
+fn say_peers(address: &io::Result<SocketAddr>) {
+    match address {
+        Ok(address) => info!(%address, "serving peer traffic"),
+        Err(error) => warn!(%error, "a listening socket has no address"),
+    }
 }
 
 /// etcd's words for what a listener serves.

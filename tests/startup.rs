@@ -92,6 +92,7 @@ fn serving(dir: &Path, port: u16) -> Command {
     let url = format!("http://127.0.0.1:{port}");
     let mut command = pinion(dir);
     command.args(["--data-dir", "data", "--listen-client-urls", &url, "--advertise-client-urls", &url]);
+    command.args(["--listen-peer-urls", "http://127.0.0.1:0"]);
     command
 }
 

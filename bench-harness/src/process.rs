@@ -55,8 +55,9 @@ fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Upstream: wants peer URLs of its own, or it takes the default port 2380.
+    /// Upstream: is a member at the peer URL it listens on.
     Etcd,
+    /// Is a member at the default peer URL, wherever it listens: so its ids are those of every default.
     Pinion,
 }
 
@@ -172,9 +173,9 @@ impl Launch {
         command.arg("--data-dir").arg(&self.data_dir);
         command.arg(format!("--listen-client-urls={client}"));
         command.arg(format!("--advertise-client-urls={client}"));
+        let peer = format!("http://127.0.0.1:{}", ports.peer);
+        command.arg(format!("--listen-peer-urls={peer}"));
         if self.kind == Kind::Etcd {
-            let peer = format!("http://127.0.0.1:{}", ports.peer);
-            command.arg(format!("--listen-peer-urls={peer}"));
             command.arg(format!("--initial-advertise-peer-urls={peer}"));
             command.arg(format!("--initial-cluster=default={peer}"));
         }

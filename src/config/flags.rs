@@ -79,13 +79,7 @@ const MEMBER: &[Flag] = &[
         Accepted("a single member always starts its election at once"),
         "Shorten the first election after a start.",
     ),
-    f(
-        "listen-peer-urls",
-        Urls,
-        "http://localhost:2380",
-        Accepted("a single member listens to no peers"),
-        "URLs to listen on for other members.",
-    ),
+    f("listen-peer-urls", Urls, "http://localhost:2380", Built, "URLs to listen on for other members."),
     f(
         "listen-client-urls",
         Urls,

@@ -214,24 +214,6 @@ fn segments_grow_with_requests() {
 }
 
 #[test]
-fn several_members_are_refused_at_the_first_start_only() {
-    for (initial, part) in [
-        (
-            "default=http://localhost:2380,b=http://localhost:2390",
-            "clusters of several members are not built yet",
-        ),
-        ("a=http://localhost:2380", "couldn't find local name \"default\""),
-        ("default=http://localhost:2381", "but missing from --initial-advertise-peer-urls"),
-        ("default=localhost", "error setting up initial cluster"),
-    ] {
-        let config = config(&["--initial-cluster", initial]);
-        let error = config.bootstrap().unwrap_err().to_string();
-        assert!(error.contains(part), "{initial}: {error}");
-    }
-    assert!(config(&["--initial-cluster=default=http://127.0.0.1:2380"]).bootstrap().is_ok());
-}
-
-#[test]
 fn a_file_excludes_flags_and_environment() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("etcd.yml");

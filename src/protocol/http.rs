@@ -2,6 +2,7 @@
 
 mod gzip;
 mod health;
+mod peer;
 mod query;
 mod scrapes;
 #[cfg(test)]
@@ -85,6 +86,9 @@ pub(super) async fn answer_call(endpoints: Endpoints, surface: Option<Surface>, 
 
 async fn endpoint(endpoints: &Endpoints, surface: Surface, head: &Parts) -> Response<Bytes> {
     let Endpoints { api, scrapes } = endpoints;
+    if surface == Surface::Peer {
+        return peer::endpoint(api, head);
+    }
     let (method, query) = (&head.method, Query::parse(head.uri.query().unwrap_or("")));
     match head.uri.path() {
         "/metrics" => {
@@ -99,15 +103,19 @@ async fn endpoint(endpoints: &Endpoints, surface: Surface, head: &Parts) -> Resp
                 Err(error) => refusal(StatusCode::INTERNAL_SERVER_ERROR, error),
             }
         }
-        "/version" if surface == Surface::Client => match *method {
-            Method::GET => ok(JSON, version::all(api)),
-            _ => method_not_allowed(),
-        },
+        "/version" if surface == Surface::Client => version(api, method),
         "/health" => health::health(api, method, &query).await,
         path => match health::Checks::of_path(path) {
             Some(checks) => checks.run(api, method, &query).await,
             None => not_found(),
         },
+    }
+}
+
+fn version(api: &Api, method: &Method) -> Response<Bytes> {
+    match *method {
+        Method::GET => ok(JSON, version::all(api)),
+        _ => method_not_allowed(),
     }
 }
 

@@ -14,9 +14,13 @@ pub enum Surface {
     Client,
     /// `--listen-metrics-urls`: metrics and health.
     Metrics,
+    /// `--listen-peer-urls`: what other members ask.
+    Peer,
 }
 
 impl Offer {
+    /// `--listen-peer-urls`.
+    pub const PEER: Offer = Offer { grpc: false, http: Some(Surface::Peer) };
     /// `--listen-client-urls`.
     pub const CLIENT: Offer = Offer { grpc: true, http: Some(Surface::Client) };
     /// `--listen-client-urls` when there are `--listen-client-http-urls` beside them.

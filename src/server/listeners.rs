@@ -31,8 +31,10 @@ pub fn bind(config: &Config) -> Result<Vec<(Bound, Offer)>, StartError> {
         [] => Offer::CLIENT,
         _ => Offer::CLIENT_GRPC,
     };
+    info!("listen-peer-urls" = ?logging::list(&config.listen_peer_urls), "configuring peer listeners");
     info!("listen-client-urls" = ?logging::list(&config.listen_client_urls), "configuring client listeners");
     let groups = [
+        (&config.listen_peer_urls, Offer::PEER),
         (&config.listen_client_urls, offer),
         (&config.listen_client_http_urls, Offer::CLIENT_HTTP),
         (&config.listen_metrics_urls, Offer::METRICS),

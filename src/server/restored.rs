@@ -40,8 +40,7 @@ pub struct Restored {
     pub alarms: Vec<pb::AlarmMember>,
 }
 
-/// Where the new cluster's log stands: its one member was added.
-const APPLIED: LogIndex = LogIndex(1);
+/// Where the new cluster's log stands: its members were added, one entry each.
 const TERM: Term = Term(1);
 
 /// Makes the data directory that `config` names; it must be empty or not be there. Runs an executor of its own.
@@ -73,7 +72,8 @@ async fn write(env: RealEnv, mut config: Config, restored: Restored) -> Result<(
     let options = CheckpointOptions { owner, ..CheckpointOptions::new(data_dir.checkpoint(shard), shard) };
     let (mut store, _) =
         CheckpointStore::open(env.clone(), options, &mut Vec::new()).await.map_err(Fatal::from)?;
-    let checkpoint = checkpoint(&config, who.identity.member, restored);
+    let applied = LogIndex(who.founders.len() as u64);
+    let checkpoint = checkpoint(applied, who.founders.clone(), restored);
     store.write(checkpoint, false).await.map_err(Fatal::from)?;
     drop(store);
 
@@ -85,7 +85,7 @@ async fn write(env: RealEnv, mut config: Config, restored: Restored) -> Result<(
     };
     let foreign = |_: Record<'_>| Err(WalError::Replay("a new log has no records".to_string()));
     let (mut wal, _) = Wal::open(env.clone(), options, foreign).await?;
-    wal.append(Record::HardState { term: TERM, vote: MemberId(0), commit: APPLIED });
+    wal.append(Record::HardState { term: TERM, vote: MemberId(0), commit: applied });
     let written = wal.submit().expect("a record is pending").await?;
     wal.written(written);
     anchor.reached(wal.close().await?).await?;
@@ -100,19 +100,10 @@ async fn write(env: RealEnv, mut config: Config, restored: Restored) -> Result<(
     Ok(disk.sync_dir(&target).await.map_err(|source| DiskError::from_io("sync", &target, source))?)
 }
 
-fn checkpoint(config: &Config, id: MemberId, restored: Restored) -> Checkpoint {
+fn checkpoint(applied: LogIndex, members: Vec<pb::Member>, restored: Restored) -> Checkpoint {
     let Restored { mark, blocks, leases, auth, alarms } = restored;
-    let member = pb::Member {
-        id: id.0,
-        name: config.name.clone(),
-        peer_ur_ls: config.advertise_peer_urls.iter().map(ToString::to_string).collect(),
-        // Published by the first start.
-        client_ur_ls: Vec::new(),
-        is_learner: false,
-    };
-    let (changes, facts) =
-        Seed { mark, blocks, leases, auth, members: vec![member], alarms }.into_checkpoint();
-    Checkpoint { summary: Summary { applied: APPLIED, term: TERM, facts, received: false }, changes }
+    let (changes, facts) = Seed { mark, blocks, leases, auth, members, alarms }.into_checkpoint();
+    Checkpoint { summary: Summary { applied, term: TERM, facts, received: false }, changes }
 }
 
 /// What was not there before.

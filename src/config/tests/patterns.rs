@@ -274,7 +274,7 @@ const PATTERNS: &[Pattern] = &[
             "--initial-cluster=etcd1=http://etcd1:2380,etcd2=http://etcd2:2380,etcd3=http://etcd3:2380",
         ],
         &[],
-        Refused("clusters of several members are not built yet"),
+        Starts(&[]),
     ),
     (
         "discovery",
@@ -324,8 +324,7 @@ const PATTERNS: &[Pattern] = &[
 fn outcome(loaded: &Loaded) -> Result<&Config, String> {
     match &loaded.result {
         Ok(Command::Serve(config)) => match config.join_existing {
-            // Only of use to a member that has data; it is not asked for then.
-            true => Ok(config),
+            true => config.joined().map(|_| &**config).map_err(|error| error.to_string()),
             false => config.bootstrap().map(|_| &**config).map_err(|error| error.to_string()),
         },
         Ok(other) => panic!("{other:?}"),
