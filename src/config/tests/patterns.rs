@@ -49,7 +49,7 @@ const PATTERNS: &[Pattern] = &[
         "kubeadm behind a proxy that ends TLS",
         KUBEADM,
         &[],
-        Starts(&["listen-peer-urls", "client-cert-auth", "peer-client-cert-auth"]),
+        Starts(&["client-cert-auth", "peer-client-cert-auth"]),
     ),
     (
         "kubeadm of Kubernetes 1.33, feature gates",
@@ -119,7 +119,7 @@ const PATTERNS: &[Pattern] = &[
             ("ETCD_NAME", "etcd-a"),
             ("ETCD_STRICT_RECONFIG_CHECK", "true"),
         ],
-        Starts(&["listen-peer-urls"]),
+        Starts(&[]),
     ),
     (
         "kubespray",
@@ -168,7 +168,7 @@ const PATTERNS: &[Pattern] = &[
             ("ETCD_PORT", "tcp://10.96.0.7:2379"),
             ("ETCD_SERVICE_HOST", "10.96.0.7"),
         ],
-        Starts(&["listen-peer-urls"]),
+        Starts(&[]),
     ),
     (
         "Bitnami's chart asks for tokens",
