@@ -14,7 +14,8 @@ const SAMPLE: &str = include_str!("../../src/config/tests/etcd.conf.yml");
 fn the_sample_of_etcd_starts() {
     let dir = temp_dir();
     let text = SAMPLE.replace("localhost:2379", &format!("localhost:{}", free_port()));
-    let text = text.replace("localhost:2380", &format!("localhost:{}", free_port()));
+    let peers = "listen-peer-urls: http://localhost";
+    let text = text.replace(&format!("{peers}:2380"), &format!("{peers}:{}", free_port()));
     fs::write(dir.path().join("etcd.yml"), text).expect("writable");
     let mut server = Server::start(pinion(dir.path()).args(["--config-file", "etcd.yml"]));
     server.line("\"flag-name\":\"discovery-fallback\"");
