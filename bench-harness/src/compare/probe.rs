@@ -17,7 +17,7 @@ const CONNECTIONS: u32 = 10;
 const CLIENTS: u32 = 2000;
 
 #[derive(Clone, Debug, clap::Args, serde::Serialize)]
-#[command(next_help_heading = "Of maintenance and list-storm")]
+#[command(next_help_heading = "Of maintenance, list-storm, watch-laggard, auth and lease")]
 #[group(skip)]
 pub struct ProbeOptions {
     /// Puts per second whose latency is measured.

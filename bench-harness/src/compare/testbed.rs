@@ -29,7 +29,7 @@ const NO_QUOTA: &str = "--quota-backend-bytes=-1";
 
 /// Of the scenarios about stored state.
 #[derive(Clone, Debug, clap::Args, serde::Serialize)]
-#[command(next_help_heading = "Of restart, memory, maintenance, list-storm and overwrite")]
+#[command(next_help_heading = "Of restart, memory, maintenance, list-storm, overwrite and watch-laggard")]
 #[group(skip)]
 pub struct StoredOptions {
     /// Keys that restart and memory put.

@@ -60,7 +60,7 @@ impl Client {
 }
 
 #[derive(Clone, Debug, clap::Args, serde::Serialize)]
-#[command(next_help_heading = "Of put to keys; connections, clients and threads also of overwrite")]
+#[command(next_help_heading = "Of put to keys and auth; connections, clients and threads also of overwrite")]
 #[group(skip)]
 pub struct LoadOptions {
     #[arg(long, value_enum, default_value = "both")]
