@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -9,11 +10,12 @@ import (
 
 func lease(s *suite) {
 	c := s.client
-	ctx, cancel := s.deadline()
+	// Most of the time goes to waiting here.
+	ctx, cancel := context.WithTimeout(s.ctx, 3*patience)
 	defer cancel()
 
 	// Expiry takes the keys and nothing else.
-	short, err := c.Grant(ctx, 2)
+	short, err := c.Grant(ctx, 5)
 	check(err)
 	put, err := c.Put(ctx, "lease/short", "1", clientv3.WithLease(short.ID))
 	check(err)
@@ -24,13 +26,13 @@ func lease(s *suite) {
 	gone := c.Watch(ctx, "lease/short", clientv3.WithRev(put.Header.Revision+1))
 
 	// Kept alive meanwhile.
-	kept, err := c.Grant(ctx, 3)
+	kept, err := c.Grant(ctx, 6)
 	check(err)
 	_, err = c.Put(ctx, "lease/kept", "1", clientv3.WithLease(kept.ID))
 	check(err)
 	beats, err := c.KeepAlive(ctx, kept.ID)
 	check(err)
-	equal(next(beats).TTL, int64(3))
+	equal(next(beats).TTL, int64(6))
 
 	answer := next(gone)
 	equal(answer.Events[0].Type, clientv3.EventTypeDelete)
@@ -49,10 +51,11 @@ func lease(s *suite) {
 		time.Sleep(2 * time.Second)
 		held, err := c.TimeToLive(ctx, kept.ID, clientv3.WithAttachedKeys())
 		check(err)
-		equal(held.GrantedTTL, int64(3))
+		equal(held.GrantedTTL, int64(6))
 		equal(len(held.Keys), 1)
 	}
-	time.Sleep(3 * time.Second)
+	// It would have ended by now.
+	time.Sleep(7 * time.Second)
 	still, err := c.Get(ctx, "lease/kept")
 	check(err)
 	equal(still.Count, int64(1))

@@ -62,7 +62,7 @@ func mutexes(s *suite) {
 	equal(taken, 20)
 
 	// A holder that is gone is waited for no longer than its lease.
-	orphan := s.session(2)
+	orphan := s.session(5)
 	check(concurrency.NewMutex(orphan, "mutex").Lock(ctx))
 	heir := s.session(30)
 	next := concurrency.NewMutex(heir, "mutex")

@@ -122,8 +122,8 @@ async function watch(c) {
 }
 
 async function lease(c) {
-  const short = c.lease(2, { autoKeepAlive: false });
-  const kept = c.lease(2);
+  const short = c.lease(5, { autoKeepAlive: false });
+  const kept = c.lease(6);
   const id = await kept.grant();
   await short.put('lease/short').value('1');
   await kept.put('lease/kept').value('1');
@@ -134,10 +134,11 @@ async function lease(c) {
   await assert.rejects(short.keepaliveOnce(), etcd3.EtcdLeaseInvalidError);
   await server('kill');
   await served(() => kept.keepaliveOnce());
-  await pause(2500);
+  // It would have ended by now.
+  await pause(7000);
   assert.equal(await c.get('lease/kept').string(), '1');
   const held = await c.leaseClient.leaseTimeToLive({ ID: id, keys: true });
-  assert.deepEqual([held.grantedTTL, held.keys.map(String)], ['2', ['lease/kept']]);
+  assert.deepEqual([held.grantedTTL, held.keys.map(String)], ['6', ['lease/kept']]);
   assert.equal((await c.leaseClient.leaseLeases()).leases.length, 1);
   await kept.revoke();
   assert.equal(await c.get('lease/kept').string(), null);

@@ -121,18 +121,18 @@ async def watch(c):
 
 
 async def lease(c):
-    short, kept = await c.lease(2), await c.lease(4)
+    short, kept = await c.lease(5), await c.lease(60)
     await c.put(b"lease/short", b"1", lease=short)
     await c.put(b"lease/kept", b"1", lease=kept)
     equal((await c.get(b"lease/short")).lease, short.id)
-    equal((await short.granted_ttl(), list(await short.keys())), (2, [b"lease/short"]))
+    equal((await short.granted_ttl(), list(await short.keys())), (5, [b"lease/short"]))
     gone = aiter(await c.watch(b"lease/short"))
-    equal((await kept.refresh()).TTL, 4)
+    equal((await kept.refresh()).TTL, 60)
     equal((await anext(gone)).kind, aetcd.EventKind.DELETE)
     equal(await short.remaining_ttl(), -1)
     await ordered("kill")
     await until_served(lambda: c.put(b"lease/other", b"1"))
-    equal((await kept.refresh()).TTL, 4)
+    equal((await kept.refresh()).TTL, 60)
     await kept.revoke()
     equal(await c.get(b"lease/kept"), None)
     await refused(ClientError, c.put(b"lease/kept", b"1", lease=kept))
@@ -161,7 +161,7 @@ async def lock(c):
     equal((most, taken), (1, 12))
 
     # One that is never released ends with its lease, also when the server ended meanwhile.
-    orphan, heir = c.lock(b"lock/orphan", ttl=2), c.lock(b"lock/orphan", ttl=30)
+    orphan, heir = c.lock(b"lock/orphan", ttl=5), c.lock(b"lock/orphan", ttl=30)
     assert await orphan.acquire()
     assert not await heir.acquire(timeout=0)
     await ordered("kill")

@@ -116,20 +116,20 @@ def written(c, name):
 
 
 def lease(c):
-    short, kept = c.lease(2), c.lease(4)
+    short, kept = c.lease(5), c.lease(60)
     c.put("lease/short", "1", lease=short)
     c.put("lease/kept", "1", lease=kept)
     equal(c.get("lease/short")[1].lease_id, short.id)
-    equal((short.granted_ttl, list(short.keys)), (2, [b"lease/short"]))
+    equal((short.granted_ttl, list(short.keys)), (5, [b"lease/short"]))
     gone, cancel = c.watch("lease/short")
-    equal(kept.refresh()[0].TTL, 4)
+    equal(kept.refresh()[0].TTL, 60)
     equal(type(next(gone)).__name__, "DeleteEvent")
     cancel()
     equal(short.remaining_ttl, -1)
-    assert 0 < kept.remaining_ttl <= 4
+    assert 0 < kept.remaining_ttl <= 60
     server("kill")
     until(lambda: written(c, "lease"))
-    equal(kept.refresh()[0].TTL, 4)
+    equal(kept.refresh()[0].TTL, 60)
     kept.revoke()
     equal(c.get("lease/kept"), (None, None))
     refused(grpc.RpcError, lambda: c.put("lease/kept", "1", lease=kept))
@@ -166,7 +166,7 @@ def lock(c):
     equal((most, taken), (1, 12))
 
     # One that is never released ends with its lease, also when the server ended meanwhile.
-    orphan = c.lock("orphan", ttl=2)
+    orphan = c.lock("orphan", ttl=5)
     assert orphan.acquire()
     heir = c.lock("orphan", ttl=30)
     assert not heir.acquire(timeout=0)

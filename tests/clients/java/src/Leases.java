@@ -19,8 +19,8 @@ final class Leases {
   static void lease(Client client) throws Exception {
     KV kv = client.getKVClient();
     Lease leases = client.getLeaseClient();
-    long brief = Suite.got(leases.grant(2)).getID();
-    long kept = Suite.got(leases.grant(3)).getID();
+    long brief = Suite.got(leases.grant(5)).getID();
+    long kept = Suite.got(leases.grant(6)).getID();
     BlockingQueue<WatchEvent> gone = new LinkedBlockingQueue<>();
     Suite.got(kv.put(Suite.bytes("lease/brief"), Suite.bytes("1"), with(brief)));
     Suite.got(kv.put(Suite.bytes("lease/kept"), Suite.bytes("1"), with(kept)));
@@ -39,7 +39,7 @@ final class Leases {
       @Override
       public void onCompleted() {}
     });
-    Suite.equal(Suite.next(beats).getTTL(), 3L);
+    Suite.equal(Suite.next(beats).getTTL(), 6L);
     Suite.equal(Suite.next(gone).getEventType(), WatchEvent.EventType.DELETE);
     watcher.close();
     Suite.refused(leases.keepAliveOnce(brief), "lease not found");
@@ -48,11 +48,12 @@ final class Leases {
     Suite.server("kill");
     Suite.served(() -> kv.get(Suite.bytes("lease/kept")));
     beats.clear();
-    Suite.equal(Suite.next(beats).getTTL(), 3L);
-    Thread.sleep(3500);
+    Suite.equal(Suite.next(beats).getTTL(), 6L);
+    // It would have ended by now.
+    Thread.sleep(7000);
     LeaseTimeToLiveResponse held =
         Suite.got(leases.timeToLive(kept, LeaseOption.builder().withAttachedKeys().build()));
-    Suite.equal(held.getGrantedTTL(), 3L);
+    Suite.equal(held.getGrantedTTL(), 6L);
     Suite.equal(held.getKeys(), List.of(Suite.bytes("lease/kept")));
     keeper.close();
     Suite.got(leases.revoke(kept));
