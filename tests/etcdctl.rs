@@ -35,6 +35,8 @@ use etcdctl::{
 
 /// Upstream decides its storage version some time after it is ready.
 const SETTLED_TIMEOUT: Duration = Duration::from_secs(60);
+/// A lease of some seconds has ended by then on a machine that is not quiet.
+const LEASE_ENDED_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What one run of etcdctl did.
 #[derive(Debug, PartialEq)]
@@ -84,6 +86,14 @@ impl Side {
         }
     }
 
+    fn wait_until_lease_ended(&self) {
+        let started = Instant::now();
+        while leases(&self.server).leases.iter().any(|lease| format!("{:x}", lease.id) == self.lease) {
+            assert!(started.elapsed() < LEASE_ENDED_TIMEOUT, "not ended after {LEASE_ENDED_TIMEOUT:?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// A step, and whatever must be before the next one.
     fn take(&mut self, etcdctl: &Path, step: &Step) -> Run {
         let run = self.run(etcdctl, step);
@@ -91,7 +101,9 @@ impl Side {
         if let Some(version) = step.settles.filter(|_| run.code == Some(0)) {
             self.wait_until_settled(version);
         }
-        std::thread::sleep(step.pause);
+        if step.outlives_lease {
+            self.wait_until_lease_ended();
+        }
         run
     }
 

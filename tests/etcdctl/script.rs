@@ -2,8 +2,6 @@
 
 mod auth;
 
-use std::time::Duration;
-
 use super::output::Shape;
 
 pub struct Step {
@@ -12,8 +10,8 @@ pub struct Step {
     pub shape: Shape,
     /// Before the next one, `endpoint status` tells this storage version.
     pub settles: Option<&'static str>,
-    /// Before the next one, so much time goes by.
-    pub pause: Duration,
+    /// Before the next one, the lease that came last has ended.
+    pub outlives_lease: bool,
 }
 
 /// Stand for the ids of the member, and of the learner and the lease that came last.
@@ -24,7 +22,7 @@ pub const LEASE: &str = "{lease}";
 fn step(line: &str, shape: Shape) -> Step {
     // Quotes are not needed: an empty argument is written as ''.
     let args = line.split_whitespace().map(|word| if word == "''" { String::new() } else { word.to_owned() });
-    Step { args: args.collect(), stdin: "", shape, settles: None, pause: Duration::ZERO }
+    Step { args: args.collect(), stdin: "", shape, settles: None, outlives_lease: false }
 }
 
 pub fn text(line: &str) -> Step {
@@ -286,13 +284,12 @@ fn leases() -> Vec<Step> {
             "lease revoke {lease}",
             "put l/a 1 --lease={lease}",
             "lease timetolive {lease}",
-            "lease grant 2",
+            "lease grant 5",
             "put l/b 1 --lease={lease}",
         ]
         .map(text),
     );
-    // Until that lease has ended on both sides.
-    steps.push(Step { pause: Duration::from_secs(4), ..text("lease timetolive 1234") });
+    steps.push(Step { outlives_lease: true, ..text("lease timetolive 1234") });
     steps.extend(
         ["get l/ --prefix -w fields", "lease timetolive {lease}", "lease keep-alive {lease}"].map(text),
     );
