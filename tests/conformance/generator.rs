@@ -25,6 +25,7 @@ use super::{
 };
 
 pub use auth::ROOT;
+pub use leases::BRIEF;
 
 /// A part of the API, and words for all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

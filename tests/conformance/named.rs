@@ -33,17 +33,21 @@ impl Both {
         upstream
     }
 
+    /// Of a call that must not be refused.
+    async fn revision_of(&self, client: usize, call: Call) -> i64 {
+        let answer = self.call(client, call).await;
+        answer.revision().unwrap_or_else(|| panic!("{answer:?}"))
+    }
+
     /// Puts, and gives the revision.
     async fn put(&self, key: &'static str, value: &str) -> i64 {
         let put = pb::PutRequest { key: key.into(), value: value.to_owned().into(), ..Default::default() };
-        let answer = self.call(NOBODY, Call::Put(put)).await;
-        answer.revision().unwrap_or_else(|| panic!("{answer:?}"))
+        self.revision_of(NOBODY, Call::Put(put)).await
     }
 
     async fn delete(&self, key: &'static str) -> i64 {
         let delete = pb::DeleteRangeRequest { key: key.into(), ..Default::default() };
-        let answer = self.call(NOBODY, Call::DeleteRange(delete)).await;
-        answer.revision().unwrap_or_else(|| panic!("{answer:?}"))
+        self.revision_of(NOBODY, Call::DeleteRange(delete)).await
     }
 
     async fn compact(&self, revision: i64) {
@@ -274,8 +278,8 @@ pub async fn a_watch_without_an_end_is_of_all_that_follows(both: &mut Both) -> R
     stream.create(watch("", "\0", 0), 0).await?;
     stream.create(watch("own/", "own0", 0), 0).await?;
     let put = |key: &'static str| Call::Put(pb::PutRequest { key: key.into(), ..Default::default() });
-    let own = both.call(ROOT, put("own/a")).await.revision().unwrap_or(0);
-    let last = both.call(ROOT, put("secret")).await.revision().unwrap_or(0);
+    let own = both.revision_of(ROOT, put("own/a")).await;
+    let last = both.revision_of(ROOT, put("secret")).await;
     stream.settled(last).await?;
     let seen = stream.events();
     if seen == [(0, own)] { Ok(()) } else { Err(format!("{seen:?}")) }

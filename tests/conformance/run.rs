@@ -13,15 +13,13 @@ use std::{
 use super::{
     generator::Area,
     pair::Pair,
-    session::{Outcome, Session},
+    session::{Difference, Outcome, Session},
 };
 use crate::tested;
 
 const CALLS_DEFAULT: usize = 60_000;
 const SESSION_CALLS: usize = 25_000;
 const PAIRS_DEFAULT: usize = 3;
-/// Those of the server's features that are there.
-const AREAS_DEFAULT: &str = "kv cluster maintenance lease lock auth watch restart";
 
 /// Runs a future to its end on this thread.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -54,8 +52,10 @@ impl Plan {
             sessions.push(calls % SESSION_CALLS);
         }
         let pairs = number("PINION_PAIRS").map_or(PAIRS_DEFAULT, |pairs| pairs as usize);
-        let areas = std::env::var("PINION_AREAS").unwrap_or(AREAS_DEFAULT.to_owned());
-        let areas = areas.split_whitespace().map(Area::named).collect();
+        let areas = match std::env::var("PINION_AREAS") {
+            Ok(names) => names.split_whitespace().map(Area::named).collect(),
+            Err(_) => Area::ALL.map(|(_, area)| area).into(),
+        };
         Self { first_seed: seed.unwrap_or(1), pairs: pairs.min(sessions.len()), sessions, areas }
     }
 }
@@ -72,6 +72,19 @@ impl Report {
     pub fn clean(&self) -> bool {
         self.outcomes.iter().all(|outcome| outcome.differences.is_empty() && outcome.broken.is_none())
             && self.outcomes.len() == self.planned
+    }
+
+    /// What is wrong. Not among the counts: of a long text, whoever keeps logs may keep the end only.
+    pub fn found(&self) -> String {
+        let mut found = Vec::new();
+        for outcome in &self.outcomes {
+            found.extend(outcome.differences.iter().map(Difference::to_string));
+            found.extend(outcome.broken.as_ref().map(|broken| format!("session broken: {broken}")));
+        }
+        if self.outcomes.len() < self.planned {
+            found.push(format!("{} of {} sessions ran", self.outcomes.len(), self.planned));
+        }
+        found.join("\n")
     }
 }
 
@@ -101,14 +114,6 @@ impl fmt::Display for Report {
         }
         for (kind, count) in refusals {
             writeln!(f, "  refused {count:>7}  {kind}")?;
-        }
-        for outcome in &self.outcomes {
-            for difference in &outcome.differences {
-                writeln!(f, "{difference}")?;
-            }
-            if let Some(broken) = &outcome.broken {
-                writeln!(f, "session broken: {broken}")?;
-            }
         }
         Ok(())
     }

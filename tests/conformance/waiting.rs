@@ -70,6 +70,10 @@ impl Waiting {
         })
     }
 
+    pub fn since(&self) -> i64 {
+        self.since
+    }
+
     /// Whether somebody is before this one, as upstream has it.
     pub async fn must_wait(&self, pair: &Pair, reader: usize) -> bool {
         let mut end = self.prefix.to_vec();

@@ -25,8 +25,6 @@ use super::{
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Progress is asked for again after so long: a server that is not through drops the question.
 const ASKED_AGAIN: Duration = Duration::from_millis(30);
-/// By then a question was answered or dropped.
-const FORGOTTEN: Duration = Duration::from_millis(150);
 const POLLED: Duration = Duration::from_millis(1);
 const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
@@ -45,6 +43,8 @@ struct Record {
     created: usize,
     /// Of those created, the ones that never began.
     failed: usize,
+    /// The id of the one created last.
+    newest: i64,
     canceled: usize,
     /// Revisions of answers to requests for progress.
     progress: Vec<i64>,
@@ -83,6 +83,7 @@ impl Record {
         let (reason, compact_revision) = (response.cancel_reason, response.compact_revision);
         if response.created {
             self.created += 1;
+            self.newest = id;
             self.failed += usize::from(response.canceled);
             seen.push(Seen::Created { canceled: response.canceled, reason, compact_revision });
         } else if response.canceled {
@@ -153,10 +154,10 @@ pub struct Stream {
     ends: [End; 2],
     created: usize,
     canceled: usize,
-    /// Watches that start later hold progress back until then.
-    quiet_until: i64,
-    /// Progress was asked for more often than it was answered.
-    asked_in_vain: bool,
+    /// Where each watch starts, by its id.
+    starts: BTreeMap<i64, i64>,
+    /// Questions for progress that were not answered, of each: dropped, or answered later.
+    unanswered: [usize; 2],
     /// All that was created, for who wants to know why it does not settle.
     asked_for: Vec<pb::WatchCreateRequest>,
 }
@@ -164,7 +165,8 @@ pub struct Stream {
 impl Stream {
     pub fn open(pair: &Pair, client: usize) -> Self {
         let ends = pair.both().map(|peer| End::open(peer, client));
-        Self { ends, created: 0, canceled: 0, quiet_until: 0, asked_in_vain: false, asked_for: Vec::new() }
+        let starts = BTreeMap::new();
+        Self { ends, created: 0, canceled: 0, starts, unanswered: [0; 2], asked_for: Vec::new() }
     }
 
     /// Creates a watch and waits until both have answered; and until they have ended it again, if it starts in what was
@@ -181,7 +183,7 @@ impl Stream {
         if self.ends[0].ask(|record| record.failed) > before {
             return Ok(());
         }
-        self.quiet_until = self.quiet_until.max(start);
+        self.starts.insert(self.ends[0].ask(|record| record.newest), start);
         if ends {
             self.canceled += 1;
             self.cancelled().await?;
@@ -221,10 +223,17 @@ impl Stream {
         Ok(())
     }
 
+    /// Watches that start after a revision. They hold progress back until then.
+    pub fn yet_to_begin(&self, revision: i64) -> Vec<i64> {
+        let mut open = self.ids().0;
+        open.retain(|id| self.starts.get(id).is_some_and(|start| *start > revision));
+        open
+    }
+
     /// Everything up to a revision has come on both, and was the same. Then it may be forgotten.
     pub async fn settled(&mut self, revision: i64) -> Result<bool, String> {
         // What has come yet may be more here than there, and nobody says so.
-        if revision < self.quiet_until {
+        if !self.yet_to_begin(revision).is_empty() {
             return Ok(false);
         }
         // It holds progress back until it is cancelled once more.
@@ -239,26 +248,31 @@ impl Stream {
         if self.ids().0.is_empty() {
             return self.differences().map_or(Ok(()), Err);
         }
-        // An answer that is late is not one to this question.
-        if std::mem::take(&mut self.asked_in_vain) {
-            tokio::time::sleep(FORGOTTEN).await;
-        }
+        // Answers to questions of before may come yet. One that says an older revision is known by that; any other is as
+        // good as the one that is waited for.
+        let allowed = self.unanswered;
         let asked = self.ends.each_ref().map(|end| end.ask(|record| record.progress.len()));
+        let answer = |place: usize| {
+            self.ends[place].ask(|record| {
+                let mut said = record.progress[asked[place]..].iter().copied();
+                let late = said.clone().take_while(|said| *said < revision).take(allowed[place]).count();
+                said.nth(late)
+            })
+        };
         let mut questions = [0; 2];
         let since = Instant::now();
         let mut waiting = [true; 2];
         while waiting != [false; 2] {
             for (place, end) in self.ends.iter().enumerate() {
-                if waiting[place] && end.ask(|record| record.progress.len()) == asked[place] {
+                if waiting[place] && answer(place).is_none() {
                     end.send(RequestUnion::ProgressRequest(pb::WatchProgressRequest {}));
                     questions[place] += 1;
                 }
             }
             let again = Instant::now();
             while waiting != [false; 2] && again.elapsed() < ASKED_AGAIN {
-                for (place, end) in self.ends.iter().enumerate() {
-                    waiting[place] =
-                        waiting[place] && end.ask(|record| record.progress.len()) == asked[place];
+                for (place, waiting) in waiting.iter_mut().enumerate() {
+                    *waiting = *waiting && answer(place).is_none();
                 }
                 tokio::time::sleep(POLLED).await;
             }
@@ -271,8 +285,11 @@ impl Stream {
                 ));
             }
         }
-        self.asked_in_vain = questions != [1; 2];
-        let progress = self.ends.each_ref().map(|end| end.ask(|record| record.progress.last().copied()));
+        let progress = [answer(0), answer(1)];
+        for (place, unanswered) in self.unanswered.iter_mut().enumerate() {
+            let answers = self.ends[place].ask(|record| record.progress.len()) - asked[place];
+            *unanswered = (*unanswered + questions[place]).saturating_sub(answers);
+        }
         if progress.iter().any(|said| *said != Some(revision)) {
             return Err(format!("progress at revision {revision}: {progress:?}"));
         }

@@ -76,6 +76,9 @@ fn a_lock_goes_from_one_to_the_next_in_their_order() {
         let second = second.take().expect("its turn came").expect("locked");
         assert_eq!((second.header, second.key), (header(&api, 5), "n/-b".into()));
         assert!(third.borrow().is_none());
+        // Who waits needs nothing of the past.
+        let compaction = pb::CompactionRequest { revision: 5, physical: true };
+        kv::compact(&api, &caller(), compaction).await.expect("compacted");
         // Its lease takes the lock away.
         revoke(&api, -11).await;
         env.sleep(PAUSE).await;

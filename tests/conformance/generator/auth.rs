@@ -77,7 +77,7 @@ impl Generator {
         }
     }
 
-    fn login(&self, client: usize) -> Call {
+    pub fn login(&self, client: usize) -> Call {
         let name = USERS[client].to_owned();
         let password = self.auth.passwords.get(&name).cloned().unwrap_or(PASSWORDS[0].to_owned());
         Call::Authenticate(pb::AuthenticateRequest { name, password })

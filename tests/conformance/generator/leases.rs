@@ -8,9 +8,11 @@ use crate::conformance::call::Call;
 /// Those that keys are attached to: the ids that puts name.
 pub(super) const LEASES: i64 = 5;
 /// Ends at once after it is granted, and never has keys.
-const BRIEF: i64 = 9;
+pub const BRIEF: i64 = 9;
 /// Ends by itself, with its keys.
 const ENDING: i64 = 10;
+/// Seconds in which it gets its keys, also where the machine is slow.
+const ENDING_TTL: i64 = 5;
 const TTL_MAX: i64 = 9_000_000_000;
 
 impl Generator {
@@ -78,6 +80,6 @@ impl Generator {
             self.plan.push_back(Step::Call { client, call: Call::Put(put) });
         }
         self.plan.push_back(Step::Expiry(ENDING));
-        Step::Call { client, call: Call::LeaseGrant(pb::LeaseGrantRequest { ttl: 1, id: ENDING }) }
+        Step::Call { client, call: Call::LeaseGrant(pb::LeaseGrantRequest { ttl: ENDING_TTL, id: ENDING }) }
     }
 }
