@@ -81,8 +81,8 @@ enum Operation {
     Enable,
 }
 
-/// Does it once; true if it is done, by this or by a try before.
-async fn once(api: &Api, root: &Caller, operation: Operation) -> Result<bool, Error> {
+/// Does it once, unless a try before has.
+async fn once(api: &Api, root: &Caller, operation: Operation) -> Result<(), Error> {
     let alice = || "alice".to_owned();
     let (done, already) = match operation {
         Operation::Password(number) => {
@@ -113,7 +113,7 @@ async fn once(api: &Api, root: &Caller, operation: Operation) -> Result<bool, Er
         Operation::Disable => (auth::disable(api, root, pb::AuthDisableRequest {}).await.map(drop), None),
         Operation::Enable => (auth::enable(api, root, pb::AuthEnableRequest {}).await.map(drop), None),
     };
-    if already.is_some() && refusal(&done) == already { Ok(true) } else { done.map(|()| true) }
+    if already.is_some() && refusal(&done) == already { Ok(()) } else { done }
 }
 
 struct Operator {
@@ -139,9 +139,9 @@ impl Operator {
                 };
                 *self.root.borrow_mut() = Some(root.clone());
                 match once(&api, &root, operation).await {
-                    Ok(true) => return,
+                    Ok(()) => return,
                     // It may be done, and the token may have gone with the member.
-                    Ok(false) | Err(_) => *self.root.borrow_mut() = None,
+                    Err(_) => *self.root.borrow_mut() = None,
                 }
             }
             self.sim.sleep(Duration::from_millis(1 + self.sim.below(20))).await;
