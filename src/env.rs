@@ -1,4 +1,4 @@
-//! What the server asks of the machine: disk, links to other members, sockets, clock, randomness, tasks.
+//! What the server asks of the machine: disk, sockets, clock, randomness, tasks; and how its shards reach other members.
 //!
 //! Two forms: [`real`] on glommio, [`sim`] deterministic from one seed and able to hold several
 //! members. Nothing else on the way of a request touches the kernel or names the executor. Everything here belongs to one core:
@@ -14,11 +14,10 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::types::{MemberId, ShardId};
-
 mod begun;
 mod failure;
 mod joined;
+mod links;
 pub mod real;
 mod removal;
 pub mod sim;
@@ -28,6 +27,7 @@ mod std_clock;
 pub use begun::Begun;
 pub use failure::{DiskError, write_all};
 pub use joined::{Joined, spawn_joined};
+pub use links::{Lane, Links, NoLinks, Peer};
 pub use removal::remove_in_steps;
 pub use sockets::{Listener, Socket};
 pub use std_clock::{StdClock, StdInstant};
@@ -51,12 +51,11 @@ impl Instant {
 /// One member's view of its machine. Cheap to clone.
 pub trait Env: Clone + 'static {
     type Disk: Disk;
-    type Links: Links;
-    type Listener: Listener;
+    type Listener: Listener<Socket = Self::Socket>;
+    type Socket: Socket;
     type Sleep: Future<Output = ()> + Unpin + 'static;
 
     fn disk(&self) -> &Self::Disk;
-    fn links(&self) -> &Self::Links;
     fn now(&self) -> Instant;
     /// The same as [`Env::now`], cheaper and up to a few milliseconds old.
     fn roughly(&self) -> Instant;
@@ -66,6 +65,13 @@ pub trait Env: Clone + 'static {
     fn sleep(&self, duration: Duration) -> Self::Sleep;
     /// Schedules a task on this core; it never runs inside the caller.
     fn spawn(&self, task: impl Future<Output = ()> + 'static);
+    /// A connection to a port of a machine that is given by its address or its name. A name is looked up each time, beside
+    /// the core. How long that may take is the caller's to bound: dropping the future gives it up.
+    fn connect(
+        &self,
+        host: &str,
+        port: u16,
+    ) -> impl Future<Output = io::Result<Self::Socket>> + use<Self> + 'static;
     /// Does what would hold up the core beside it, one after another with whatever else is done there. Dropping the
     /// future does not recall it.
     fn offload<T: Send + 'static>(
@@ -77,12 +83,6 @@ pub trait Env: Clone + 'static {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> impl Future<Output = T> + 'static;
-}
-
-/// Links to other members, which all shards share. A frame goes to the shard of the same number over there. It may get
-/// lost, be late or come twice: who sends it repeats what matters.
-pub trait Links: Clone + 'static {
-    fn send(&self, to: MemberId, shard: ShardId, frame: Bytes);
 }
 
 /// A file system. Paths are absolute or relative to the working directory.

@@ -35,7 +35,7 @@
 //! | state/lease        | leases and the keys attached to them; pure                     | block, limits, pb, state, state/mvcc, state/space |
 //! | consensus          | raft-rs behind own types: log window, proposals, read index    | limits, pb, types |
 //! | shard              | the loop, which hands values between the three parts below     | consensus, env, limits, metrics, pb, shard/group, shard/lease, shard/replica, shard/serve, shard/upkeep, shard/watch, state, state/mvcc, storage/checkpoint, storage/data_dir, storage/wal, types |
-//! | shard/group        | who is in the group, as Raft and as the state has it           | consensus, pb, state, types |
+//! | shard/group        | who is in the group, as Raft and as the state has it           | consensus, env, pb, state, types |
 //! | shard/lease        | when leases end, as their leader has it                        | env, limits, shard, state/lease |
 //! | shard/replica      | Raft and the log's turns, replay, the start of a log           | consensus, env, limits, pb, shard/group, state, storage/checkpoint, storage/wal, types |
 //! | shard/watch        | who watches what, and how far each has come; pure              | limits, row, state, state/mvcc |

@@ -58,6 +58,46 @@ pub const PEER_FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const ENTRY_BYTES_LARGEST: usize = PEER_FRAME_BYTES_MAX / 8 * 7;
 /// What an entry and a log write add to a request at most.
 pub const REQUEST_MARGIN_BYTES: usize = 64 * 1024;
+/// Of a member that has a link to this one: frames that wait to be sent to it. One that is longer goes alone.
+pub const PEER_QUEUE_BYTES: usize = 16 * 1024 * 1024;
+/// The same of those that go before entries, and how many of them wait for a link while there is none.
+pub const PEER_SIGNALS_BYTES: usize = 1024 * 1024;
+pub const PEER_SIGNALS_MAX: usize = 4_096;
+pub const PEER_SIGNALS_KEPT: usize = 16;
+/// A frame goes in parts of so many bytes, between which more urgent ones go.
+pub const PEER_PART_BYTES: usize = 64 * 1024;
+/// Bytes gathered for one send to a member, and those that the system may hold before it sends them: whatever is urgent
+/// comes behind both.
+pub const PEER_GATHERED_BYTES: usize = 64 * 1024;
+pub const PEER_UNSENT_BYTES: u32 = 64 * 1024;
+/// Bytes sent to a member, or taken from it, before others have their turn.
+pub const PEER_TURN_BYTES: usize = 1024 * 1024;
+/// Of a greeting, with a member's URLs, and of what a checkpoint is announced with.
+pub const PEER_HELLO_BYTES: usize = 2 * MEMBER_URLS_BYTES;
+pub const PEER_OFFER_BYTES: usize = 16 * 1024 * 1024;
+/// Members that call and are not known yet, beside those that are.
+pub const PEER_GUESTS_MAX: usize = 16;
+/// How long a connection to a member may take to be made and greeted.
+pub const PEER_CONNECT_WAIT: Duration = Duration::from_secs(5);
+/// Pause before a lost link is made again: the first, and the longest.
+pub const PEER_RETRY: Duration = Duration::from_millis(20);
+pub const PEER_RETRY_MAX: Duration = Duration::from_millis(500);
+/// The same after a refusal.
+pub const PEER_REFUSED_RETRY: Duration = Duration::from_secs(1);
+/// A link that held for so long begins with short pauses when it is lost.
+pub const PEER_STABLE: Duration = Duration::from_secs(1);
+/// How often a member is asked for a sign of life, unless the timeouts are short, and never more often than that.
+pub const PEER_PROBE: Duration = Duration::from_secs(1);
+pub const PEER_PROBE_MIN: Duration = Duration::from_millis(10);
+/// How often it is said that a member cannot be reached, or that messages for it are dropped (etcd's
+/// `statusMonitoringInterval`).
+pub const PEER_COMPLAINT: Duration = Duration::from_secs(30);
+/// How long a link to a removed member goes on, so that it hears of its removal.
+pub const PEER_FAREWELL: Duration = Duration::from_secs(1);
+/// Pieces of a checkpoint that are asked for ahead.
+pub const PEER_PIECES_AHEAD: usize = 4;
+/// How long a checkpoint's transfer goes on without progress, before it is given up.
+pub const PEER_TRANSFER_PATIENCE: Duration = Duration::from_secs(30);
 /// Frames from other members that wait for the shard's turn, and their bytes; more are dropped, as Raft allows.
 pub const SHARD_FRAMES_MAX: usize = 4_096;
 pub const SHARD_FRAMES_BYTES_MAX: usize = 2 * PEER_FRAME_BYTES_MAX;
@@ -195,6 +235,11 @@ pub const CONNECTION_BEGIN: Duration = Duration::from_secs(30);
 pub const FRAME_WAIT: Duration = Duration::from_secs(30);
 /// Time for the next bytes of a message that has begun, or of a request that consists of one.
 pub const MESSAGE_WAIT: Duration = Duration::from_secs(60);
+/// Names that may be looked up at once; each has a thread of its own.
+pub const NAMES_ASKED_MAX: usize = 32;
+/// Addresses of one name that are tried, and how long one of them may take to answer.
+pub const ADDRESSES_TRIED: usize = 8;
+pub const CONNECT_WAIT: Duration = Duration::from_secs(2);
 /// Connections the kernel holds until they are accepted.
 pub const LISTEN_BACKLOG: i32 = 4_096;
 /// Bytes a client may send on one stream before they are read: the largest default request goes

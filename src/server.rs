@@ -27,7 +27,7 @@ use tracing::{error, info, warn};
 use crate::{
     config::{self, Config, Retention},
     env::{
-        DiskError, Env,
+        DiskError, Env, NoLinks,
         real::{Bound, ExecutorError, RealEnv, choose_core, explain_faults, run_on},
         spawn_joined,
     },
@@ -121,7 +121,7 @@ async fn serve(
     let keyspace = Keyspace::default();
     let shard_metrics = Rc::new(ShardMetrics::new()?);
     let options = shard_options(&config, &who, &data_dir, &shard_metrics);
-    let starting = async { Some(shard::start(env.clone(), options, shard_metrics).await) };
+    let starting = async { Some(shard::start(env.clone(), Rc::new(NoLinks), options, shard_metrics).await) };
     let stopped = async {
         stop.requested().await;
         None

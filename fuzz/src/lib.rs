@@ -14,7 +14,7 @@ use std::{
 
 use pinion::{
     env::{
-        Socket,
+        NoLinks, Socket,
         sim::{Sim, SimEnv, SimSocket, disk::SimDisk},
     },
     metrics::{self, Metrics, ShardMetrics},
@@ -78,7 +78,7 @@ impl Served {
             let wal = WalOptions { dir: dir.wal(shard), ..options.wal };
             let options = shard::Options { wal, ..options };
             let metrics = Rc::new(ShardMetrics::new().expect("names are distinct"));
-            let started = shard::start(machine, options, metrics).await.expect("it starts");
+            let started = shard::start(machine, Rc::new(NoLinks), options, metrics).await.expect("it starts");
             *shown.borrow_mut() = Some(started.shard);
             started.run.run().await.expect("nothing is wrong with its disk");
             over.set(true);

@@ -86,6 +86,8 @@ pub enum StepError {
 pub struct Outgoing {
     pub to: MemberId,
     pub frame: Bytes,
+    /// It may be long, and nothing depends on it that is due at once.
+    pub brings_entries: bool,
     /// It tells of a checkpoint, and is for [`Pipeline::step_with_checkpoint`] once its files are there. Whether they
     /// came, [`Pipeline::report_checkpoint`] must be told: until then nothing else is sent.
     pub checkpoint: Option<LogIndex>,
@@ -373,6 +375,11 @@ impl Pipeline {
         self.node.report_snapshot(member.0, status);
     }
 
+    /// Something that was sent to a member got lost, or it cannot be reached: until it answers it gets one append at a time.
+    pub fn report_unreachable(&mut self, member: MemberId) {
+        self.node.report_unreachable(member.0);
+    }
+
     pub fn role(&self) -> Role {
         match self.node.raft.state {
             StateRole::Leader => Role::Leader,
@@ -409,7 +416,8 @@ fn outgoing(messages: Vec<Message>) -> impl Iterator<Item = Outgoing> {
     messages.into_iter().map(|message| {
         let to = MemberId(message.to);
         let checkpoint = message.snapshot.as_ref().map(|snapshot| LogIndex(snapshot.get_metadata().index));
-        Outgoing { to, frame: Frame::from(message).encode(), checkpoint }
+        let brings_entries = !message.entries.is_empty() && message.msg_type == MessageType::MsgAppend;
+        Outgoing { to, frame: Frame::from(message).encode(), brings_entries, checkpoint }
     })
 }
 

@@ -5,19 +5,21 @@
 
 mod aside;
 pub mod disk;
+mod done;
 mod executor;
 mod fault;
+mod names;
 mod rings;
 mod sockets;
 
 use std::{
     future::Future,
+    io,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
 
-use bytes::Bytes;
 use futures_util::future::Either;
 use rustix::{
     rand::{GetRandomFlags, getrandom},
@@ -28,33 +30,26 @@ pub use executor::{ExecutorError, choose_core, run_anywhere, run_on};
 pub use fault::explain_faults;
 pub use sockets::{Bound, RealListener, RealSocket, Reuse};
 
-use self::{aside::Aside, disk::RealDisk};
-use crate::{
-    env::{Env, Instant, Links},
-    types::{MemberId, ShardId},
-};
+use self::{aside::Aside, disk::RealDisk, names::Names};
+use crate::env::{Env, Instant};
 
 /// The environment of a member that runs on this machine.
 #[derive(Clone, Debug, Default)]
 pub struct RealEnv {
     disk: RealDisk,
-    links: NoPeers,
+    names: Names,
     /// None with tools, which take the executor's own thread.
     aside: Option<Aside>,
 }
 
 impl Env for RealEnv {
     type Disk = RealDisk;
-    type Links = NoPeers;
     type Listener = RealListener;
+    type Socket = RealSocket;
     type Sleep = RealSleep;
 
     fn disk(&self) -> &RealDisk {
         &self.disk
-    }
-
-    fn links(&self) -> &NoPeers {
-        &self.links
     }
 
     fn now(&self) -> Instant {
@@ -88,6 +83,14 @@ impl Env for RealEnv {
         glommio::spawn_local_into(task, glommio::executor().current_task_queue())
             .expect("the caller's own task queue exists")
             .detach();
+    }
+
+    fn connect(
+        &self,
+        host: &str,
+        port: u16,
+    ) -> impl Future<Output = io::Result<RealSocket>> + use<> + 'static {
+        sockets::connect(self.names.addresses(host, port))
     }
 
     fn offload<T: Send + 'static>(
@@ -125,12 +128,4 @@ impl Future for RealSleep {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         Pin::new(&mut self.0).poll(context).map(drop)
     }
-}
-
-/// The links of a member that none of the others can be reached from: what is sent is lost, as Raft allows.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoPeers;
-
-impl Links for NoPeers {
-    fn send(&self, _to: MemberId, _shard: ShardId, _frame: Bytes) {}
 }

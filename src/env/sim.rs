@@ -18,7 +18,7 @@ pub use rng::Rng;
 pub use sockets::{SimListener, SimSocket};
 pub use stream::SimStream;
 
-use std::{future::Future, net::SocketAddr, time::Duration};
+use std::{future::Future, io, net::SocketAddr, time::Duration};
 
 use super::{Env, Instant};
 use crate::types::MemberId;
@@ -33,13 +33,12 @@ pub struct SimEnv {
     sim: Sim,
     member: MemberId,
     disk: SimDisk,
-    links: SimLinks,
 }
 
 impl SimEnv {
     /// The machine of `member`; its disk outlives crashes.
     pub fn new(sim: &Sim, member: MemberId, disk: SimDisk) -> Self {
-        SimEnv { sim: sim.clone(), member, disk, links: SimLinks::new(sim.clone(), member) }
+        SimEnv { sim: sim.clone(), member, disk }
     }
 
     /// Where a port of this machine is.
@@ -48,22 +47,18 @@ impl SimEnv {
     }
 
     pub fn listen(&self, port: u16) -> SimListener {
-        self.sim.listen_at(self.address(port))
+        self.sim.listen_at(self.member, port)
     }
 }
 
 impl Env for SimEnv {
     type Disk = SimDisk;
-    type Links = SimLinks;
     type Listener = SimListener;
+    type Socket = SimSocket;
     type Sleep = Sleep;
 
     fn disk(&self) -> &SimDisk {
         &self.disk
-    }
-
-    fn links(&self) -> &SimLinks {
-        &self.links
     }
 
     fn now(&self) -> Instant {
@@ -88,6 +83,14 @@ impl Env for SimEnv {
 
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         self.sim.spawn(self.member, task);
+    }
+
+    fn connect(
+        &self,
+        host: &str,
+        port: u16,
+    ) -> impl Future<Output = io::Result<SimSocket>> + use<> + 'static {
+        self.sim.clone().connect_as_member(self.member, host.to_owned(), port)
     }
 
     fn offload<T: Send + 'static>(

@@ -27,6 +27,8 @@ pub trait Socket: Unpin + 'static {
     /// From now on the connection is lost once what was sent is not acknowledged for so long, or cannot be sent because
     /// the other end reads nothing.
     fn give_up_after(&self, timeout: Duration) -> io::Result<()>;
+    /// From now on a write is taken only while fewer bytes wait to be sent: what is written later does not wait behind many.
+    fn keep_unsent_below(&self, bytes: u32) -> io::Result<()>;
     /// Bytes read, zero at the end. `buffer` may be uninitialised memory: it is written to and not read.
     fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>>;
     /// How many of `bytes` were taken. While pending, the task is woken when there is room again.

@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use crate::{
     consensus::{ChangeKind, Config, ConfigChange, Entry},
+    env::{Links, Peer},
     pb::etcdserverpb as pb,
     state::{
         Builder,
@@ -56,6 +57,14 @@ pub fn config(cluster: &Cluster) -> Config {
         cluster.members().filter(move |member| member.is_learner == learner).map(|m| MemberId(m.id)).collect()
     };
     Config { voters: ids(false), learners: ids(true) }
+}
+
+/// Tells the links who is in the group and who was.
+pub fn tell(links: &dyn Links, cluster: &Cluster) {
+    let peer = |member: &pb::Member| Peer { id: MemberId(member.id), urls: member.peer_ur_ls.clone() };
+    let members: Vec<_> = cluster.members().map(peer).collect();
+    let removed: Vec<_> = cluster.removed().map(MemberId).collect();
+    links.set_members(&members, &removed);
 }
 
 /// The first entry of a new cluster's log: its founding members, one change each, as in etcd.

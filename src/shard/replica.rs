@@ -17,6 +17,7 @@ mod tests;
 use std::{
     future::Future,
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -29,7 +30,7 @@ use crate::{
         Baseline, ChangeError, Config, ConfigChange, Entry, Error, Frame, LogPosition, Outgoing, Pipeline,
         ProposeError, Ready, Role,
     },
-    env::{Env, Instant, Links},
+    env::{Env, Instant, Lane, Links},
     shard::group::Leadership,
     storage::wal::{Wal, WalError, Written},
     types::{LogIndex, MemberId, ShardId, Term},
@@ -73,12 +74,14 @@ pub struct Parts<E: Env> {
     pub wal: Wal<E>,
     /// The last applied entry.
     pub applied: LogPosition,
+    pub links: Rc<dyn Links>,
 }
 
 pub struct Replica<E: Env> {
     env: E,
     shard_id: ShardId,
     pipeline: Pipeline,
+    links: Rc<dyn Links>,
     wal: Wal<E>,
     backlog: Backlog,
     in_flight: Option<InFlight<E>>,
@@ -94,11 +97,12 @@ pub struct Replica<E: Env> {
 
 impl<E: Env> Replica<E> {
     pub fn new(env: E, shard_id: ShardId, parts: Parts<E>) -> Self {
-        let Parts { pipeline, wal, applied } = parts;
+        let Parts { pipeline, wal, applied, links } = parts;
         Replica {
             env,
             shard_id,
             pipeline,
+            links,
             wal,
             backlog: Backlog::default(),
             in_flight: None,
@@ -157,6 +161,11 @@ impl<E: Env> Replica<E> {
     /// Whether, since the last call, somebody needed a newer checkpoint than there is.
     pub fn take_checkpoint_wanted(&self) -> bool {
         self.pipeline.take_checkpoint_wanted()
+    }
+
+    /// Something for a member got lost on the way, or there is no way.
+    pub fn unreachable(&mut self, member: MemberId) {
+        self.pipeline.report_unreachable(member);
     }
 
     pub fn tick(&mut self) {
@@ -303,10 +312,11 @@ impl<E: Env> Replica<E> {
     }
 
     fn send(&mut self, messages: Vec<Outgoing>) {
-        for Outgoing { to, frame, checkpoint } in messages {
+        for Outgoing { to, frame, brings_entries, checkpoint } in messages {
+            let lane = if brings_entries { Lane::Entries } else { Lane::Signals };
             match checkpoint {
                 Some(index) => self.offers.push(Offer { to, frame, index }),
-                None => self.env.links().send(to, self.shard_id, frame),
+                None => self.links.send(to, self.shard_id, lane, frame),
             }
         }
     }

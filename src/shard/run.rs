@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     consensus::{self, ChangeError, ConfigChange, Entry, Payload, ProposeError},
-    env::{Env, Instant},
+    env::{Env, Instant, Links},
     limits,
     state::{LoadError, StateMachine, mvcc::Freed},
     storage::checkpoint::CheckpointError,
@@ -72,6 +72,7 @@ pub async fn remember<E: Env>(anchor: &mut Anchor<E>, batches: u64) {
 /// Everything one shard owns. Lives on one core for as long as [`Loop::run`] runs.
 pub struct Loop<E: Env> {
     pub(super) env: E,
+    pub(super) links: Rc<dyn Links>,
     /// One Raft tick (`--heartbeat-interval`).
     pub(super) heartbeat: Duration,
     pub(super) state: Rc<RefCell<StateMachine>>,
@@ -159,6 +160,9 @@ impl<E: Env> Loop<E> {
         let now = self.env.now();
         while let Some(frame) = self.serving.inbox.take_frame() {
             self.replica.step(frame, !self.committed.is_too_much());
+        }
+        for member in self.serving.inbox.take_unreachable() {
+            self.replica.unreachable(member);
         }
         self.take_transfers();
         self.leave_if_late(now);
@@ -414,5 +418,8 @@ impl<E: Env> Loop<E> {
         standing.applied_term.set(self.replica.applied_term());
         standing.bytes_on_disk.set(self.upkeep.bytes_on_disk());
         standing.can_read.set(self.replica.can_read());
+        if standing.take_members_changed() {
+            group::tell(&*self.links, self.state.borrow().cluster());
+        }
     }
 }

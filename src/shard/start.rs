@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     consensus::{self, Baseline, LogPosition, Pipeline},
-    env::Env,
+    env::{Env, Links},
     limits,
     metrics::ShardMetrics,
     pb::etcdserverpb as pb,
@@ -68,9 +68,11 @@ pub struct Started<E: Env> {
     pub run: Loop<E>,
 }
 
-/// Opens the shard's log and makes everything ready; nothing runs yet.
+/// Opens the shard's log and makes everything ready; nothing runs yet. `links` are told who belongs to the group as soon as
+/// the loop runs, and then of each change.
 pub async fn start<E: Env>(
     env: E,
+    links: Rc<dyn Links>,
     mut options: Options,
     metrics: Rc<ShardMetrics>,
 ) -> Result<Started<E>, Fatal> {
@@ -180,13 +182,14 @@ pub async fn start<E: Env>(
         hub: hub.clone(),
         metrics: metrics.clone(),
         times: times.clone(),
+        links: links.clone(),
         random,
         cluster_id,
         member_id,
     });
     // etcd's request timeout: five seconds and two elections.
     let patience = Duration::from_secs(5) + 2 * options.election;
-    let parts = Parts { pipeline, wal, applied };
+    let parts = Parts { pipeline, wal, applied, links: links.clone() };
     let checkpoints = Checkpoints::new(store, options.checkpoint_due, checkpoint);
     let run = Loop {
         replica: Replica::new(env.clone(), options.shard_id, parts),
@@ -202,6 +205,7 @@ pub async fn start<E: Env>(
         upkeep: Upkeep::new(env.clone(), metrics, checkpoints, times.clone()),
         expiry: Some(LeaseExpiry::new(env.clone(), shard.clone(), times)),
         anchor,
+        links,
         state,
         heartbeat: options.heartbeat,
         tick: None,

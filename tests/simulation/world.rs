@@ -12,7 +12,7 @@ use crate::courier;
 
 use pinion::{
     client::Bounds,
-    env::sim::{Sim, SimEnv, disk::SimDisk},
+    env::sim::{Sim, SimEnv, SimLinks, disk::SimDisk},
     metrics::{self, Metrics, ShardMetrics},
     net::{self, Listening, NetConfig},
     pb::etcdserverpb as pb,
@@ -137,8 +137,9 @@ impl World {
                 let read = Identity::read(&env, &path).await.map_err(|error| error.to_string())?;
                 let (identity, founded) = (read.unwrap_or(own), read.is_some());
                 let options = shard::Options { identity, founded, anchor, wal, checkpoint, ..options };
-                let started =
-                    shard::start(env.clone(), options, metrics).await.map_err(|error| error.to_string())?;
+                let links = Rc::new(SimLinks::new(&sim, id));
+                let started = shard::start(env.clone(), links, options, metrics).await;
+                let started = started.map_err(|error| error.to_string())?;
                 if !founded {
                     identity.write(&env, &path).await.map_err(|error| error.to_string())?;
                 }

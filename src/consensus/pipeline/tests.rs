@@ -99,7 +99,7 @@ fn exchange(members: &mut [&mut Pipeline]) -> Vec<Settled> {
         if sent.is_empty() {
             return all;
         }
-        for Outgoing { to, frame, checkpoint } in sent {
+        for Outgoing { to, frame, checkpoint, .. } in sent {
             let Some(to) = members.iter_mut().find(|pipeline| pipeline.options.id == to) else { continue };
             match checkpoint {
                 Some(_) => to.step_with_checkpoint(frame, 3).unwrap(),

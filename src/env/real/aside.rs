@@ -3,19 +3,14 @@
 //!
 //! One for a member, made before its executor and idle until there is something to do. It ends with the last handle.
 
-use std::{
-    future::Future,
-    io,
-    pin::Pin,
-    sync::{Arc, Mutex, mpsc},
-    task::{Context, Poll, Waker},
-    thread,
-};
+use std::{io, sync::mpsc, thread};
 
 use rustix::{
     process::setpriority_process,
     thread::{gettid, sched_getaffinity, sched_setaffinity},
 };
+
+use super::done::{Done, done};
 
 /// A third of others' share of a processor: with the least there is, a login on a machine whose processors are all busy took
 /// longer than clients wait.
@@ -42,18 +37,10 @@ impl Aside {
 
     /// One after another. Dropping the future does not recall the work.
     pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Done<T> {
-        let result = Arc::new(Mutex::new(Result { value: None, waker: None }));
-        let told = result.clone();
-        let job = move || {
-            let value = work();
-            let mut result = told.lock().expect("nobody panics while holding it");
-            result.value = Some(value);
-            if let Some(waker) = result.waker.take() {
-                waker.wake();
-            }
-        };
+        let (teller, done) = done();
+        let job = move || teller.tell(work());
         self.0.send(Box::new(job)).expect("the thread runs for as long as there is a handle");
-        Done(result)
+        done
     }
 }
 
@@ -65,27 +52,4 @@ fn step_aside(core: usize) -> io::Result<()> {
         sched_setaffinity(None, &cores)?;
     }
     Ok(setpriority_process(Some(gettid()), NICE)?)
-}
-
-struct Result<T> {
-    value: Option<T>,
-    waker: Option<Waker>,
-}
-
-/// The end of some work.
-pub struct Done<T>(Arc<Mutex<Result<T>>>);
-
-impl<T> Future for Done<T> {
-    type Output = T;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        let mut result = self.0.lock().expect("nobody panics while holding it");
-        match result.value.take() {
-            Some(value) => Poll::Ready(value),
-            None => {
-                result.waker = Some(context.waker().clone());
-                Poll::Pending
-            }
-        }
-    }
 }

@@ -4,7 +4,7 @@ use std::{future::Future, io};
 
 use glommio::{CpuSet, LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
 
-use super::{RealEnv, aside::Aside, rings};
+use super::{RealEnv, aside::Aside, names::Names, rings};
 use crate::limits;
 
 /// Why nothing runs.
@@ -49,9 +49,10 @@ pub fn run_on<F: Future>(core: usize, main: impl FnOnce(RealEnv) -> F) -> Result
         // What would block the loop must not share its core.
         .blocking_thread_pool_placement(helper_placement(core));
     let aside = Aside::beside(core).map_err(ExecutorError::Thread)?;
+    let names = Names::beside(core).map_err(ExecutorError::Thread)?;
     let executor = make(builder)?;
     drop(quiet);
-    Ok(executor.run(main(RealEnv { aside: Some(aside), ..RealEnv::default() })))
+    Ok(executor.run(main(RealEnv { aside: Some(aside), names, ..RealEnv::default() })))
 }
 
 /// Runs a task to its end, with this thread on whichever core: for tools and tests.

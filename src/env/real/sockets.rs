@@ -1,6 +1,7 @@
 //! TCP through the executor's ring.
 
 use std::{
+    future::Future,
     io,
     net::{Ipv6Addr, SocketAddr, TcpListener as StdListener},
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd},
@@ -100,6 +101,32 @@ impl Listener for RealListener {
     }
 }
 
+/// Tries one address after another, and gives the last error if nobody listens at any.
+pub(super) async fn connect(
+    addresses: impl Future<Output = io::Result<Vec<SocketAddr>>>,
+) -> io::Result<RealSocket> {
+    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in addresses.await?.into_iter().take(limits::ADDRESSES_TRIED) {
+        match TcpStream::connect_timeout(address, limits::CONNECT_WAIT).await.map_err(os_error) {
+            Ok(stream) => {
+                let keepalive =
+                    TcpKeepalive::new().with_time(limits::TCP_KEEPALIVE).with_interval(limits::TCP_KEEPALIVE);
+                borrowed(&stream, |socket| socket.set_tcp_keepalive(&keepalive))?;
+                stream.set_nodelay(true)?;
+                return Ok(RealSocket { stream, peer: canonical(address) });
+            }
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
+fn borrowed<T>(stream: &TcpStream, with: impl FnOnce(SockRef<'_>) -> T) -> T {
+    // SAFETY: the stream owns the descriptor and outlives the borrow.
+    let socket = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
+    with(SockRef::from(&socket))
+}
+
 /// A client's own address, where it came to a socket of both families.
 fn canonical(peer: SocketAddr) -> SocketAddr {
     SocketAddr::new(peer.ip().to_canonical(), peer.port())
@@ -118,9 +145,11 @@ impl Socket for RealSocket {
     }
 
     fn give_up_after(&self, timeout: Duration) -> io::Result<()> {
-        // SAFETY: the stream owns the descriptor and outlives the borrow.
-        let socket = unsafe { BorrowedFd::borrow_raw(self.stream.as_raw_fd()) };
-        SockRef::from(&socket).set_tcp_user_timeout(Some(timeout))
+        borrowed(&self.stream, |socket| socket.set_tcp_user_timeout(Some(timeout)))
+    }
+
+    fn keep_unsent_below(&self, bytes: u32) -> io::Result<()> {
+        borrowed(&self.stream, |socket| socket.set_tcp_notsent_lowat(bytes))
     }
 
     fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
@@ -138,10 +167,13 @@ impl Socket for RealSocket {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, TcpStream};
+    use std::{
+        future::poll_fn,
+        net::{Ipv4Addr, TcpStream},
+    };
 
     use super::*;
-    use crate::env::real::run_anywhere;
+    use crate::env::{Env, real::run_anywhere};
 
     /// Whether this machine has IPv6 at all.
     fn has_ipv6() -> bool {
@@ -174,6 +206,38 @@ mod tests {
         }
     }
 
+    fn check_options(stream: &glommio::net::TcpStream) {
+        borrowed(stream, |options| {
+            assert!(options.keepalive().expect("a socket") && options.tcp_nodelay().expect("a socket"));
+            assert_eq!(options.tcp_keepalive_time().expect("a socket"), limits::TCP_KEEPALIVE);
+            assert_eq!(options.tcp_keepalive_interval().expect("a socket"), limits::TCP_KEEPALIVE);
+        });
+    }
+
+    #[test]
+    fn a_name_is_connected_to_by_whichever_address_listens() {
+        run_anywhere(async |env| {
+            let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+            let bound = Bound::bind(loopback, Reuse::default()).expect("a free port");
+            let address = bound.address().expect("bound");
+            let listener = bound.listen();
+            for host in ["localhost", "127.0.0.1"] {
+                let mut socket = env.connect(host, address.port()).await.expect("somebody listens");
+                assert_eq!(socket.peer(), Some(address));
+                check_options(&socket.stream);
+                let mut other = listener.accept().await.expect("accepted");
+                let sent = poll_fn(|context| socket.poll_write(context, b"word")).await.expect("sent");
+                let mut buffer = [0; 8];
+                let read = poll_fn(|context| other.poll_read(context, &mut buffer)).await.expect("read");
+                assert_eq!((sent, &buffer[..read]), (4, b"word".as_slice()));
+            }
+            drop(listener);
+            let refused = env.connect("127.0.0.1", address.port()).await.expect_err("nobody listens");
+            assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        })
+        .expect("an executor");
+    }
+
     #[test]
     fn a_connection_is_watched_by_the_kernel() {
         run_anywhere(async |_| {
@@ -184,13 +248,9 @@ mod tests {
             let _client = TcpStream::connect(address).expect("the listener takes it");
             let socket = listener.accept().await.expect("accepted");
             socket.give_up_after(Duration::from_secs(20)).expect("a socket");
-            // SAFETY: the stream owns the descriptor and outlives the borrow.
-            let descriptor = unsafe { BorrowedFd::borrow_raw(socket.stream.as_raw_fd()) };
-            let options = SockRef::from(&descriptor);
-            assert!(options.keepalive().expect("a socket") && options.tcp_nodelay().expect("a socket"));
-            assert_eq!(options.tcp_keepalive_time().expect("a socket"), limits::TCP_KEEPALIVE);
-            assert_eq!(options.tcp_keepalive_interval().expect("a socket"), limits::TCP_KEEPALIVE);
-            assert_eq!(options.tcp_user_timeout().expect("a socket"), Some(Duration::from_secs(20)));
+            check_options(&socket.stream);
+            let patience = borrowed(&socket.stream, |options| options.tcp_user_timeout());
+            assert_eq!(patience.expect("a socket"), Some(Duration::from_secs(20)));
         })
         .expect("an executor");
     }

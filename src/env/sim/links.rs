@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::Sim;
 use crate::{
-    env::Links,
+    env::{Instant, Lane, Links, Peer},
     types::{MemberId, ShardId},
 };
 
@@ -28,6 +28,13 @@ impl Default for Faults {
     }
 }
 
+impl Faults {
+    /// Whether nothing comes from the one to the other.
+    pub fn cuts(&self, from: MemberId, to: MemberId) -> bool {
+        self.isolated.contains(&from.0) || self.isolated.contains(&to.0)
+    }
+}
+
 /// One member's ends of its links.
 #[derive(Clone)]
 pub struct SimLinks {
@@ -36,8 +43,8 @@ pub struct SimLinks {
 }
 
 impl SimLinks {
-    pub(super) fn new(sim: Sim, from: MemberId) -> Self {
-        SimLinks { sim, from }
+    pub fn new(sim: &Sim, from: MemberId) -> Self {
+        SimLinks { sim: sim.clone(), from }
     }
 
     fn schedule(&self, to: MemberId, shard: ShardId, frame: Bytes, faults: &Faults) {
@@ -52,10 +59,9 @@ impl SimLinks {
 }
 
 impl Links for SimLinks {
-    fn send(&self, to: MemberId, shard: ShardId, frame: Bytes) {
+    fn send(&self, to: MemberId, shard: ShardId, _: Lane, frame: Bytes) {
         let faults = self.sim.faults();
-        let cut = faults.isolated.contains(&to.0) || faults.isolated.contains(&self.from.0);
-        if cut || self.sim.chance(faults.drop_permille) {
+        if faults.cuts(self.from, to) || self.sim.chance(faults.drop_permille) {
             return;
         }
         if self.sim.chance(faults.duplicate_permille) {
@@ -63,4 +69,12 @@ impl Links for SimLinks {
         }
         self.schedule(to, shard, frame, &faults);
     }
+
+    /// From the beginning of time, unless it is cut off now.
+    fn active_since(&self, member: MemberId) -> Option<Instant> {
+        (!self.sim.faults().cuts(self.from, member)).then_some(Instant(0))
+    }
+
+    /// Everybody is reached without an address.
+    fn set_members(&self, _: &[Peer], _: &[MemberId]) {}
 }

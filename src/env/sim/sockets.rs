@@ -1,15 +1,16 @@
 //! Streams between simulated machines: late, in pieces, and never more under way than fits.
 //!
 //! How long bytes travel, and how many of them one read or write takes, is drawn from the seed; their order stays. A
-//! crash drops a member's sockets with its tasks, and its peers hear of it as they would of a killed process.
-//! Partitions are between members and leave these streams alone.
+//! crash drops a member's sockets with its tasks, and its peers hear of it as they would of a killed process. Between
+//! members that are cut off from each other nothing arrives until they are not, not even word of an end; what is lost on
+//! the way is sent again and late. Partitions are between members: clients' streams they leave alone.
 
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, VecDeque},
     future::poll_fn,
     io,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     rc::{Rc, Weak},
     task::{Context, Poll, Waker},
     time::Duration,
@@ -26,6 +27,8 @@ use crate::{
 
 /// Bytes under way or not read yet, in one direction; a sender with more waits.
 const PIPE_BYTES: usize = 64 * 1024;
+/// Until what was lost is sent again.
+const RESEND: Duration = Duration::from_millis(20);
 /// Reads and writes that take a part of what they could, in permille.
 const PARTIAL_PERMILLE: u64 = 200;
 
@@ -33,11 +36,12 @@ const PARTIAL_PERMILLE: u64 = 200;
 #[derive(Default)]
 pub(super) struct Ports {
     listening: RefCell<BTreeMap<SocketAddr, Weak<Backlog>>>,
+    names: RefCell<BTreeMap<String, IpAddr>>,
     connections: Cell<u16>,
 }
 
-#[derive(Default)]
 struct Backlog {
+    owner: MemberId,
     waiting: RefCell<VecDeque<SimSocket>>,
     waker: Cell<Option<Waker>>,
 }
@@ -61,6 +65,10 @@ pub struct SimSocket {
 /// One direction of a connection.
 #[derive(Default)]
 struct Pipe {
+    /// From which member to which, unless a client has one of its ends.
+    route: Option<(MemberId, MemberId)>,
+    /// Somebody looks for the end of a partition.
+    is_watched: bool,
     /// By time of arrival.
     pieces: VecDeque<(u64, Bytes)>,
     bytes: usize,
@@ -85,16 +93,54 @@ pub(super) fn address(member: MemberId, port: u16) -> SocketAddr {
 }
 
 impl Sim {
-    pub(super) fn listen_at(&self, address: SocketAddr) -> SimListener {
-        let backlog = Rc::new(Backlog::default());
+    pub(super) fn listen_at(&self, owner: MemberId, port: u16) -> SimListener {
+        let address = address(owner, port);
+        let backlog = Rc::new(Backlog { owner, waiting: RefCell::default(), waker: Cell::default() });
         let before = self.ports().listening.borrow_mut().insert(address, Rc::downgrade(&backlog));
         assert!(before.is_none_or(|before| before.strong_count() == 0), "{address} is in use");
         SimListener { sim: self.clone(), address, backlog }
     }
 
-    /// A connection from a machine to an address; refused where nobody listens.
+    /// From now on the name is that of a machine with this address.
+    pub fn set_name(&self, name: &str, address: IpAddr) {
+        self.ports().names.borrow_mut().insert(name.to_owned(), address);
+    }
+
+    /// A client's connection to an address; refused where nobody listens.
     pub async fn connect(&self, from: MemberId, to: SocketAddr) -> io::Result<SimSocket> {
         self.sleep(self.travel()).await;
+        self.connect_now(from, to, |_| None)
+    }
+
+    /// A member's, which partitions are for. It waits for the end of one.
+    pub(super) async fn connect_as_member(
+        self,
+        from: MemberId,
+        host: String,
+        port: u16,
+    ) -> io::Result<SimSocket> {
+        self.sleep(self.travel()).await;
+        let address = match host.parse() {
+            Ok(address) => address,
+            Err(_) => *self.ports().names.borrow().get(&host).ok_or(io::ErrorKind::NotFound)?,
+        };
+        let to = SocketAddr::new(address, port);
+        let owner =
+            || self.ports().listening.borrow().get(&to).and_then(Weak::upgrade).map(|there| there.owner);
+        while let Some(owner) = owner()
+            && self.are_cut(from, owner)
+        {
+            self.sleep(RESEND).await;
+        }
+        self.connect_now(from, to, |owner| Some((from, owner)))
+    }
+
+    fn connect_now(
+        &self,
+        from: MemberId,
+        to: SocketAddr,
+        route: impl FnOnce(MemberId) -> Option<(MemberId, MemberId)>,
+    ) -> io::Result<SimSocket> {
         let backlog = self.ports().listening.borrow().get(&to).and_then(Weak::upgrade);
         let backlog = backlog.ok_or(io::ErrorKind::ConnectionRefused)?;
         if backlog.waiting.borrow().len() >= limits::LISTEN_BACKLOG as usize {
@@ -102,7 +148,9 @@ impl Sim {
         }
         let connections = &self.ports().connections;
         connections.set(connections.get().wrapping_add(1));
-        let (there, here) = (Rc::default(), Rc::default());
+        let route = route(backlog.owner);
+        let pipe = |route| Rc::new(RefCell::new(Pipe { route, ..Pipe::default() }));
+        let (there, here) = (pipe(route), pipe(route.map(|(here, there)| (there, here))));
         let end = |peer, incoming: &Rc<_>, outgoing: &Rc<_>| SimSocket {
             sim: self.clone(),
             peer,
@@ -116,6 +164,12 @@ impl Sim {
             waker.wake();
         }
         Ok(end(to, &here, &there))
+    }
+
+    /// Whether nothing gets there and back.
+    fn are_cut(&self, here: MemberId, there: MemberId) -> bool {
+        let faults = self.faults();
+        faults.cuts(here, there) || faults.cuts(there, here)
     }
 
     fn travel(&self) -> Duration {
@@ -160,8 +214,18 @@ impl Socket for SimSocket {
         Ok(())
     }
 
+    /// Few are under way in any case.
+    fn keep_unsent_below(&self, _: u32) -> io::Result<()> {
+        Ok(())
+    }
+
     fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let now = self.sim.now().0;
+        if self.incoming.borrow().is_cut(&self.sim) {
+            self.incoming.borrow_mut().reader = Some(context.waker().clone());
+            self.await_healing();
+            return Poll::Pending;
+        }
         let pipe = &mut *self.incoming.borrow_mut();
         if matches!(pipe.end, Some((at, End::Reset)) if at <= now) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
@@ -187,8 +251,9 @@ impl Socket for SimSocket {
 
     fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let reset = matches!(self.incoming.borrow().end, Some((at, End::Reset)) if at <= self.sim.now().0);
+        let is_cut = self.outgoing.borrow().is_cut(&self.sim);
         let pipe = &mut *self.outgoing.borrow_mut();
-        if reset || pipe.deaf || self.closed {
+        if ((reset || pipe.deaf) && !is_cut) || self.closed {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         if bytes.is_empty() {
@@ -215,7 +280,10 @@ impl Socket for SimSocket {
 
 /// When the next thing sent arrives: after everything before it.
 fn arrival(sim: &Sim, pipe: &Pipe) -> u64 {
-    let travels = sim.now().0 + sim.travel().as_nanos() as u64;
+    let mut travels = sim.now().0 + sim.travel().as_nanos() as u64;
+    if pipe.route.is_some() && sim.chance(sim.faults().drop_permille) {
+        travels += RESEND.as_nanos() as u64;
+    }
     pipe.pieces.back().map_or(travels, |(last, _)| travels.max(*last))
 }
 
@@ -225,7 +293,35 @@ fn wake(waker: &mut Option<Waker>) {
     }
 }
 
+impl Pipe {
+    /// A stream needs both ways.
+    fn is_cut(&self, sim: &Sim) -> bool {
+        self.route.is_some_and(|(from, to)| sim.are_cut(from, to))
+    }
+}
+
 impl SimSocket {
+    /// Whoever reads is woken at the end of a partition, if there is something to read then.
+    fn await_healing(&self) {
+        let pipe = &mut *self.incoming.borrow_mut();
+        if std::mem::replace(&mut pipe.is_watched, true) {
+            return;
+        }
+        let (sim, pipe) = (self.sim.clone(), Rc::downgrade(&self.incoming));
+        self.sim.spawn(MemberId(0), async move {
+            while let Some(pipe) = pipe.upgrade() {
+                if !pipe.borrow().is_cut(&sim) {
+                    let pipe = &mut *pipe.borrow_mut();
+                    pipe.is_watched = false;
+                    wake(&mut pipe.reader);
+                    return;
+                }
+                drop(pipe);
+                sim.sleep(RESEND).await;
+            }
+        });
+    }
+
     fn finish(&mut self, how: End) {
         let already = self.closed && how == End::Closed;
         self.closed = true;

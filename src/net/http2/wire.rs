@@ -306,6 +306,10 @@ mod tests {
             Ok(())
         }
 
+        fn keep_unsent_below(&self, _: u32) -> io::Result<()> {
+            Ok(())
+        }
+
         fn poll_read(&mut self, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
             Poll::Pending
         }

@@ -4,7 +4,7 @@ use std::{cell::RefCell, future::Future, path::Path, rc::Rc, time::Duration};
 
 use crate::{
     env::{
-        Env,
+        Env, NoLinks,
         sim::{Sim, SimEnv, disk::SimDisk},
     },
     limits,
@@ -63,7 +63,8 @@ async fn open_with<E: Env>(
         lease_checkpoints: false,
     };
     let metrics = Rc::new(ShardMetrics::new().expect("names are distinct"));
-    let started = shard::start(env.clone(), options, metrics).await.expect("the member starts");
+    let started =
+        shard::start(env.clone(), Rc::new(NoLinks), options, metrics).await.expect("the member starts");
     (started, data_dir)
 }
 

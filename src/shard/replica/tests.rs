@@ -5,7 +5,10 @@ use futures_lite::future::{block_on, poll_fn, poll_once};
 use super::*;
 use crate::{
     consensus::{self, Payload},
-    env::sim::{Sim, SimEnv, disk::SimDisk},
+    env::{
+        NoLinks,
+        sim::{Sim, SimEnv, disk::SimDisk},
+    },
     pb::etcdserverpb as pb,
     storage::{data_dir::DataDir, wal::WalOptions},
 };
@@ -41,7 +44,8 @@ async fn sole(env: SimEnv) -> Replica<SimEnv> {
         catchup_bytes: 1 << 20,
     };
     let pipeline = Pipeline::new(options, replay.window, LogIndex(1), 1).unwrap();
-    let parts = Parts { pipeline, wal, applied: LogPosition { index: LogIndex(1), term: Term(1) } };
+    let applied = LogPosition { index: LogIndex(1), term: Term(1) };
+    let parts = Parts { pipeline, wal, applied, links: Rc::new(NoLinks) };
     let mut replica = Replica::new(env, ShardId(3), parts);
     replica.campaign_if_sole_voter().unwrap();
     replica

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     client::Client,
-    env::Instant,
+    env::{Instant, Links},
     limits,
     metrics::ShardMetrics,
     pb::etcdserverpb as pb,
@@ -52,6 +52,7 @@ pub struct Parts {
     pub(in crate::shard) hub: Rc<RefCell<Hub>>,
     pub(in crate::shard) metrics: Rc<ShardMetrics>,
     pub(in crate::shard) times: Times,
+    pub(in crate::shard) links: Rc<dyn Links>,
     pub(in crate::shard) random: Rc<dyn Fn() -> u64>,
     pub(in crate::shard) cluster_id: ClusterId,
     pub(in crate::shard) member_id: MemberId,
@@ -329,6 +330,16 @@ impl Shard {
     /// A frame from another member's shard of the same number.
     pub fn step(&self, frame: Bytes) {
         self.inbox.push_frame(frame);
+    }
+
+    /// Something for a member got lost on its way, or there is no way to it.
+    pub fn unreachable(&self, member: MemberId) {
+        self.inbox.push_unreachable(member);
+    }
+
+    /// Since when there has been a link to a member; none while there is none.
+    pub fn active_since(&self, member: MemberId) -> Option<Instant> {
+        self.links.active_since(member)
     }
 
     /// The next checkpoint to be carried to another member; none once the shard has stopped. For one caller at a time.

@@ -76,7 +76,7 @@ mod tests {
     use super::*;
     use crate::{
         env::{
-            Instant,
+            Instant, NoLinks,
             sim::{Sim, SimEnv, disk::SimDisk},
         },
         pb::mvccpb::KeyValue,
@@ -118,6 +118,7 @@ mod tests {
             hub: Rc::default(),
             metrics: Rc::new(crate::metrics::ShardMetrics::new().expect("names are distinct")),
             times: Times::new(std::time::Duration::ZERO, false),
+            links: Rc::new(NoLinks),
             random: Rc::new(|| 4),
             cluster_id: ClusterId(1),
             member_id: MemberId(1),

@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     rc::Rc,
     task::Waker,
 };
@@ -52,6 +52,8 @@ pub struct Inbox {
     reads: RefCell<Vec<(Instant, Reply<()>)>>,
     frames: RefCell<VecDeque<Bytes>>,
     frame_bytes: Cell<usize>,
+    /// Members for whom something got lost; each at most once.
+    unreachable: RefCell<BTreeSet<MemberId>>,
     defragments: RefCell<Vec<Reply<()>>>,
     pub transfers: Transfers,
     /// Writes admitted and not answered, and their bytes while they wait here.
@@ -79,6 +81,7 @@ impl Inbox {
             reads: RefCell::default(),
             frames: RefCell::default(),
             frame_bytes: Cell::new(0),
+            unreachable: RefCell::default(),
             defragments: RefCell::default(),
             transfers: Transfers::default(),
             pending: Cell::new(0),
@@ -205,6 +208,17 @@ impl Inbox {
         }
         drop(frames);
         self.wake();
+    }
+
+    /// Something for a member got lost.
+    pub fn push_unreachable(&self, member: MemberId) {
+        if self.unreachable.borrow_mut().insert(member) {
+            self.wake();
+        }
+    }
+
+    pub fn take_unreachable(&self) -> BTreeSet<MemberId> {
+        self.unreachable.take()
     }
 
     /// The member is about to stop: from now on nobody waits for long.

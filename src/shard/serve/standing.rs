@@ -20,11 +20,18 @@ pub struct Standing {
     /// Bytes of the checkpoint's files.
     pub bytes_on_disk: Cell<u64>,
     members: RefCell<Vec<pb::Member>>,
+    members_changed: Cell<bool>,
 }
 
 impl Standing {
     pub fn set_members<'a>(&self, members: impl Iterator<Item = &'a pb::Member>) {
         *self.members.borrow_mut() = members.cloned().collect();
+        self.members_changed.set(true);
+    }
+
+    /// Whether the members were set since the last call.
+    pub fn take_members_changed(&self) -> bool {
+        self.members_changed.take()
     }
 
     pub fn is_learner(&self, id: MemberId) -> bool {

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::env::{
     Env,
-    sim::{SimEnv, disk::SimDisk},
+    sim::{Faults, SimEnv, disk::SimDisk},
 };
 
 const SERVER: MemberId = MemberId(1);
@@ -162,4 +162,61 @@ fn offloaded_work_is_done_later() {
     sim.spawn(SERVER, async move { seen.set(env.offload(|| 7).await) });
     assert!(sim.run_until(1_000, || done.get() == 7));
     assert!(sim.now().0 > 0, "it takes time");
+}
+
+/// A member's connection, from whatever it gives as the host.
+fn connect_as(sim: &Sim, from: MemberId, host: String) -> Rc<RefCell<Option<io::Result<SimSocket>>>> {
+    let got = Rc::new(RefCell::new(None));
+    let (machine, told) = (machine(sim, from), got.clone());
+    sim.spawn(from, async move {
+        let connected = machine.connect(&host, 2380).await;
+        *told.borrow_mut() = Some(connected);
+    });
+    got
+}
+
+#[test]
+fn members_are_found_by_name_and_by_address() {
+    let sim = Sim::new(1);
+    let there = machine(&sim, SERVER);
+    let _listener = there.listen(2380);
+    let ip = there.address(2380).ip();
+    sim.set_name("one", ip);
+    for (host, found) in [("one".to_owned(), true), (ip.to_string(), true), ("two".to_owned(), false)] {
+        let got = connect_as(&sim, MemberId(2), host.clone());
+        assert!(sim.run_until(1_000, || got.borrow().is_some()));
+        assert_eq!(got.take().expect("just seen").is_ok(), found, "{host}");
+    }
+}
+
+#[test]
+fn nothing_passes_between_members_that_are_cut_off_and_all_of_it_later() {
+    for seed in 0..20 {
+        let sim = Sim::new(seed);
+        let there = machine(&sim, SERVER);
+        let listener = there.listen(2380);
+        let host = there.address(2380).ip().to_string();
+        let cut = || sim.set_faults(Faults { isolated: [SERVER.0].into(), ..Faults::default() });
+        let first = connect_as(&sim, MemberId(2), host.clone());
+        assert!(sim.run_until(1_000, || first.borrow().is_some()));
+        let heard = Rc::new(RefCell::new(Vec::new()));
+        let told = heard.clone();
+        sim.spawn(SERVER, async move {
+            let mut socket = listener.accept().await.expect("somebody comes");
+            while let Ok(bytes) = read(&mut socket, 100).await
+                && !bytes.is_empty()
+            {
+                told.borrow_mut().extend(bytes);
+            }
+            told.borrow_mut().push(b'.');
+        });
+        let mut socket = first.take().expect("just seen").expect("somebody listens");
+        cut();
+        let second = connect_as(&sim, MemberId(2), host);
+        sim.spawn(MemberId(2), async move { write(&mut socket, b"word").await.expect("there is room") });
+        assert!(!sim.run_until(5_000, || !heard.borrow().is_empty() || second.borrow().is_some()));
+        sim.set_faults(Faults::default());
+        let both = || second.borrow().is_some() && heard.borrow().as_slice() == b"word.";
+        assert!(sim.run_until(5_000, both), "seed {seed}: {:?}", heard.borrow());
+    }
 }
