@@ -1,11 +1,12 @@
 //! Compiles `proto/` without a system protoc.
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "etcdserverpb/rpc.proto",
     "v3lockpb/v3lock.proto",
     "v3electionpb/v3election.proto",
     "grpc/health/v1/health.proto",
     "pinion/peer.proto",
+    "pinion/link.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

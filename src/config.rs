@@ -62,6 +62,9 @@ pub struct Config {
     /// For the other members.
     pub listen_peer_urls: Vec<Url>,
     pub advertise_peer_urls: Vec<Url>,
+    /// Another member that says nothing for so long, or takes nothing, is taken for gone.
+    pub raft_read_timeout: Duration,
+    pub raft_write_timeout: Duration,
     /// As given; only a member that starts for the first time reads it, see [`Config::bootstrap`].
     pub initial_cluster: String,
     pub initial_cluster_token: String,

@@ -41,10 +41,11 @@
 //! | shard/watch        | who watches what, and how far each has come; pure              | limits, row, state, state/mvcc |
 //! | shard/serve        | admission, batches, reads, replies, what connections hold      | backup, client, env, limits, metrics, pb, row, shard, shard/group, shard/lease, shard/watch, state, state/lease, state/mvcc, storage/checkpoint, types |
 //! | shard/upkeep       | checkpoints, compaction, checks                                | block, consensus, env, limits, metrics, pb, shard, shard/group, shard/lease, shard/serve, state, state/lease, state/mvcc, storage/checkpoint, types |
+//! | peer               | links to other members: greetings, frames, checkpoints         | env, limits, metrics, pb, shard, shard/serve, storage/checkpoint, types |
 //! | service            | etcd's services as plain handlers, table of methods, errors    | backup, client, env, limits, logging, metrics, pb, shard, shard/group, shard/serve, shard/watch, state, types |
 //! | protocol           | gRPC and plain HTTP: codecs over the table of methods          | client, env, limits, metrics, service, shard, shard/serve, state |
-//! | net                | listeners, connections, HTTP/1 and HTTP/2                      | client, env, limits, protocol, service |
-//! | server             | a member from all parts: start, readiness, stop                | block, client, config, env, limits, logging, metrics, net, pb, protocol, service, shard, shard/serve, shard/upkeep, state, state/lease, state/mvcc, storage/checkpoint, storage/data_dir, storage/wal, types |
+//! | net                | listeners, connections, HTTP/1 and HTTP/2                      | client, env, limits, peer, protocol, service |
+//! | server             | a member from all parts: start, readiness, stop                | block, client, config, env, limits, logging, metrics, net, pb, peer, protocol, service, shard, shard/serve, shard/upkeep, state, state/lease, state/mvcc, storage/checkpoint, storage/data_dir, storage/wal, types |
 //!
 //! A row such as `storage/wal` is a part of its folder with rules of its own. Whoever names something that another module
 //! hands on by `pub use` uses both.
@@ -63,6 +64,7 @@ pub mod logging;
 pub mod metrics;
 pub mod net;
 pub mod pb;
+pub mod peer;
 pub mod protocol;
 pub mod row;
 pub mod server;

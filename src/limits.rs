@@ -72,6 +72,8 @@ pub const PEER_GATHERED_BYTES: usize = 64 * 1024;
 pub const PEER_UNSENT_BYTES: u32 = 64 * 1024;
 /// Bytes sent to a member, or taken from it, before others have their turn.
 pub const PEER_TURN_BYTES: usize = 1024 * 1024;
+/// The shortest `--raft-read-timeout` and `--raft-write-timeout` (etcd's).
+pub const PEER_TIMEOUT_MIN: Duration = Duration::from_secs(5);
 /// Of a greeting, with a member's URLs, and of what a checkpoint is announced with.
 pub const PEER_HELLO_BYTES: usize = 2 * MEMBER_URLS_BYTES;
 pub const PEER_OFFER_BYTES: usize = 16 * 1024 * 1024;

@@ -10,11 +10,14 @@
 
 mod exposition;
 mod grpc;
+mod peer;
 mod process;
 mod register;
 mod shard;
 #[cfg(test)]
 mod tests;
+
+use std::rc::Rc;
 
 use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts};
 
@@ -22,6 +25,7 @@ use register::Register;
 
 pub use exposition::{Families, TEXT_CONTENT_TYPE, text};
 pub use grpc::{CODES, ClientRequests, Grpc, Method};
+pub use peer::PeerMetrics;
 pub use shard::ShardMetrics;
 
 /// Why the registry could not be built or written out.
@@ -40,6 +44,7 @@ pub struct Metrics {
     pub grpc_received_bytes: IntCounter,
     pub grpc: Grpc,
     pub client_requests: ClientRequests,
+    pub peers: Rc<PeerMetrics>,
 
     server_id: IntGaugeVec,
     cluster_version: IntGaugeVec,
@@ -87,6 +92,7 @@ impl Metrics {
             )?,
             grpc: Grpc::new(to.registry(), options.extensive)?,
             client_requests: ClientRequests::new(to.registry())?,
+            peers: Rc::new(PeerMetrics::new(&to)?),
             server_id: to.gauges(
                 "etcd_server_id",
                 "1 for this member's id in hexadecimal.",

@@ -29,7 +29,7 @@ use futures_util::future::{join, join_all};
 
 pub use listener::Listening;
 
-use crate::{env::Env, limits, protocol::Routes, service::Word};
+use crate::{env::Env, limits, peer::Peers, protocol::Routes, service::Word};
 use connections::Connections;
 
 /// What is chosen by flags. The defaults are etcd's.
@@ -71,9 +71,31 @@ pub async fn serve<E: Env>(
     config: NetConfig,
     stop: impl Future<Output = ()>,
 ) {
+    run(env, listeners, (routes, None), config, stop).await;
+}
+
+/// Serves other members until it is dropped: what they have to say, and what they ask over HTTP. They have connections of
+/// their own, which neither clients take away nor the end of serving clients ends.
+pub async fn serve_peers<E: Env>(
+    env: &E,
+    listeners: Vec<Listening<E::Listener>>,
+    routes: Routes,
+    peers: Peers<E>,
+) {
+    let config = NetConfig { connections_max: limits::PEER_CONNECTIONS, ..NetConfig::default() };
+    run(env, listeners, (routes, Some(peers)), config, std::future::pending()).await;
+}
+
+async fn run<E: Env>(
+    env: &E,
+    listeners: Vec<Listening<E::Listener>>,
+    (routes, peers): (Routes, Option<Peers<E>>),
+    config: NetConfig,
+    stop: impl Future<Output = ()>,
+) {
     let connections = Rc::new(Connections::new(config.connections_max));
     let stopping = Word::default();
-    let server = Rc::new(connection::Server::new(env, &config, routes, stopping.clone()));
+    let server = Rc::new(connection::Server::new(env, &config, routes, stopping.clone(), peers));
     let accepting = listeners.into_iter().map(|listening| listening.accept(&server, &connections));
     let draining = async {
         stop.await;

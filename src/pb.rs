@@ -25,6 +25,10 @@ pub mod v3electionpb {
 pub mod grpc_health {
     include!(concat!(env!("OUT_DIR"), "/grpc.health.v1.rs"));
 }
+/// How members make connections to each other.
+pub mod link {
+    include!(concat!(env!("OUT_DIR"), "/pinion.link.v1.rs"));
+}
 /// What members send each other.
 pub mod peer {
     include!(concat!(env!("OUT_DIR"), "/pinion.peer.v1.rs"));

@@ -27,7 +27,7 @@ use tracing::{error, info, warn};
 use crate::{
     config::{self, Config, Retention},
     env::{
-        DiskError, Env, NoLinks,
+        DiskError, Env,
         real::{Bound, ExecutorError, RealEnv, choose_core, explain_faults, run_on},
         spawn_joined,
     },
@@ -35,6 +35,7 @@ use crate::{
     metrics::{self, Metrics, ShardMetrics},
     net::{self, Listening, NetConfig},
     pb::etcdserverpb as pb,
+    peer::{self, Peers},
     protocol::{Offer, Routes, Surface},
     service::{self, Api, Membership, Patience, Word, version},
     shard::{self, AutoCompaction, CorruptionChecks, Duty, Quota, Shard},
@@ -121,7 +122,9 @@ async fn serve(
     let keyspace = Keyspace::default();
     let shard_metrics = Rc::new(ShardMetrics::new()?);
     let options = shard_options(&config, &who, &data_dir, &shard_metrics);
-    let starting = async { Some(shard::start(env.clone(), Rc::new(NoLinks), options, shard_metrics).await) };
+    let peers = Peers::new(env.clone(), peer_options(&config, who.identity), metrics.peers.clone());
+    let links = Rc::new(peers.clone());
+    let starting = async { Some(shard::start(env.clone(), links, options, shard_metrics).await) };
     let stopped = async {
         stop.requested().await;
         None
@@ -133,6 +136,7 @@ async fn serve(
     };
     let shard::Started { shard, run, duty, is_new } = started?;
     who.settle(&env, &data_dir).await?;
+    peers.attach(keyspace.shard, &shard);
     let checks = CorruptionChecks {
         initial: config.initial_corrupt_check && !is_new,
         interval: config.corrupt_check_interval,
@@ -150,14 +154,16 @@ async fn serve(
         let is_ready = options.ready.clone();
         let api = Api::new(&env, keyspace, handle.clone(), metrics, options);
         let watched = api.clone();
-        let (mut bound, mut listening) = (Vec::new(), Vec::new());
+        let (mut bound, mut listening, mut for_peers) = (Vec::new(), Vec::new(), Vec::new());
         for (socket, offer) in listeners {
             let address = socket.address();
-            match offer.http {
-                Some(Surface::Peer) => say_peers(&address),
-                Some(Surface::Client | Surface::Metrics) | None => bound.push((address, offer)),
+            let is_for_peers = offer.http == Some(Surface::Peer);
+            match is_for_peers {
+                true => say_peers(&address),
+                false => bound.push((address, offer)),
             }
-            listening.push(Listening { listener: socket.listen(), offer });
+            let listener = Listening { listener: socket.listen(), offer };
+            if is_for_peers { for_peers.push(listener) } else { listening.push(listener) }
         }
         let becoming_ready = async {
             ready(&env, &handle).await;
@@ -178,6 +184,9 @@ async fn serve(
             say_stop("closing etcd server", &config);
             handle.leave();
         };
+        // Until the shard has stopped: the others hear of what it leaves, and its last writes need them.
+        let (machine, routes) = (env.clone(), Routes::new(&env, api.clone()));
+        env.spawn(async move { net::serve_peers(&machine, for_peers, routes, peers).await });
         // Whether it is ready can be asked for before it is.
         let serving =
             net::serve(&env, listening, Routes::new(&env, api), net_config(&config, resources), stopped);
@@ -348,6 +357,17 @@ fn lease_ttl_min(config: &Config) -> i64 {
     let ticks = config.election.as_millis() / config.heartbeat.as_millis().max(1);
     let shortest = 3 * ticks / 2 * config.heartbeat.as_millis();
     shortest.div_ceil(1_000) as i64
+}
+
+fn peer_options(config: &Config, identity: Identity) -> peer::Options {
+    peer::Options {
+        cluster: identity.cluster,
+        member: identity.member,
+        urls: config.advertise_peer_urls.iter().map(ToString::to_string).collect(),
+        read_timeout: config.raft_read_timeout,
+        write_timeout: config.raft_write_timeout,
+        checkpoint_bytes_per_second: config.checkpoint_write_mbps.saturating_mul(1_000_000),
+    }
 }
 
 fn net_config(config: &Config, resources: Resources) -> NetConfig {

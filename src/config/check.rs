@@ -164,6 +164,8 @@ pub fn config(
         advertise_client_urls: advertise_client_urls.to_vec(),
         listen_peer_urls: settings.urls("listen-peer-urls").to_vec(),
         advertise_peer_urls: advertise_peer_urls.to_vec(),
+        raft_read_timeout: peer_timeout(settings, notices, "raft-read-timeout"),
+        raft_write_timeout: peer_timeout(settings, notices, "raft-write-timeout"),
         initial_cluster,
         initial_cluster_token: settings.text("initial-cluster-token").to_string(),
         join_existing: settings.text("initial-cluster-state") == "existing",
@@ -197,6 +199,17 @@ pub fn config(
         features: gates::features(settings.gates()),
         log,
     })
+}
+
+/// A shorter one than etcd's default is raised to it, as in etcd.
+fn peer_timeout(settings: &Settings, notices: &mut Vec<Notice>, name: &'static str) -> Duration {
+    let least = limits::PEER_TIMEOUT_MIN;
+    let given = u64::try_from(settings.duration(name)).map_or(Duration::ZERO, Duration::from_nanos);
+    if given < least {
+        let text = super::value::format_duration(least.as_nanos() as i64);
+        notices.push(Notice::info(format!("{name} increased to minimum value: {text}")));
+    }
+    given.max(least)
 }
 
 /// None given is etcd's default, and so is a negative one.

@@ -146,8 +146,8 @@ const MEMBER: &[Flag] = &[
         Accepted("the JSON gateway is on the roadmap"),
         "Serve the JSON form of the API under /v3/.",
     ),
-    f("raft-read-timeout", Duration, "5s", NO_PEERS, "Read timeout of connections between members."),
-    f("raft-write-timeout", Duration, "5s", NO_PEERS, "Write timeout of connections between members."),
+    f("raft-read-timeout", Duration, "5s", Built, "Read timeout of connections between members."),
+    f("raft-write-timeout", Duration, "5s", Built, "Write timeout of connections between members."),
     // Its values have their own rules: see `gates`.
     f("feature-gates", Gates, "", Built, "Feature gates to set, as name=bool."),
 ];

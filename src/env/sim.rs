@@ -41,6 +41,11 @@ impl SimEnv {
         SimEnv { sim: sim.clone(), member, disk }
     }
 
+    /// Whose machine it is.
+    pub fn member(&self) -> MemberId {
+        self.member
+    }
+
     /// Where a port of this machine is.
     pub fn address(&self, port: u16) -> SocketAddr {
         sockets::address(self.member, port)

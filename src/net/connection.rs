@@ -1,4 +1,4 @@
-//! One connection: which HTTP version it speaks, and who serves it.
+//! One connection: what it speaks, and who serves it.
 
 use std::{
     future::{Future, poll_fn},
@@ -16,6 +16,7 @@ use super::{
 use crate::{
     env::{self, Env},
     limits,
+    peer::Peers,
     protocol::{Offer, Routes},
     service::{Connection, Word},
 };
@@ -25,6 +26,8 @@ use crate::{
 enum Error {
     #[error("the client has not said what it speaks")]
     Silent,
+    #[error("a member called where only clients do")]
+    Member,
     #[error(transparent)]
     Socket(#[from] std::io::Error),
     #[error(transparent)]
@@ -34,16 +37,25 @@ enum Error {
 }
 
 /// Serves connections with one set of protocol settings.
-pub(super) struct Server<E> {
+pub(super) struct Server<E: Env> {
     env: E,
     settings: http2::Settings,
     routes: Rc<Routes>,
     stopping: Word,
+    /// Where other members call.
+    peers: Option<Peers<E>>,
 }
 
 impl<E: Env> Server<E> {
-    pub(super) fn new(env: &E, config: &NetConfig, routes: Routes, stopping: Word) -> Self {
-        Self { env: env.clone(), settings: http2::Settings::new(config), routes: Rc::new(routes), stopping }
+    pub(super) fn new(
+        env: &E,
+        config: &NetConfig,
+        routes: Routes,
+        stopping: Word,
+        peers: Option<Peers<E>>,
+    ) -> Self {
+        let (settings, routes) = (http2::Settings::new(config), Rc::new(routes));
+        Self { env: env.clone(), settings, routes, stopping, peers }
     }
 
     pub(super) fn env(&self) -> &E {
@@ -84,6 +96,10 @@ impl<E: Env> Server<E> {
         });
         match version.await? {
             None => {}
+            Some(Version::Peer) => {
+                let peers = self.peers.as_ref().ok_or(Error::Member)?;
+                Box::pin(peers.serve(socket)).await;
+            }
             Some(Version::Http1) => {
                 // Boxed, as the other: most of a connection's life is one of the two.
                 let endpoints = self.routes.endpoints().clone();

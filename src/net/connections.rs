@@ -60,10 +60,7 @@ impl Connections {
 
     /// Takes a permit. To be called right after [`Connections::vacant`] only.
     pub(super) fn enter(self: &Rc<Self>) -> Permit {
-        assert!(
-            !self.is_full(limits::METRICS_CONNECTIONS + limits::PEER_CONNECTIONS),
-            "more connections than the bound"
-        );
+        assert!(!self.is_full(limits::METRICS_CONNECTIONS), "more connections than the bound");
         let id = self.next.get();
         self.next.set(id + 1);
         self.open.borrow_mut().insert(id, None);

@@ -23,11 +23,10 @@ impl<L: Listener> Listening<L> {
     where
         E: Env<Listener = L>,
     {
-        // Whoever looks after the member is let in when clients have taken all there is, and so are other members.
+        // Whoever looks after the member is let in when clients have taken all there is.
         let beyond = match self.offer.http {
             Some(Surface::Metrics) => limits::METRICS_CONNECTIONS,
-            Some(Surface::Peer) => limits::METRICS_CONNECTIONS + limits::PEER_CONNECTIONS,
-            Some(Surface::Client) | None => 0,
+            Some(Surface::Client | Surface::Peer) | None => 0,
         };
         let mut complaints = Complaints::default();
         let mut taken = 0;

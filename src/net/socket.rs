@@ -1,12 +1,13 @@
-//! A client's stream, and what was read of it to find out which protocol it speaks.
+//! A stream of a client or another member, and what was read of it to find out which protocol it speaks.
 
 use std::{
     io,
+    net::SocketAddr,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use crate::env;
+use crate::{env, peer};
 
 /// What a client that knows HTTP/2 begins with (RFC 9113, 3.4).
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -15,6 +16,8 @@ pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub(super) enum Version {
     Http1,
     Http2,
+    /// What members speak among themselves.
+    Peer,
 }
 
 pub(super) struct Socket<S> {
@@ -36,7 +39,10 @@ impl<S: env::Socket> Socket<S> {
     pub(super) fn poll_version(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Version>>> {
         loop {
             let ahead = &self.ahead[..self.ahead_len];
-            if !PREFACE.starts_with(ahead) {
+            if ahead.starts_with(peer::PREFACE) {
+                return Poll::Ready(Ok(Some(Version::Peer)));
+            }
+            if !PREFACE.starts_with(ahead) && !peer::PREFACE.starts_with(ahead) {
                 return Poll::Ready(Ok(Some(Version::Http1)));
             }
             if ahead.len() == PREFACE.len() {
@@ -82,5 +88,32 @@ impl<S: env::Socket> Socket<S> {
     /// Nothing more will be written.
     pub(super) fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.stream.poll_close(context)
+    }
+}
+
+/// For whoever goes on with it as with the stream itself.
+impl<S: env::Socket> env::Socket for Socket<S> {
+    fn peer(&self) -> Option<SocketAddr> {
+        self.stream.peer()
+    }
+
+    fn give_up_after(&self, timeout: Duration) -> io::Result<()> {
+        Socket::give_up_after(self, timeout)
+    }
+
+    fn keep_unsent_below(&self, bytes: u32) -> io::Result<()> {
+        self.stream.keep_unsent_below(bytes)
+    }
+
+    fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        Socket::poll_read(self, context, buffer)
+    }
+
+    fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Socket::poll_write(self, context, bytes)
+    }
+
+    fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Socket::poll_close(self, context)
     }
 }

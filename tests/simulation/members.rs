@@ -41,8 +41,9 @@ struct Members {
 }
 
 impl Members {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, sockets: bool) -> Self {
         let mut world = World::new(seed, 3);
+        world.sockets = sockets;
         world.checkpoint = Due { entries: 5 + world.sim.below(40), bytes: 256 * 1024, log_bytes: 1 << 20 };
         world.catchup_entries = (1 + world.sim.below(CATCHUP_ENTRIES)) as usize;
         (0..3).for_each(|at| world.start(at));
@@ -140,7 +141,7 @@ impl Members {
         assert!(states.windows(2).all(|pair| pair[0] == pair[1]), "seed {seed}: members differ");
         let memory = self.memory.borrow();
         let (acknowledged, read) = (memory.acknowledged.len() as u64, memory.read);
-        let carried = self.world.carried.get();
+        let carried = self.world.carried.get() + self.world.received();
         Seen { acknowledged, read, checkpoints: self.checkpoints.len(), carried }
     }
 
@@ -201,11 +202,20 @@ fn reader(world: &World, number: u64, memory: Rc<RefCell<Memory>>, running: Rc<C
 
 #[test]
 fn three_members_agree_lose_nothing_and_get_on() {
-    let seeds = world::seeds(40);
+    agree(40, false);
+}
+
+#[test]
+fn three_members_agree_over_sockets() {
+    agree(10, true);
+}
+
+fn agree(seeds: u64, sockets: bool) {
+    let seeds = world::seeds(seeds);
     let count = seeds.clone().count();
     let (mut checkpoints, mut carried) = (0, 0);
     for seed in seeds {
-        let mut members = Members::new(seed);
+        let mut members = Members::new(seed, sockets);
         for _ in 0..ROUNDS {
             members.storm();
             members.calm();

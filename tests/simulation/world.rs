@@ -12,10 +12,14 @@ use crate::courier;
 
 use pinion::{
     client::Bounds,
-    env::sim::{Sim, SimEnv, SimLinks, disk::SimDisk},
+    env::{
+        Env, Links, Listener,
+        sim::{Sim, SimEnv, SimLinks, disk::SimDisk},
+    },
     metrics::{self, Metrics, ShardMetrics},
     net::{self, Listening, NetConfig},
     pb::etcdserverpb as pb,
+    peer::{self, Peers},
     protocol::{Offer, Routes},
     service::{self, Api},
     shard::{self, Due, Duty, Pace, Shard},
@@ -29,8 +33,9 @@ use pinion::{
 /// Steps after which a world that should have finished is stuck.
 pub const STEPS_MAX: u64 = 3_000_000;
 
-/// Where members listen.
+/// Where members listen for clients, and for each other.
 pub const PORT: u16 = 2379;
+pub const PEER_PORT: u16 = 2380;
 
 /// One member: its disk stays, the rest comes and goes with crashes.
 pub struct Node {
@@ -41,6 +46,8 @@ pub struct Node {
     pub duty: Rc<RefCell<Duty>>,
     /// What clients meet, where it listens.
     pub api: Rc<RefCell<Option<Api>>>,
+    /// What it says to the others, where it has sockets for that.
+    pub peers: RefCell<Option<Peers<SimEnv>>>,
     /// How the last run ended, if it ended by itself.
     pub ended: Rc<RefCell<Option<Result<(), String>>>>,
 }
@@ -58,8 +65,12 @@ pub struct World {
     pub wal_dir: Option<PathBuf>,
     /// Members take clients' connections on [`PORT`], and hold so much memory on their behalf.
     pub listens: Option<Bounds>,
-    /// Checkpoints that came from one member to another.
+    /// Members talk over sockets, as real ones do; else the world carries their frames.
+    pub sockets: bool,
+    /// Checkpoints that came from one member to another, where the world carries them.
     pub carried: Rc<Cell<u64>>,
+    /// Of all members together.
+    pub metrics: Rc<Metrics>,
 }
 
 /// Checkpoints so rare that the log has everything.
@@ -77,6 +88,7 @@ impl World {
             shard: Rc::default(),
             duty: Rc::default(),
             api: Rc::default(),
+            peers: RefCell::default(),
             ended: Rc::default(),
         };
         let nodes = (1..=members).map(node).collect();
@@ -89,13 +101,19 @@ impl World {
             cluster: ClusterId(1),
             wal_dir: None,
             listens: None,
+            sockets: false,
             carried: Rc::default(),
+            metrics: Rc::new(Metrics::new(&metrics::Options::default()).expect("metrics are made")),
         }
     }
 
     fn founders(&self) -> Vec<pb::Member> {
-        let member =
-            |node: &Node| pb::Member { id: node.id.0, name: format!("m{}", node.id), ..Default::default() };
+        let member = |node: &Node| {
+            let env = SimEnv::new(&self.sim, node.id, node.disk.clone());
+            let url = format!("http://{}", env.address(PEER_PORT));
+            let name = format!("m{}", node.id);
+            pb::Member { id: node.id.0, name, peer_ur_ls: vec![url], ..Default::default() }
+        };
         self.nodes.iter().map(member).collect()
     }
 
@@ -127,6 +145,8 @@ impl World {
         let (carried, duty, wal_dir) = (self.carried.clone(), node.duty.clone(), self.wal_dir.clone());
         let listening = self.listens.map(|bounds| (env.clone(), bounds, node.api.clone()));
         *ended.borrow_mut() = None;
+        let peers = self.sockets.then(|| self.peers(&env));
+        *node.peers.borrow_mut() = peers.clone();
         self.sim.spawn(node.id, async move {
             let started = async {
                 let dir = DataDir::open(&env, Path::new("/data"), wal_dir.as_deref()).await;
@@ -137,19 +157,33 @@ impl World {
                 let read = Identity::read(&env, &path).await.map_err(|error| error.to_string())?;
                 let (identity, founded) = (read.unwrap_or(own), read.is_some());
                 let options = shard::Options { identity, founded, anchor, wal, checkpoint, ..options };
-                let links = Rc::new(SimLinks::new(&sim, id));
+                let links: Rc<dyn Links> = match &peers {
+                    Some(peers) => Rc::new(peers.clone()),
+                    None => Rc::new(SimLinks::new(&sim, id)),
+                };
                 let started = shard::start(env.clone(), links, options, metrics).await;
                 let started = started.map_err(|error| error.to_string())?;
                 if !founded {
                     identity.write(&env, &path).await.map_err(|error| error.to_string())?;
                 }
-                Ok::<_, String>((started, dir))
+                Ok::<_, String>((started, dir, peers, env))
             };
             let result = match started.await {
-                Ok((started, _dir)) => {
-                    let inbox = started.shard.clone();
-                    sim.listen(id, ShardId(0), move |frame| inbox.step(frame));
-                    sim.spawn(id, courier::carry(sim.clone(), started.shard.clone(), others, carried));
+                Ok((started, _dir, peers, env)) => {
+                    match peers {
+                        Some(peers) => {
+                            peers.attach(ShardId(0), &started.shard);
+                            sim.spawn(id, listen_to_peers(env, peers));
+                        }
+                        None => {
+                            let inbox = started.shard.clone();
+                            sim.listen(id, ShardId(0), move |frame| inbox.step(frame));
+                            sim.spawn(
+                                id,
+                                courier::carry(sim.clone(), started.shard.clone(), others, carried),
+                            );
+                        }
+                    }
                     *duty.borrow_mut() = started.duty;
                     if let Some((env, bounds, api)) = listening {
                         sim.spawn(id, listen(env, started.shard.clone(), bounds, api));
@@ -164,6 +198,24 @@ impl World {
         });
     }
 
+    fn peers(&self, env: &SimEnv) -> Peers<SimEnv> {
+        let id = env.member();
+        let options = peer::Options {
+            cluster: self.cluster,
+            member: id,
+            urls: vec![format!("http://{}", env.address(PEER_PORT))],
+            read_timeout: Duration::from_millis(400),
+            write_timeout: Duration::from_millis(400),
+            checkpoint_bytes_per_second: 50_000_000,
+        };
+        Peers::new(env.clone(), options, self.metrics.peers.clone())
+    }
+
+    /// Checkpoints that members got from others over sockets.
+    pub fn received(&self) -> u64 {
+        self.metrics.peers.checkpoints_received()
+    }
+
     /// Power is gone: tasks stop where they stand, the disk keeps what was durable and parts of the
     /// rest.
     pub fn crash(&self, at: usize) {
@@ -171,6 +223,8 @@ impl World {
         self.sim.crash(node.id);
         *node.shard.borrow_mut() = None;
         *node.api.borrow_mut() = None;
+        // It holds its shard, which holds it.
+        node.peers.take().into_iter().for_each(|peers| peers.close());
         node.disk.crash();
     }
 
@@ -208,6 +262,15 @@ async fn listen(env: SimEnv, shard: Shard, clients: Bounds, shown: Rc<RefCell<Op
     let listening = vec![Listening { listener: env.listen(PORT), offer: Offer::CLIENT }];
     let routes = Routes::new(&env, api);
     net::serve(&env, listening, routes, NetConfig::default(), std::future::pending()).await;
+}
+
+/// Takes in what other members have to say, until the machine crashes.
+async fn listen_to_peers(env: SimEnv, peers: Peers<SimEnv>) {
+    let listener = env.listen(PEER_PORT);
+    while let Ok(socket) = listener.accept().await {
+        let peers = peers.clone();
+        env.spawn(async move { peers.serve(socket).await });
+    }
 }
 
 /// Tasks hold the world they run in: without this a search over many seeds would keep all of them.

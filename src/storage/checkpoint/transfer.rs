@@ -49,6 +49,13 @@ impl HeldCheckpoint {
     pub fn summary(&self) -> &Summary {
         &self.summary
     }
+
+    /// Bytes of a segment from `offset` on, as many as go at a time; none beyond its end.
+    pub fn piece(&self, sequence: u64, offset: u64) -> Option<Bytes> {
+        let file = self.segments.get(&sequence)?;
+        let start = usize::try_from(offset).ok().filter(|start| *start < file.len())?;
+        Some(file.slice(start..file.len().min(start.saturating_add(limits::CHECKPOINT_PIECE_BYTES))))
+    }
 }
 
 impl Export for HeldCheckpoint {
@@ -57,11 +64,7 @@ impl Export for HeldCheckpoint {
     }
 
     fn read<'a>(&'a mut self, segment: &'a SegmentRef, offset: u64) -> Piece<'a> {
-        let piece = self.segments.get(&segment.sequence).and_then(|file| {
-            let start = usize::try_from(offset).ok().filter(|start| *start < file.len())?;
-            Some(file.slice(start..file.len().min(start + limits::CHECKPOINT_PIECE_BYTES)))
-        });
-        Box::pin(std::future::ready(piece))
+        Box::pin(std::future::ready(self.piece(segment.sequence, offset)))
     }
 }
 
