@@ -392,5 +392,7 @@ pub const WATCH_PROGRESS_INTERVAL: Duration = Duration::from_secs(10 * 60);
 pub const WATCH_PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// Bytes of answers to a watch stream that are made before other calls of the connection have their turn.
 pub const FEED_BATCH_BYTES: usize = 16 * 1024;
+/// Requests of a watch stream that are answered with nothing, and are taken before others have their turn.
+pub const WATCH_REQUESTS_UNANSWERED: usize = 64;
 /// Watches of a stream that ended which are given up before others have their turn.
 pub const WATCHES_GIVEN_UP: usize = 256;

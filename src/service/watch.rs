@@ -101,6 +101,7 @@ impl Stream for Watching {
 
 impl Watching {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Outgoing<WatchResponse>, Error>> {
+        let mut unanswered = 0;
         loop {
             if let Some(next) = self.ready.pop_front() {
                 return Poll::Ready(Ok(next));
@@ -111,6 +112,11 @@ impl Watching {
                     Poll::Ready(Ok(request)) => {
                         self.is_requests_turn = false;
                         self.take(request)?;
+                        unanswered += 1;
+                        if self.ready.is_empty() && unanswered == limits::WATCH_REQUESTS_UNANSWERED {
+                            context.waker().wake_by_ref();
+                            return Poll::Pending;
+                        }
                         continue;
                     }
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),

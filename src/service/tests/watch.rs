@@ -51,8 +51,12 @@ impl Client {
     }
 
     fn say(&self, request: RequestUnion) {
+        self.say_or_nothing(Some(request));
+    }
+
+    fn say_or_nothing(&self, request_union: Option<RequestUnion>) {
         let mut line = self.line.borrow_mut();
-        line.said.push_back(WatchRequest { request_union: Some(request) });
+        line.said.push_back(WatchRequest { request_union });
         line.waker.take().into_iter().for_each(Waker::wake);
     }
 
@@ -288,6 +292,34 @@ fn progress_comes_after_everything_it_speaks_of() {
             }
             assert_eq!((answer.watch_id, answer.events.len()), (-1, 0));
             assert_eq!((answer.header, last), (header(api, round + 2), round + 2));
+        }
+    });
+}
+
+#[test]
+fn requests_that_nothing_answers_are_taken_some_at_a_time() {
+    serving(Options::default(), async |api, caller| {
+        let mut client = Client::new(api, &caller);
+        client.create(WatchCreateRequest { start_revision: 1_000, ..of("a") });
+        client.next().await;
+        let progress = RequestUnion::ProgressRequest(pb::WatchProgressRequest {});
+        let cancel = RequestUnion::CancelRequest(pb::WatchCancelRequest { watch_id: 7 });
+        let waiting = |client: &Client| client.line.borrow().said.len();
+        for request in [Some(progress), Some(cancel), None] {
+            for _ in 0..200 {
+                client.say_or_nothing(request.clone());
+            }
+            for left in [136, 72, 8, 0] {
+                assert!(client.is_silent().await);
+                assert_eq!(waiting(&client), left, "{request:?}");
+            }
+            // It goes on by itself.
+            for _ in 0..200 {
+                client.say_or_nothing(request.clone());
+            }
+            client.create(of("b"));
+            assert!(client.next().await.created);
+            assert_eq!(waiting(&client), 0);
         }
     });
 }

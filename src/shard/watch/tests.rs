@@ -278,6 +278,33 @@ fn progress_is_told_once_nothing_is_missing_any_more() {
     assert_eq!(client.progress.len(), 2, "not before the start of one of them");
 }
 
+#[test]
+fn progress_is_told_once_all_have_begun_or_are_gone() {
+    let mut world = World::default();
+    let mut client = Client::new(&mut world);
+    let start = |start| Wanted { start, ..wanted("a", "") };
+    client.create(&mut world, start(0)).expect("a name");
+    client.create(&mut world, start(3)).expect("a name");
+    let latest = client.create(&mut world, start(9)).expect("a name");
+    let ask = |world: &mut World, client: &mut Client| {
+        client.watches.ask_for_progress(world.store.revision().0);
+        client.settle(world);
+        std::mem::take(&mut client.progress)
+    };
+    assert_eq!(ask(&mut world, &mut client), []);
+    assert!(client.watches.cancel(&mut world.hub, latest));
+    assert_eq!(ask(&mut world, &mut client), [], "there is another one");
+    world.put("b", "1");
+    world.put("b", "2");
+    assert_eq!(ask(&mut world, &mut client), [(None, 3)]);
+    // What is not told yet has begun when it is.
+    world.put("b", "3");
+    client.create(&mut world, start(4)).expect("a name");
+    assert_eq!(ask(&mut world, &mut client), [(None, 4)]);
+    client.create(&mut world, start(9)).expect("a name");
+    assert_eq!(ask(&mut world, &mut client), []);
+}
+
 struct Bell(AtomicUsize);
 
 impl Wake for Bell {

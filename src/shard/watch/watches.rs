@@ -7,7 +7,7 @@
 //! that was gathered has not been taken.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     rc::Rc,
 };
 
@@ -97,6 +97,8 @@ enum Place {
 pub struct Watches {
     stream: Key,
     watches: BTreeMap<i64, Watch>,
+    /// Start and name of those that had not begun when they were created: whether all have is asked more often than it changes.
+    later: BTreeSet<(i64, i64)>,
     next_id: i64,
     pass: Pass,
     long: VecDeque<Long>,
@@ -117,6 +119,7 @@ impl Watches {
         Self {
             stream: hub.add_stream(),
             watches: BTreeMap::new(),
+            later: BTreeSet::new(),
             next_id: 0,
             pass: Pass::default(),
             long: VecDeque::new(),
@@ -152,6 +155,9 @@ impl Watches {
         let keys = Rc::new(keys);
         let watch = Watch { keys, taste, start, notify, fragment, quiet: true, place: Place::CatchingUp };
         self.watches.insert(id, watch);
+        if start > hub.told() {
+            self.later.insert((start, id));
+        }
         hub.counts.watches += 1;
         if start == 0 || start > current {
             self.follow(hub, id, start.max(current + 1));
@@ -164,6 +170,7 @@ impl Watches {
     /// False if there is none of that name.
     pub fn cancel(&mut self, hub: &mut Hub, id: i64) -> bool {
         let Some(watch) = self.watches.remove(&id) else { return false };
+        self.later.remove(&(watch.start, id));
         self.bytes -= watch.keys.bytes() + limits::WATCH_BYTES;
         hub.counts.watches -= 1;
         match watch.place {
@@ -250,7 +257,8 @@ impl Watches {
         }
         self.asked = None;
         let told = hub.told();
-        let is_shared = self.compacted == 0 && self.watches.values().all(|watch| watch.start <= told);
+        let have_begun = self.later.last().is_none_or(|(start, _)| *start <= told);
+        let is_shared = self.compacted == 0 && have_begun;
         (is_shared && !self.watches.is_empty()).then_some(Told::Progress { id: None, revision: told })
     }
 
