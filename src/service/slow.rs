@@ -139,11 +139,9 @@ struct Asked {
     count: i64,
     size: i64,
     content: String,
-    /// The kind of read that it was.
-    read: Option<Read>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Read {
     Range,
     Txn,
@@ -158,18 +156,38 @@ pub struct Answered<'a> {
     pub answer: Result<Measured, &'a Error>,
 }
 
+/// The lines that are to be written of a call.
+#[derive(Debug, PartialEq, Eq)]
+struct Due {
+    stats: bool,
+    read: Option<Read>,
+}
+
+impl Due {
+    /// Most calls for which [`Patience::is_over`] are no reads, and many of them not slow enough for a line: these must
+    /// cost next to nothing, as there are many where all are slow.
+    fn of(method: &Method, answered: &Answered<'_>, patience: Patience, is_debug: bool) -> Option<Self> {
+        let stats = is_debug || answered.took > patience.unary;
+        let read = if answered.took > patience.apply { read(method, answered) } else { None };
+        (stats || read.is_some()).then_some(Self { stats, read })
+    }
+}
+
 impl Api {
     /// Says what is to be said of a call for which [`Patience::is_over`].
     #[cold]
     pub fn tell_of(&self, method: &Method, caller: &Caller, answered: Answered<'_>) {
+        let is_debug = tracing::enabled!(tracing::Level::DEBUG);
+        let Some(due) = Due::of(method, &answered, self.options().patience, is_debug) else { return };
         let Answered { began, took, request, ref answer } = answered;
         let failed = Measured::default();
         let measured = answer.as_ref().unwrap_or(&failed);
         let asked = asked(method, request, measured, answer.is_ok());
-        if took > self.options().patience.apply
-            && let Some(read) = asked.read
-        {
+        if let Some(read) = due.read {
             self.tell_of_read(read, took, &asked.content, answer);
+        }
+        if !due.stats {
+            return;
         }
         let start = logging::time(began);
         let remote = caller.connection.peer.map(|peer| peer.to_string());
@@ -193,9 +211,9 @@ impl Api {
                 )
             };
         }
-        if tracing::enabled!(tracing::Level::DEBUG) {
+        if is_debug {
             line!(debug);
-        } else if took > self.options().patience.unary {
+        } else {
             line!(warn);
         }
     }
@@ -224,6 +242,18 @@ impl Api {
     }
 }
 
+/// The kind of read that it was.
+fn read(method: &Method, answered: &Answered<'_>) -> Option<Read> {
+    match (method.service, method.name) {
+        ("etcdserverpb.KV", "Range") => Some(Read::Range),
+        ("etcdserverpb.KV", "Txn") if answered.answer.is_ok() => {
+            let (txn, cut) = answered.request.decode::<pb::TxnRequest>();
+            (cut.is_none() && validate::is_read_only(&txn)).then_some(Read::Txn)
+        }
+        _ => None,
+    }
+}
+
 fn asked(method: &Method, request: &Excerpt, measured: &Measured, is_answered: bool) -> Asked {
     let cut_off = |content: String, cut| match cut {
         Some(_) => format!("{content} ..."),
@@ -234,7 +264,7 @@ fn asked(method: &Method, request: &Excerpt, measured: &Measured, is_answered: b
         ("etcdserverpb.KV", "Range") => {
             let (range, cut) = request.decode::<pb::RangeRequest>();
             let content = cut_off(loggable::range(&range), cut);
-            Asked { count: 0, size, content, read: Some(Read::Range) }
+            Asked { count: 0, size, content }
         }
         ("etcdserverpb.KV", "Put") => {
             let (put, cut) = request.decode::<pb::PutRequest>();
@@ -243,28 +273,61 @@ fn asked(method: &Method, request: &Excerpt, measured: &Measured, is_answered: b
                 Some((2, value)) => loggable::put_of_size(&put, value),
                 _ => loggable::put(&put),
             };
-            Asked { count: 1, size, content: cut_off(content, cut), read: None }
+            Asked { count: 1, size, content: cut_off(content, cut) }
         }
         ("etcdserverpb.KV", "DeleteRange") => {
             let (delete, cut) = request.decode::<pb::DeleteRangeRequest>();
             let content = cut_off(loggable::delete_range(&delete), cut);
-            Asked { count: 0, size, content, read: None }
+            Asked { count: 0, size, content }
         }
-        ("etcdserverpb.KV", "Txn") if !is_answered => {
-            Asked { count: 0, size: 0, content: String::new(), read: None }
-        }
+        ("etcdserverpb.KV", "Txn") if !is_answered => Asked { count: 0, size: 0, content: String::new() },
         ("etcdserverpb.KV", "Txn") => {
             let (txn, cut) = request.decode::<pb::TxnRequest>();
-            let is_read = cut.is_none() && validate::is_read_only(&txn);
             let taken = if measured.succeeded { &txn.success } else { &txn.failure };
             let content = cut_off(loggable::txn(&txn), cut);
             let size = signed(taken.iter().map(Message::encoded_len).sum());
-            Asked { count: signed(taken.len()), size, content, read: is_read.then_some(Read::Txn) }
+            Asked { count: signed(taken.len()), size, content }
         }
-        _ => Asked { count: -1, size: -1, content: String::new(), read: None },
+        _ => Asked { count: -1, size: -1, content: String::new() },
     }
 }
 
 fn signed(len: usize) -> i64 {
     i64::try_from(len).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_made_of_a_call_without_a_line() {
+        const KV: &str = "etcdserverpb.KV";
+        let op = |request| vec![pb::RequestOp { request: Some(request) }];
+        let range =
+            pb::request_op::Request::RequestRange(pb::RangeRequest { key: "a".into(), ..Default::default() });
+        let put =
+            pb::request_op::Request::RequestPut(pb::PutRequest { key: "a".into(), ..Default::default() });
+        let reads = pb::TxnRequest { success: op(range), ..Default::default() }.encode_to_vec();
+        let writes = pb::TxnRequest { success: op(put), ..Default::default() }.encode_to_vec();
+        let line = |stats, read| Some(Due { stats, read });
+        for (method, request, read) in [
+            (Method::read(KV, "Range"), &[][..], Some(Read::Range)),
+            (Method::write(KV, "Txn"), &reads, Some(Read::Txn)),
+            (Method::write(KV, "Txn"), &writes, None),
+            (Method::write(KV, "Put"), &[], None),
+            (Method::read("etcdserverpb.Cluster", "MemberList"), &[], None),
+        ] {
+            let due = |took, is_debug| {
+                let (began, took) = (Duration::ZERO, Duration::from_millis(took));
+                let (request, answer) = (&Excerpt::of(request), Ok(Measured::default()));
+                let answered = Answered { began, took, request, answer };
+                Due::of(&method, &answered, Patience::default(), is_debug)
+            };
+            let name = method.name;
+            assert_eq!((due(100, false), due(100, true)), (None, line(true, None)), "{name}");
+            assert_eq!(due(200, false), read.and_then(|read| line(false, Some(read))), "{name}");
+            assert_eq!((due(200, true), due(301, false)), (line(true, read), line(true, read)), "{name}");
+        }
+    }
 }
