@@ -57,7 +57,7 @@ pub async fn member_add(
     let command =
         JoinMember { member: Some(member.clone()), learners_max: api.options().membership.learners_max };
     if !member.is_learner {
-        api.shard().with_state(|state| command.check(&member, state))?;
+        api.shard().with_state(|state| command.check(&member, state.cluster()))?;
         return Err(Error::Unimplemented(
             "etcdserver: members do not replicate to each other yet: one more with a vote would stop this one",
         ));

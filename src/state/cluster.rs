@@ -4,6 +4,7 @@
 
 mod add_member;
 mod alarm;
+mod command;
 mod downgrade;
 mod join_member;
 mod promote_member;
@@ -30,6 +31,7 @@ use crate::{
 
 pub use add_member::AddMember;
 pub use alarm::Alarms;
+pub use command::ClusterCommand;
 pub use downgrade::SetDowngrade;
 pub use join_member::JoinMember;
 pub use promote_member::PromoteMember;

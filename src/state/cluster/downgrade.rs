@@ -1,15 +1,9 @@
 //! The cluster is to go down to the release before, or is not any more (`membership.DowngradeInfo` in etcd v3.7).
 
-use std::task::Poll;
-
 use prost::Message;
 
-use super::Release;
-use crate::state::{
-    Error, StateMachine,
-    command::{Command, Context, Kind, Needs, Principal},
-    outcome::Outcome,
-};
+use super::{Cluster, ClusterCommand, Release};
+use crate::state::{Error, command::Kind, outcome::Change};
 
 #[derive(Clone, PartialEq, Message)]
 pub struct SetDowngrade {
@@ -18,30 +12,13 @@ pub struct SetDowngrade {
     pub target: Option<Release>,
 }
 
-impl Command for SetDowngrade {
+impl ClusterCommand for SetDowngrade {
     type Answer = ();
-    type Progress = ();
     const KIND: Kind = Kind::first(44);
 
-    fn needs(&self) -> Needs {
-        Needs::Nothing
-    }
-
-    /// Who may is seen where it is admitted.
-    fn permits(&self, _: &StateMachine, _: &Principal) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn apply(
-        &self,
-        (): &mut (),
-        state: &mut StateMachine,
-        _: Context<'_>,
-        _: &mut Outcome,
-    ) -> Poll<Result<(), Error>> {
-        let cluster = state.cluster_mut();
+    fn change(&self, cluster: &mut Cluster, _: &mut Vec<Change>) -> Result<(), Error> {
         cluster.unsaved |= cluster.downgrade != self.target;
         cluster.downgrade = self.target;
-        Poll::Ready(Ok(()))
+        Ok(())
     }
 }

@@ -1,17 +1,12 @@
 //! A member is to belong to the cluster: the log's configuration change says to Raft that it follows, this to everybody
 //! else who it is (`RaftCluster.ValidateConfigurationChange` in etcd v3.7 `api/membership/cluster.go`).
 
-use std::task::Poll;
-
 use prost::Message;
 
+use super::{Cluster, ClusterCommand};
 use crate::{
     pb::etcdserverpb as pb,
-    state::{
-        Error, StateMachine,
-        command::{Command, Context, Kind, Needs, Principal},
-        outcome::{Change, Outcome},
-    },
+    state::{Error, command::Kind, outcome::Change},
 };
 
 #[derive(Clone, PartialEq, Message)]
@@ -25,8 +20,7 @@ pub struct JoinMember {
 
 impl JoinMember {
     /// What is wrong with it as things stand.
-    pub fn check(&self, member: &pb::Member, state: &StateMachine) -> Result<(), Error> {
-        let cluster = state.cluster();
+    pub fn check(&self, member: &pb::Member, cluster: &Cluster) -> Result<(), Error> {
         // A member that was removed may still be running.
         if cluster.removed.contains(&member.id) {
             return Err(Error::MemberNotFound);
@@ -43,33 +37,17 @@ impl JoinMember {
     }
 }
 
-impl Command for JoinMember {
+impl ClusterCommand for JoinMember {
     /// All members there are then.
     type Answer = Vec<pb::Member>;
-    type Progress = ();
     const KIND: Kind = Kind::first(40);
 
-    fn needs(&self) -> Needs {
-        Needs::Nothing
-    }
-
-    /// Who may is seen where it is admitted.
-    fn permits(&self, _: &StateMachine, _: &Principal) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn apply(
-        &self,
-        (): &mut (),
-        state: &mut StateMachine,
-        _: Context<'_>,
-        outcome: &mut Outcome,
-    ) -> Poll<Result<Self::Answer, Error>> {
+    fn change(&self, cluster: &mut Cluster, changes: &mut Vec<Change>) -> Result<Self::Answer, Error> {
         let member = self.member.clone().unwrap_or_default();
-        self.check(&member, state)?;
-        state.cluster_mut().set_member(member);
-        outcome.changes.push(Change::Members);
-        Poll::Ready(Ok(state.cluster().all()))
+        self.check(&member, cluster)?;
+        cluster.set_member(member);
+        changes.push(Change::Members);
+        Ok(cluster.all())
     }
 }
 
@@ -77,6 +55,7 @@ impl Command for JoinMember {
 mod tests {
     use super::*;
     use crate::state::{
+        StateMachine,
         cluster::{AddMember, PromoteMember, RemoveMember, UpdateMember},
         tests::any::apply,
     };

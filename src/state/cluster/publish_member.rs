@@ -1,16 +1,13 @@
 //! What a member tells the others of itself: its name and where its clients find it. They follow its flags, so it says
 //! so at a start if they are not what is known.
 
-use std::task::Poll;
-
 use prost::Message;
 
-use crate::state::{
-    Error, StateMachine,
-    command::{Command, Context, Kind, Needs, Principal},
-    outcome::{Change, Outcome},
+use super::{Cluster, ClusterCommand};
+use crate::{
+    pb::etcdserverpb as pb,
+    state::{Error, command::Kind, outcome::Change},
 };
-use crate::{pb::etcdserverpb as pb, types::MemberId};
 
 #[derive(Clone, PartialEq, Message)]
 pub struct PublishMember {
@@ -22,37 +19,21 @@ pub struct PublishMember {
     pub client_urls: Vec<String>,
 }
 
-impl Command for PublishMember {
+impl ClusterCommand for PublishMember {
     type Answer = ();
-    type Progress = ();
     const KIND: Kind = Kind::first(7);
 
-    fn needs(&self) -> Needs {
-        Needs::Nothing
-    }
-
-    /// A member that was removed meanwhile tells nothing any more.
-    /// It is the member's own.
-    fn permits(&self, _: &StateMachine, _: &Principal) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn apply(
-        &self,
-        (): &mut (),
-        state: &mut StateMachine,
-        _: Context<'_>,
-        outcome: &mut Outcome,
-    ) -> Poll<Result<(), Error>> {
-        if let Some(known) = state.cluster().member(MemberId(self.id)) {
+    fn change(&self, cluster: &mut Cluster, changes: &mut Vec<Change>) -> Result<(), Error> {
+        // A member that was removed meanwhile tells nothing any more.
+        if let Ok(known) = cluster.known(self.id) {
             let member = pb::Member {
                 name: self.name.clone(),
                 client_ur_ls: self.client_urls.clone(),
                 ..known.clone()
             };
-            state.cluster_mut().set_member(member);
-            outcome.changes.push(Change::Members);
+            cluster.set_member(member);
+            changes.push(Change::Members);
         }
-        Poll::Ready(Ok(()))
+        Ok(())
     }
 }

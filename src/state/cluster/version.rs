@@ -1,14 +1,11 @@
 //! The release whose features all members have, as the leader finds it (`version.Monitor` in etcd v3.7).
 
-use std::{fmt, task::Poll};
+use std::fmt;
 
 use prost::Message;
 
-use crate::state::{
-    Error, StateMachine,
-    command::{Command, Context, Kind, Needs, Principal},
-    outcome::Outcome,
-};
+use super::{Cluster, ClusterCommand};
+use crate::state::{Error, command::Kind, outcome::Change};
 
 /// A release without its patch level.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Message)]
@@ -42,32 +39,15 @@ pub struct SetVersion {
     pub version: Option<Release>,
 }
 
-impl Command for SetVersion {
+impl ClusterCommand for SetVersion {
     type Answer = ();
-    type Progress = ();
     const KIND: Kind = Kind::first(45);
 
-    fn needs(&self) -> Needs {
-        Needs::Nothing
-    }
-
-    /// It is the members' own.
-    fn permits(&self, _: &StateMachine, _: &Principal) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn apply(
-        &self,
-        (): &mut (),
-        state: &mut StateMachine,
-        _: Context<'_>,
-        _: &mut Outcome,
-    ) -> Poll<Result<(), Error>> {
-        let cluster = state.cluster_mut();
+    fn change(&self, cluster: &mut Cluster, _: &mut Vec<Change>) -> Result<(), Error> {
         let version = self.version.filter(|version| *version != Release::OURS);
         cluster.unsaved |= cluster.version != version;
         cluster.version = version;
-        Poll::Ready(Ok(()))
+        Ok(())
     }
 }
 
