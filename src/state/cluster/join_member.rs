@@ -43,9 +43,9 @@ impl ClusterCommand for JoinMember {
     const KIND: Kind = Kind::first(40);
 
     fn change(&self, cluster: &mut Cluster, changes: &mut Vec<Change>) -> Result<Self::Answer, Error> {
-        let member = self.member.clone().unwrap_or_default();
-        self.check(&member, cluster)?;
-        cluster.set_member(member);
+        let Some(member) = &self.member else { return Err(Error::MemberNotFound) };
+        self.check(member, cluster)?;
+        cluster.set_member(member.clone());
         changes.push(Change::Members);
         Ok(cluster.all())
     }
@@ -83,6 +83,9 @@ mod tests {
         let members = apply(&mut state, &join(learner.clone())).expect("a learner");
         assert_eq!(members, [member(1, "http://a:1", false), learner.clone()]);
         assert_eq!(apply(&mut state, &join(learner)), Err(Error::MemberExists));
+        let nobody = JoinMember { member: None, learners_max: 9 };
+        assert_eq!(apply(&mut state, &nobody), Err(Error::MemberNotFound));
+        assert_eq!(state.cluster().members().count(), 2);
         assert_eq!(apply(&mut state, &join(member(3, "http://c:1", true))), Err(Error::TooManyLearners));
 
         let update = |id, url: &str| UpdateMember { id, peer_urls: vec![url.into()] };
