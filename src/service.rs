@@ -47,7 +47,8 @@ use crate::{
     limits,
     metrics::Metrics,
     pb::etcdserverpb as pb,
-    shard::{Quota, Shard, ShardStatus},
+    shard::{AnswerReader, Quota, Shard, ShardStatus},
+    state::kv::Answer,
     types::Keyspace,
 };
 
@@ -189,6 +190,18 @@ impl Api {
         if header.revision == 0 {
             header.revision = self.shard().revision().0;
         }
+    }
+
+    /// The header of an answer, which has it at `header` if it is there as a whole.
+    fn fill_answer<R>(
+        &self,
+        answer: &mut Answer<R, AnswerReader>,
+        header: impl FnOnce(&mut R) -> &mut Option<pb::ResponseHeader>,
+    ) {
+        self.fill(match answer {
+            Answer::Whole(response) => header(response),
+            Answer::Long(long) => long.header_mut(),
+        });
     }
 
     fn fill_without_revision(&self, header: &mut pb::ResponseHeader) {

@@ -33,10 +33,7 @@ pub async fn range(
     let who = api.who(caller)?;
     let mut answer = shard.range(&who, request).await?;
     api.shard().metrics().range_total.inc();
-    api.fill(match &mut answer {
-        Answer::Whole(response) => &mut response.header,
-        Answer::Long(long) => long.header_mut(),
-    });
+    api.fill_answer(&mut answer, |response| &mut response.header);
     Ok(answer)
 }
 
@@ -59,10 +56,7 @@ pub async fn delete_range(
     let who = api.who(caller)?;
     api.check_size(request.encoded_len())?;
     let mut answer = api.shard_of(caller).write_long(&who, request).await?;
-    api.fill(match &mut answer {
-        Answer::Whole(response) => &mut response.header,
-        Answer::Long(long) => long.header_mut(),
-    });
+    api.fill_answer(&mut answer, |response| &mut response.header);
     Ok(answer)
 }
 
@@ -96,10 +90,7 @@ pub async fn txn(
         }
         shard.write_long(&who, request).await?
     };
-    api.fill(match &mut answer {
-        Answer::Whole(response) => &mut response.header,
-        Answer::Long(long) => long.header_mut(),
-    });
+    api.fill_answer(&mut answer, |response| &mut response.header);
     Ok(answer)
 }
 

@@ -73,10 +73,7 @@ pub async fn lease_time_to_live(
 ) -> Result<Answer<pb::LeaseTimeToLiveResponse, AnswerReader>, Error> {
     let who = api.somebody(caller)?;
     let mut answer = api.shard_of(caller).time_to_live(&who, (request.id, request.keys)).await?;
-    api.fill(match &mut answer {
-        Answer::Whole(response) => &mut response.header,
-        Answer::Long(long) => long.header_mut(),
-    });
+    api.fill_answer(&mut answer, |response| &mut response.header);
     Ok(answer)
 }
 
@@ -88,10 +85,7 @@ pub async fn lease_leases(
 ) -> Result<Answer<pb::LeaseLeasesResponse, AnswerReader>, Error> {
     let who = api.somebody(caller)?;
     let mut answer = api.shard_of(caller).leases(&who).await?;
-    api.fill(match &mut answer {
-        Answer::Whole(response) => &mut response.header,
-        Answer::Long(long) => long.header_mut(),
-    });
+    api.fill_answer(&mut answer, |response| &mut response.header);
     Ok(answer)
 }
 

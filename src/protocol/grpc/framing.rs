@@ -163,8 +163,8 @@ fn compressed(message: &[u8]) -> Result<Bytes, Status> {
 
 /// What precedes a plain message of `len` bytes.
 pub(super) fn prefix(len: usize) -> Result<Bytes, Status> {
-    let mut bytes = vec![0; PREFIX_BYTES];
-    bytes[1..].copy_from_slice(&length(len)?);
+    let mut bytes = Vec::with_capacity(PREFIX_BYTES);
+    begin_frame(len, &mut bytes)?;
     Ok(bytes.into())
 }
 
