@@ -136,9 +136,7 @@ impl Feed {
             if self.slice.is_none() && self.walk_at_once() {
                 continue;
             }
-            if ready!(self.poll_slice(context)) {
-                continue;
-            }
+            ready!(self.poll_slice(context));
         }
     }
 
@@ -154,7 +152,7 @@ impl Feed {
     }
 
     /// Live events must not wait for the slice's turn; the slice keeps its place meanwhile.
-    fn poll_slice(&mut self, context: &mut Context<'_>) -> Poll<bool> {
+    fn poll_slice(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let slice = self.slice.get_or_insert_with(|| {
             let (shard, watches) = (self.shard.clone(), self.watches.clone());
             Box::pin(walk(shard, watches))
@@ -165,7 +163,7 @@ impl Feed {
             return Poll::Pending;
         }
         self.slice = None;
-        Poll::Ready(true)
+        Poll::Ready(())
     }
 
     fn keep_count(&mut self, told: &Told) {
