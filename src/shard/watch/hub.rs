@@ -13,6 +13,8 @@
 //!
 //! Invariants: a group's queue has entries only while a member has not read them; a member is in exactly one of: its group's
 //! idle list, a list that is being woken, its stream's due list; entries of a queue have ascending revisions.
+//!
+//! Nothing here visits all members of a group, or all groups, at once: there may be as many as there is room for watches.
 
 use std::{
     collections::VecDeque,
@@ -51,6 +53,10 @@ pub struct Hub {
     /// All of it was matched.
     is_closing: bool,
     waking: Vec<Waking>,
+    /// Groups at places below this one are still to be told that they have to read from history, from this revision on if
+    /// nothing was due to them. Nothing else is told before they are.
+    losing: usize,
+    losing_from: i64,
     /// Entries of all queues in the order they came, those included that were read since.
     order: VecDeque<(Key, u64)>,
     held: Held,
@@ -77,6 +83,8 @@ struct Group {
     prior: usize,
     plain: usize,
     idle: Vec<Key>,
+    /// How many lists of idle members there were before this one.
+    idle_lists: u64,
     /// An empty list, kept for its memory.
     spare: Vec<Key>,
     queue: VecDeque<Entry>,
@@ -136,27 +144,25 @@ struct Member {
     /// Its name within the stream.
     id: i64,
     taste: Taste,
-    /// Nothing before this revision concerns it.
+    /// Nothing before this revision concerns it any more.
     from: i64,
     place: Place,
 }
 
 #[derive(Clone, Copy)]
 enum Place {
-    /// At this place of the group's idle list.
-    Idle(usize),
-    Waking,
+    /// At this place of the group's idle list; being woken if that list is not the group's any more.
+    Idle { at: usize, list: u64 },
     /// Has to read from this entry on, whose revision is not below `next`.
-    Due {
-        entry: u64,
-        next: i64,
-    },
+    Due { entry: u64, next: i64 },
 }
 
 #[derive(Default)]
 struct Stream {
     due: VecDeque<Key>,
     waker: Option<Waker>,
+    /// Is among those that wait until everything is told.
+    is_awaiting: bool,
 }
 
 /// Members to be woken because of an entry.
@@ -218,7 +224,7 @@ impl Hub {
 
     /// The stream is woken as soon as everything is told that is known now.
     pub fn wait_for_rest(&mut self, stream: Key) {
-        if !self.awaiting.contains(&stream) {
+        if !std::mem::replace(&mut self.streams[stream].is_awaiting, true) {
             self.awaiting.push(stream);
         }
     }
@@ -228,14 +234,20 @@ impl Hub {
         self.told
     }
 
+    /// The newest revision there is.
+    pub fn known(&self) -> i64 {
+        self.known
+    }
+
     /// Whether all that is known was told.
     pub fn is_at_rest(&self) -> bool {
-        self.next.is_none() && self.touched.is_empty() && self.waking.is_empty()
+        self.next.is_none() && self.touched.is_empty() && self.waking.is_empty() && self.losing == 0
     }
 
     /// Whether the member has read everything that was told.
     pub fn is_idle(&self, member: Key) -> bool {
-        matches!(self.members[member].place, Place::Idle(_))
+        let Member { group, place, .. } = &self.members[member];
+        self.groups[*group].idle_at(*place).is_some()
     }
 
     /// The state has a further revision.
@@ -259,6 +271,7 @@ impl Hub {
                     prior: 0,
                     plain: 0,
                     idle: Vec::new(),
+                    idle_lists: 0,
                     spare: Vec::new(),
                     queue: VecDeque::new(),
                     base: 0,
@@ -271,7 +284,7 @@ impl Hub {
         let one = &mut self.groups[group];
         one.members += 1;
         *(if taste.prior { &mut one.prior } else { &mut one.plain }) += 1;
-        let place = Place::Idle(one.idle.len());
+        let place = one.next_idle();
         let member = self.members.add(Member { stream, group, id, taste, from, place });
         one.idle.push(member);
         member
@@ -280,10 +293,10 @@ impl Hub {
     pub fn leave(&mut self, member: Key) {
         let Member { group: key, taste, place, .. } = self.members.remove(member).expect("it leaves once");
         let group = &mut self.groups[key];
-        if let Place::Idle(at) = place {
+        if let Some(at) = group.idle_at(place) {
             group.idle.swap_remove(at);
             if let Some(moved) = group.idle.get(at) {
-                self.members[*moved].place = Place::Idle(at);
+                self.members[*moved].place = place;
             }
         }
         group.members -= 1;
@@ -321,11 +334,12 @@ impl Hub {
                     Events::Many(events) => chosen(events, taste),
                 }
             };
+            member.from = from.max(revision + 1);
             if at as usize + 1 < group.queue.len() {
                 member.place = Place::Due { entry: number + 1, next: revision + 1 };
                 self.streams[stream].due.push_back(key);
             } else {
-                member.place = Place::Idle(group.idle.len());
+                member.place = group.next_idle();
                 group.idle.push(key);
                 group.forget_what_was_read();
             }
@@ -343,8 +357,12 @@ impl Hub {
             (self.next, self.is_closing) = (None, false);
             self.touched.clear();
             self.waking.clear();
+            self.losing = 0;
         }
         let mut left = steps;
+        if !self.lose_on(&mut left) {
+            return false;
+        }
         loop {
             if self.is_closing && !self.close(&mut left) {
                 return false;
@@ -359,7 +377,9 @@ impl Hub {
         }
         self.told = self.known;
         for stream in std::mem::take(&mut self.awaiting) {
-            if let Some(waker) = self.streams.get_mut(stream).and_then(|stream| stream.waker.take()) {
+            let Some(stream) = self.streams.get_mut(stream) else { continue };
+            stream.is_awaiting = false;
+            if let Some(waker) = stream.waker.take() {
                 waker.wake();
             }
         }
@@ -426,10 +446,7 @@ impl Hub {
             group.queue.push_back(Entry { revision, events });
             self.order.push_back((key, entry));
             if !group.idle.is_empty() {
-                let members = std::mem::replace(&mut group.idle, std::mem::take(&mut group.spare));
-                for member in &members {
-                    self.members[*member].place = Place::Waking;
-                }
+                let members = group.take_idle();
                 self.waking.push(Waking { group: key, entry, revision, members });
             }
         }
@@ -483,28 +500,59 @@ impl Hub {
 
     /// The history is another one from now on, or there is too much to tell: all members are behind.
     pub fn lose(&mut self, revision: i64) {
-        let mut all = usize::MAX;
-        self.close(&mut all);
-        let idle_next = self.told + 1;
-        for key in self.groups.keys().collect::<Vec<_>>() {
+        if self.losing == 0 {
+            self.losing_from = self.told + 1;
+        }
+        self.losing = self.groups.places();
+        self.touched.clear();
+        self.order.clear();
+        (self.next, self.is_closing) = (None, false);
+        (self.known, self.told) = (revision, revision);
+    }
+
+    /// True when all groups know that they have lost.
+    fn lose_on(&mut self, left: &mut usize) -> bool {
+        while self.losing > 0 {
+            if *left == 0 {
+                return false;
+            }
+            *left -= 1;
+            self.losing -= 1;
+            let Some(key) = self.groups.key_at(self.losing) else { continue };
             let group = &mut self.groups[key];
+            group.gathered = Gathered::default();
             let entry = group.base + group.queue.len() as u64;
             group.queue.clear();
             group.base = entry + 1;
-            let members = std::mem::take(&mut group.idle);
-            for member in &members {
-                self.members[*member].place = Place::Waking;
+            if !group.idle.is_empty() {
+                let members = group.take_idle();
+                self.waking.push(Waking { group: key, entry, revision: self.losing_from, members });
             }
-            self.waking.push(Waking { group: key, entry, revision: idle_next, members });
         }
-        self.order.clear();
-        (self.next, self.known) = (None, revision);
-        self.wake(&mut all);
-        self.told = revision;
+        true
     }
 }
 
 impl Group {
+    /// Where in the idle list a member of this place is, unless it is elsewhere.
+    fn idle_at(&self, place: Place) -> Option<usize> {
+        match place {
+            Place::Idle { at, list } if list == self.idle_lists => Some(at),
+            Place::Idle { .. } | Place::Due { .. } => None,
+        }
+    }
+
+    /// The place of a member that is put at the end of the idle list.
+    fn next_idle(&self) -> Place {
+        Place::Idle { at: self.idle.len(), list: self.idle_lists }
+    }
+
+    /// All idle members, to be woken: they need not be marked for that one by one.
+    fn take_idle(&mut self) -> Vec<Key> {
+        self.idle_lists += 1;
+        std::mem::replace(&mut self.idle, std::mem::take(&mut self.spare))
+    }
+
     /// All have read everything: nobody needs it any more.
     fn forget_what_was_read(&mut self) {
         if self.idle.len() == self.members {

@@ -54,9 +54,20 @@ impl<T> Slots<T> {
         self.places.len() - self.free.len()
     }
 
+    /// How many places there are, taken or not.
+    pub fn places(&self) -> usize {
+        self.places.len()
+    }
+
+    /// The key of what is at a place.
+    pub fn key_at(&self, at: usize) -> Option<Key> {
+        let (generation, place) = self.places.get(at)?;
+        let at = u32::try_from(at).expect("fewer than 2^32");
+        place.as_ref().map(|_| Key { at, generation: *generation })
+    }
+
     pub fn keys(&self) -> impl Iterator<Item = Key> + '_ {
-        let taken = self.places.iter().zip(0..).filter(|((_, place), _)| place.is_some());
-        taken.map(|((generation, _), at)| Key { at, generation: *generation })
+        (0..self.places()).filter_map(|at| self.key_at(at))
     }
 }
 

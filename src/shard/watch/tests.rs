@@ -403,6 +403,84 @@ fn another_history_is_read_from_where_each_watch_stood() {
     assert_eq!(revisions(future), (6..=10).collect::<Vec<_>>());
 }
 
+#[test]
+fn a_watch_that_has_not_begun_may_be_lost_and_still_begins_where_it_wants() {
+    let mut world = World::default();
+    let mut client = Client::new(&mut world);
+    let id = client.create(&mut world, Wanted { start: 4, ..wanted("a", "") }).expect("a name");
+    client.create(&mut world, wanted("b", "")).expect("a name");
+    world.put("b", "1");
+    world.hub.lose(world.store.revision().0);
+    world.tell();
+    while client.take(&mut world) {}
+    client.watches.walk(&mut world.hub, &world.store, usize::MAX);
+    // The other watch has something to take before they go on.
+    for value in ["1", "2"] {
+        world.put("a", value);
+    }
+    client.settle(&mut world);
+    assert_eq!(client.told[&id].iter().map(|event| event.0).collect::<Vec<_>>(), [4]);
+}
+
+#[test]
+fn what_was_told_of_a_revision_that_others_still_wait_for_is_not_told_again() {
+    for steps in 1..10 {
+        let mut world = World::default();
+        let mut clients: Vec<_> = (0..3).map(|_| Client::new(&mut world)).collect();
+        for client in &mut clients {
+            client.create(&mut world, wanted("a", "")).expect("a name");
+        }
+        world.put("a", "1");
+        world.hub.publish(&world.store, steps);
+        for client in &mut clients {
+            client.take(&mut world);
+        }
+        world.hub.lose(world.store.revision().0);
+        for client in &mut clients {
+            client.settle(&mut world);
+            assert_eq!(client.told[&0].len(), 1, "after {steps} steps");
+        }
+    }
+}
+
+#[test]
+fn however_many_watch_they_are_visited_some_at_a_time() {
+    const WATCHES: usize = 1_000;
+    let mut world = World::default();
+    let mut client = Client::new(&mut world);
+    let bell = Arc::new(Bell(AtomicUsize::new(0)));
+    let waker = Waker::from(bell.clone());
+    // Of one key, and of one each.
+    for key in 0..WATCHES {
+        client.create(&mut world, wanted("a", "")).expect("a name");
+        client.create(&mut world, wanted(&format!("b{key}"), "")).expect("a name");
+    }
+    let publishes = |world: &mut World| {
+        let mut publishes = 1;
+        while !world.hub.publish(&world.store, 10) {
+            publishes += 1;
+        }
+        publishes
+    };
+    world.put("a", "1");
+    assert_eq!(publishes(&mut world), WATCHES / 10 + 1);
+    world.hub.wait(client.watches.stream(), &Context::from_waker(&waker));
+    while client.take(&mut world) {}
+    world.hub.lose(world.store.revision().0);
+    assert_eq!(
+        (bell.0.load(Ordering::Relaxed), world.hub.is_at_rest()),
+        (0, false),
+        "nobody is woken at once"
+    );
+    assert_eq!(publishes(&mut world), (WATCHES + 1 + 2 * WATCHES) / 10 + 1);
+    assert_eq!(bell.0.load(Ordering::Relaxed), 1);
+    client.settle(&mut world);
+    assert_eq!((client.told.len(), world.hub.pending()), (WATCHES, 0));
+    world.put("a", "2");
+    client.settle(&mut world);
+    assert!(client.told.values().all(|told| told.len() == 2));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Write(Vec<(u8, u16)>, Option<(u8, u8)>),

@@ -239,6 +239,8 @@ impl Watches {
                     let fragment = watch.fragment;
                     return Some(Told::Events { id, revision, events, fragment, more: false });
                 }
+                // It has missed nothing. Whoever reads from history hears of all that comes, even if it begins later.
+                Due::Behind { id, next } if next > hub.known() => self.follow(hub, id, next),
                 Due::Behind { id, next } => self.fall_behind(hub, id, next),
             }
         }
