@@ -173,7 +173,7 @@ where
     /// The client has not answered in time.
     lost: Rc<Cell<bool>>,
     /// Ends when it is this connection's turn again, after everybody else had theirs.
-    pause: Option<Pin<Box<E::Sleep>>>,
+    pause: Option<E::Sleep>,
     draining: bool,
 }
 
@@ -249,8 +249,8 @@ impl<E: Env, S: env::Socket, R: Fn(Parts, Body, Reply) -> Call> Driver<E, S, R> 
         let goes_on = sent.is_ready() && self.wire.full();
         if !quiet || self.wire.held_back() || goes_on {
             // A timer, not a yield: the core looks for finished I/O before it comes back here.
-            let mut pause = Box::pin(self.wire.env().sleep(limits::TURN_PAUSE));
-            if pause.as_mut().poll(task).is_ready() {
+            let mut pause = self.wire.env().sleep(limits::TURN_PAUSE);
+            if Pin::new(&mut pause).poll(task).is_ready() {
                 task.waker().wake_by_ref();
             }
             self.bell.pause();

@@ -46,7 +46,8 @@ struct Incoming {
     connection: Rc<Connection>,
     /// Or why it cannot be served.
     asked: Result<Asked, Status>,
-    messages: Messages,
+    /// None once the one message of a call has been read that has one.
+    messages: Option<Messages>,
     reply: Reply,
 }
 
@@ -80,7 +81,7 @@ impl Grpc {
         };
         let gzip = asked.as_ref().is_ok_and(|asked| asked.gzip);
         let framing = Framing::new(self.message_max, gzip, self.received_bytes.clone());
-        let messages = Messages::new(body, framing, self.timers.clone(), reply.client());
+        let messages = Some(Messages::new(body, framing, self.timers.clone(), reply.client()));
         self.rows[at].begin(Incoming { connection: connection.clone(), asked, messages, reply })
     }
 

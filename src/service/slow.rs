@@ -43,18 +43,23 @@ impl Patience {
 }
 
 /// The beginning of a message, as it came.
-#[derive(Clone, Copy)]
 pub struct Excerpt {
     len: usize,
     bytes: [u8; EXCERPT_BYTES],
 }
 
+impl Default for Excerpt {
+    fn default() -> Self {
+        Self { len: 0, bytes: [0; EXCERPT_BYTES] }
+    }
+}
+
 impl Excerpt {
-    pub fn of(message: &[u8]) -> Self {
-        let mut bytes = [0; EXCERPT_BYTES];
+    /// In place: it is large to be moved with each call.
+    pub fn take(&mut self, message: &[u8]) {
         let kept = message.len().min(EXCERPT_BYTES);
-        bytes[..kept].copy_from_slice(&message[..kept]);
-        Self { len: message.len(), bytes }
+        self.bytes[..kept].copy_from_slice(&message[..kept]);
+        self.len = message.len();
     }
 
     /// Its fields that are there as a whole, and number and length of the one that is cut off.

@@ -216,8 +216,9 @@ async fn reads(client: &mut Client) {
     let branch = pb::TxnResponse { responses: vec![shown], ..Default::default() };
     let (api, took) = (&client.api, Duration::from_secs(1));
     let tell = |method: &Method, request: &[u8], answer| {
-        let request = &Excerpt::of(request);
-        api.tell_of(method, &caller(), Answered { began: took, took, request, answer });
+        let mut excerpt = Excerpt::default();
+        excerpt.take(request);
+        api.tell_of(method, &caller(), Answered { began: took, took, request: &excerpt, answer });
     };
     const KV: &str = "etcdserverpb.KV";
     tell(&Method::read(KV, "Range"), &range.encode_to_vec(), Ok(Measured::of(&answer)));
@@ -239,6 +240,18 @@ fn slow_calls_are_told_of_in_etcds_words_and_without_values() {
     assert!(told[1].ends_with("|request content=key:\"k\" value_size:1000 ...|"), "{told:#?}");
     assert!(!told.iter().any(|line| line.contains("vvv")), "{told:#?}");
     assert_eq!(lines(Patience::default(), puts), Vec::<String>::new());
+}
+
+#[test]
+fn a_client_that_is_slow_to_say_what_it_wants_makes_no_call_slow() {
+    let told = lines(Patience::default(), async |client: &mut Client| {
+        let (bytes, path) = (framed(&put("k", 100)), "etcdserverpb.KV/Put");
+        let (response, mut body) = client.begin(path, &[], bytes.slice(..50), false).await;
+        client.sim.sleep(Duration::from_secs(1)).await;
+        body.send_data(bytes.slice(50..), true).expect("sent");
+        is(end(response).await, "0", "");
+    });
+    assert_eq!(told, Vec::<String>::new());
 }
 
 #[test]

@@ -4,10 +4,10 @@ mod feed;
 
 use std::{
     future::{Future, poll_fn},
-    pin::{Pin, pin},
+    pin::pin,
     rc::Rc,
     sync::Arc,
-    task::{Context, Poll},
+    task::Poll,
 };
 
 use bytes::Bytes;
@@ -19,17 +19,17 @@ use super::{
     Incoming,
     answers::{Halt, Way, end, pieces, refuse, whole},
     asked::Asked,
+    deadline::is_over,
     framing::{framed, prefix},
-    requests::{Messages, Only},
     status::Status,
 };
 use crate::{
     env::{Env, Instant},
     metrics,
-    protocol::exchange::{Gone, Reply},
+    protocol::exchange::Reply,
     service::{
         Api, Caller, Code, Error, Method, Requests,
-        slow::{Answered, Measured},
+        slow::{Answered, Excerpt, Measured},
     },
     shard::AnswerReader,
     state::kv::Answer,
@@ -57,34 +57,43 @@ impl<E: Env> Calls<E> {
     }
 
     /// Runs a handler that answers a message with a message.
-    pub(super) async fn unary<Q, R>(
+    ///
+    /// A block, not an async function: those have room for what they are given twice.
+    pub(super) fn unary<Q, R>(
         self: Rc<Self>,
-        incoming: Incoming,
+        mut incoming: Incoming,
         handler: impl AsyncFn(&Api, &Caller, Q) -> Result<R, Error>,
-    ) where
+    ) -> impl Future<Output = ()>
+    where
         Q: Message + Default,
         R: Message + 'static,
     {
-        let Some(handled) = self.handle(incoming, handler, Measured::of).await else { return };
-        let Handled { running, reply, gzip, answer } = handled;
-        match answer.map_err(|error| Status::from(&error)).and_then(|answer| self.framed(&answer, gzip)) {
-            Ok(message) => {
-                running.end(Code::Ok);
-                whole(reply, message, gzip);
-            }
-            Err(status) => {
-                running.end(status.code);
-                refuse(reply, &status);
+        async move {
+            let handled = self.handle(&mut incoming, &handler, Measured::of).await;
+            let Handled { running, gzip, answer } = match handled {
+                Ok(handled) => handled,
+                Err(halt) => return end(incoming.reply, halt),
+            };
+            match answer.map_err(|error| Status::from(&error)).and_then(|answer| self.framed(&answer, gzip)) {
+                Ok(message) => {
+                    running.end(Code::Ok);
+                    whole(incoming.reply, message, gzip);
+                }
+                Err(status) => {
+                    running.end(status.code);
+                    refuse(incoming.reply, &status);
+                }
             }
         }
     }
 
     /// Runs a handler whose answer may be long: such a one is encoded as the client makes room for it.
-    pub(super) async fn long<Q, R>(
+    pub(super) fn long<Q, R>(
         self: Rc<Self>,
-        incoming: Incoming,
+        mut incoming: Incoming,
         handler: impl AsyncFn(&Api, &Caller, Q) -> Result<Answer<R, AnswerReader>, Error>,
-    ) where
+    ) -> impl Future<Output = ()>
+    where
         Q: Message + Default,
         R: Message + 'static,
     {
@@ -92,26 +101,31 @@ impl<E: Env> Calls<E> {
             Answer::Whole(answer) => Measured::of(answer),
             Answer::Long(long) => Measured::long(long.encoded_len()),
         };
-        let Some(handled) = self.handle(incoming, handler, measure).await else { return };
-        let Handled { running, reply, gzip, answer } = handled;
-        let prepared = match answer.map_err(|error| Status::from(&error)) {
-            Ok(Answer::Whole(answer)) => self.framed(&answer, gzip).map(Prepared::Whole),
-            Ok(Answer::Long(long)) => self.prefix(&long).map(|prefix| Prepared::Long(prefix, long)),
-            Err(status) => Err(status),
-        };
-        match prepared {
-            Ok(Prepared::Whole(message)) => {
-                running.end(Code::Ok);
-                whole(reply, message, gzip);
-            }
-            Ok(Prepared::Long(prefix, long)) => {
-                running.end(Code::Ok);
-                // Boxed: rare, and every call would have to have room for it.
-                Box::pin(pieces(reply, prefix, long, gzip)).await;
-            }
-            Err(status) => {
-                running.end(status.code);
-                refuse(reply, &status);
+        async move {
+            let Handled { running, gzip, answer } = match self.handle(&mut incoming, &handler, measure).await
+            {
+                Ok(handled) => handled,
+                Err(halt) => return end(incoming.reply, halt),
+            };
+            let prepared = match answer.map_err(|error| Status::from(&error)) {
+                Ok(Answer::Whole(answer)) => self.framed(&answer, gzip).map(Prepared::Whole),
+                Ok(Answer::Long(long)) => self.prefix(&long).map(|prefix| Prepared::Long(prefix, long)),
+                Err(status) => Err(status),
+            };
+            match prepared {
+                Ok(Prepared::Whole(message)) => {
+                    running.end(Code::Ok);
+                    whole(incoming.reply, message, gzip);
+                }
+                Ok(Prepared::Long(prefix, long)) => {
+                    running.end(Code::Ok);
+                    // Boxed: rare, and every call would have to have room for it.
+                    Box::pin(pieces(incoming.reply, prefix, long, gzip)).await;
+                }
+                Err(status) => {
+                    running.end(status.code);
+                    refuse(incoming.reply, &status);
+                }
             }
         }
     }
@@ -143,11 +157,17 @@ impl<E: Env> Calls<E> {
         S: Stream<Item = Result<Answer<R, AnswerReader>, Error>>,
     {
         let Incoming { connection, asked, messages, reply } = incoming;
-        let (only, timer) = match self.only::<Q>(messages, asked).await {
-            Ok(begun) => begun,
+        let asked = match asked {
+            Ok(asked) => asked,
+            Err(status) => return refuse(reply, &status),
+        };
+        let mut timer = asked.timeout.map(|timeout| self.env.sleep(timeout));
+        let mut messages = messages.expect("nobody has read them");
+        let (request, _charge) = match messages.only::<Q>(&self.method, &mut timer, |_| {}).await {
+            Ok(read) => read,
             Err(halt) => return end(reply, halt),
         };
-        let Only { asked, message: request, charge: _charge, .. } = only;
+        drop(messages);
         let running = Running::begin(&self.env, &self.counts);
         self.counts.received.inc();
         let caller = asked.caller(&self.env, connection);
@@ -188,6 +208,7 @@ impl<E: Env> Calls<E> {
         let timer = asked.timeout.map(|timeout| self.env.sleep(timeout));
         let running = Running::begin(&self.env, &self.counts);
         let caller = asked.caller(&self.env, connection);
+        let messages = messages.expect("nobody has read them");
         let requests = Requests::new(messages.decoded(self.counts.clone()));
         let answers = self.admit(&asked, true, &caller).and_then(|()| handler(&self.api, &caller, requests));
         Some((Begun { running, asked, timer, caller, reply }, answers))
@@ -197,54 +218,36 @@ impl<E: Env> Calls<E> {
         self.api.admit(&self.method, is_stream, caller, asked.client_version())
     }
 
-    /// The one message of a call, and the timer that its client has set. A message that does not come to its end in that
-    /// time is not waited for.
-    async fn only<Q: Message + Default>(
-        &self,
-        messages: Messages,
-        asked: Result<Asked, Status>,
-    ) -> Result<(Only<Q>, Option<E::Sleep>), Halt> {
-        let timeout = asked.as_ref().ok().and_then(|asked| asked.timeout);
-        let mut timer = timeout.map(|timeout| self.env.sleep(timeout));
-        let mut only = pin!(messages.only::<Q>(asked, &self.method));
-        let only = poll_fn(|context| {
-            if let Poll::Ready(only) = only.as_mut().poll(context) {
-                return Poll::Ready(only);
-            }
-            match is_over(&mut timer, context) {
-                true => Poll::Ready(Err(Status::from(&Error::DeadlineExceeded).into())),
-                false => Poll::Pending,
-            }
-        });
-        Ok((only.await?, timer))
-    }
-
-    /// Runs a handler for the one message of a call. `None` if there is nobody left to be told, or it was refused.
+    /// Runs a handler for the one message of a call. It is refused, or there is nobody left to be told, if it does not come
+    /// so far.
     async fn handle<Q, R>(
         &self,
-        incoming: Incoming,
-        handler: impl AsyncFn(&Api, &Caller, Q) -> Result<R, Error>,
+        incoming: &mut Incoming,
+        handler: &impl AsyncFn(&Api, &Caller, Q) -> Result<R, Error>,
         measure: impl FnOnce(&R) -> Measured,
-    ) -> Option<Handled<'_, E, R>>
+    ) -> Result<Handled<'_, E, R>, Halt>
     where
         Q: Message + Default,
     {
-        let Incoming { connection, asked, messages, mut reply } = incoming;
-        let began = self.env.roughly();
-        let (only, mut timer) = match self.only::<Q>(messages, asked).await {
-            Ok(begun) => begun,
-            Err(halt) => {
-                end(reply, halt);
-                return None;
-            }
+        let Incoming { connection, asked, messages, reply } = incoming;
+        let asked = match asked {
+            Ok(asked) => &*asked,
+            Err(status) => return Err(status.clone().into()),
         };
-        let Only { asked, message: request, excerpt, charge: _charge } = only;
+        let mut timer = asked.timeout.map(|timeout| self.env.sleep(timeout));
+        let mut excerpt = Excerpt::default();
+        let look = |message: &[u8]| excerpt.take(message);
+        let read =
+            messages.as_mut().expect("nobody has read them").only(&self.method, &mut timer, look).await;
+        *messages = None;
+        let (request, _charge) = read?;
+        let began = self.env.roughly();
         let running = Running::begin(&self.env, &self.counts);
         self.counts.received.inc();
         let gzip = asked.gzip_answers;
-        let caller = asked.caller(&self.env, connection);
-        if let Err(error) = self.admit(&asked, false, &caller) {
-            return Some(Handled { running, reply, gzip, answer: Err(error) });
+        let caller = asked.caller(&self.env, connection.clone());
+        if let Err(error) = self.admit(asked, false, &caller) {
+            return Ok(Handled { running, gzip, answer: Err(error) });
         }
         let mut handling = pin!(handler(&self.api, &caller, request));
         let answer = poll_fn(|context| {
@@ -256,22 +259,14 @@ impl<E: Env> Calls<E> {
             }
             reply.poll_gone(context).map(Err)
         });
-        match answer.await {
-            Ok(answer) => {
-                let took = self.env.roughly().since(began);
-                if self.api.options().patience.is_over(took) {
-                    let answer = answer.as_ref().map(measure);
-                    let began = self.env.wall().saturating_sub(took);
-                    self.api.tell_of(
-                        &self.method,
-                        &caller,
-                        Answered { began, took, request: &excerpt, answer },
-                    );
-                }
-                Some(Handled { running, reply, gzip, answer })
-            }
-            Err(Gone) => None,
+        let answer = answer.await?;
+        let took = self.env.roughly().since(began);
+        if self.api.options().patience.is_over(took) {
+            let answer = answer.as_ref().map(measure);
+            let began = self.env.wall().saturating_sub(took);
+            self.api.tell_of(&self.method, &caller, Answered { began, took, request: &excerpt, answer });
         }
+        Ok(Handled { running, gzip, answer })
     }
 
     /// Sends a stream of answers to its end.
@@ -384,7 +379,6 @@ struct Begun<'a, E: Env> {
 /// A call that has its answer.
 struct Handled<'a, E: Env, R> {
     running: Running<'a, E>,
-    reply: Reply,
     gzip: bool,
     answer: Result<R, Error>,
 }
@@ -394,10 +388,6 @@ enum Prepared {
     Whole(Bytes),
     /// With the prefix of its message.
     Long(Bytes, AnswerReader),
-}
-
-fn is_over(timer: &mut Option<impl Future<Output = ()> + Unpin>, context: &mut Context<'_>) -> bool {
-    timer.as_mut().is_some_and(|timer| Pin::new(timer).poll(context).is_ready())
 }
 
 /// A call that has begun: counted as cancelled unless it ends otherwise.
@@ -442,5 +432,25 @@ impl<E: Env> Drop for Running<'_, E> {
         if let (Some(seconds), Some(since)) = (&self.counts.seconds, self.since) {
             seconds.observe(self.env.now().since(since).as_secs_f64());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{env::sim::SimEnv, service::kv};
+
+    /// Of what a call of the method is while it is under way.
+    fn bytes<F>(_: impl FnOnce(Rc<Calls<SimEnv>>, Incoming) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// A thousand of them are under way with a thousand clients, and each is copied to its place when it begins.
+    #[test]
+    fn calls_are_small() {
+        let put = bytes(|calls, incoming| calls.unary(incoming, kv::put));
+        let range = bytes(|calls, incoming| calls.long(incoming, kv::range));
+        assert!(put <= 1_600, "a put takes {put} bytes");
+        assert!(range <= 3_500, "a range takes {range} bytes");
     }
 }

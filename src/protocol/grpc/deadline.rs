@@ -1,6 +1,13 @@
-//! The `grpc-timeout` header (gRPC over HTTP/2: at most eight digits and a unit).
+//! The `grpc-timeout` header (gRPC over HTTP/2: at most eight digits and a unit), and whether that time is over.
 
-use std::time::Duration;
+use std::{future::Future, pin::Pin, task::Context, time::Duration};
+
+pub(super) fn is_over(
+    timer: &mut Option<impl Future<Output = ()> + Unpin>,
+    context: &mut Context<'_>,
+) -> bool {
+    timer.as_mut().is_some_and(|timer| Pin::new(timer).poll(context).is_ready())
+}
 
 /// Or what grpc-go says of it.
 pub(super) fn parse(header: &[u8]) -> Result<Duration, String> {

@@ -1,7 +1,7 @@
 //! The messages that a client sends in one call.
 
 use std::{
-    future::poll_fn,
+    future::{Future, poll_fn},
     marker::PhantomData,
     pin::Pin,
     sync::Arc,
@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use prost::Message;
 
-use super::{answers::Halt, asked::Asked, framing::Framing, status::Status};
+use super::{answers::Halt, deadline::is_over, framing::Framing, status::Status};
 use crate::{
     client::{Charge, Claim, Client, Revoked},
     limits, metrics,
@@ -20,7 +20,7 @@ use crate::{
         exchange::Body,
         timers::{Timer, Timers},
     },
-    service::{Code, Error, Method, slow::Excerpt},
+    service::{Code, Error, Method},
 };
 
 /// As bytes. No more of the body is read than the next one needs, and what has come of it is claimed until the rest has.
@@ -90,18 +90,21 @@ impl Messages {
         }
     }
 
-    /// The one message of a call that has one; any more are skipped.
+    /// The one message of a call that has one, and what a long one is counted with; any more are skipped. `look` is shown it
+    /// as it came. Once the client's own `timer` is over, it is not waited for.
+    ///
+    /// Borrows what is large: each async function has room for all of its arguments, and again for where they are moved to.
     pub(super) async fn only<Q: Message + Default>(
-        mut self,
-        asked: Result<Asked, Status>,
+        &mut self,
         method: &Method,
-    ) -> Result<Only<Q>, Halt> {
-        let asked = asked?;
+        timer: &mut Option<impl Future<Output = ()> + Unpin>,
+        look: impl FnOnce(&[u8]),
+    ) -> Result<(Q, Option<Charge>), Halt> {
         self.only = true;
-        let Some(first) = poll_fn(|context| self.poll_next(context)).await? else {
+        let Some(first) = poll_fn(|context| self.poll_in_time(timer, context)).await? else {
             return Err(Status::new(Code::Internal, "grpc: the request has no message").into());
         };
-        let excerpt = Excerpt::of(&first);
+        look(&first);
         let mut charge = None;
         if first.len() > limits::CALL_BYTES {
             self.claim.set(first.len())?;
@@ -112,24 +115,27 @@ impl Messages {
             Some(error) => Status::from(&error),
             None => undecodable(),
         })?;
-        while poll_fn(|context| self.poll_next(context)).await?.is_some() {}
-        Ok(Only { asked, message, excerpt, charge })
+        while poll_fn(|context| self.poll_in_time(timer, context)).await?.is_some() {}
+        Ok((message, charge))
+    }
+
+    fn poll_in_time(
+        &mut self,
+        timer: &mut Option<impl Future<Output = ()> + Unpin>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, Halt>> {
+        match self.poll_next(context) {
+            Poll::Pending if is_over(timer, context) => {
+                Poll::Ready(Err(Status::from(&Error::DeadlineExceeded).into()))
+            }
+            next => next,
+        }
     }
 
     /// All of them, each decoded once it is asked for.
     pub(super) fn decoded<Q>(self, counts: Arc<metrics::Method>) -> Decoded<Q> {
         Decoded { messages: Some(self), counts, _message: PhantomData }
     }
-}
-
-/// See [`Messages::only`].
-pub(super) struct Only<Q> {
-    pub(super) asked: Asked,
-    pub(super) message: Q,
-    /// As it came.
-    pub(super) excerpt: Excerpt,
-    /// What a long one is counted with.
-    pub(super) charge: Option<Charge>,
 }
 
 /// In grpc-go's words. The decoder's own would name each message on the way to what it could not read.

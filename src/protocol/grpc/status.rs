@@ -14,7 +14,7 @@ const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const GZIP: HeaderValue = HeaderValue::from_static("gzip");
 
 /// An end without success.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Status {
     pub(super) code: Code,
     pub(super) text: Cow<'static, str>,
