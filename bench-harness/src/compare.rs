@@ -73,6 +73,7 @@ fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
 
 /// Runs everything. `progress` is told the part done and what runs now.
 pub fn run(options: &Options, progress: &mut dyn FnMut(f64, &str)) -> Result<Report, Error> {
+    options.check().map_err(Error::Options)?;
     let subjects = options.subjects.find()?;
     let machine = Machine::describe(&options.work_dir).map_err(io("describe the machine"))?;
     let scratch =
@@ -92,7 +93,8 @@ pub fn run(options: &Options, progress: &mut dyn FnMut(f64, &str)) -> Result<Rep
     let mut done = 0.0;
     for (round, job, subject) in plan {
         let own = job.expected().as_secs_f64();
-        let testbed = Testbed { rest: options.scenario.stored.rest, subject, scratch: scratch.path() };
+        let (members, rest) = (options.members as usize, options.scenario.stored.rest);
+        let testbed = Testbed { members, rest, subject, scratch: scratch.path() };
         let title = format!("{}, {}, round {}", job.title(), subject.name, round + 1);
         progress(done / expected, &title);
         let mut part = 0.0_f64;

@@ -4,6 +4,7 @@
 //! kernel kills the child when this process dies in any other way (Ctrl-C, SIGKILL, abort). It does not own
 //! the data directory: that is the caller's, so that a server can be killed and started on it again.
 
+pub mod cluster;
 mod disk;
 mod guard;
 mod ports;
@@ -46,6 +47,8 @@ pub enum Error {
     Stuck { pid: u32, grace: Duration },
     #[error("the server is not running")]
     NotRunning,
+    #[error("no member leads after {after:?}")]
+    NoLeader { after: Duration },
 }
 
 fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
@@ -72,6 +75,8 @@ pub struct Launch {
     env: Vec<(String, String)>,
     wrapper: Vec<String>,
     client_port: Option<u16>,
+    /// With others: its name, and `--initial-cluster`.
+    among: Option<(String, String)>,
     ready_timeout: Duration,
 }
 
@@ -97,6 +102,7 @@ impl Launch {
             env: Vec::new(),
             wrapper: Vec::new(),
             client_port: None,
+            among: None,
             ready_timeout: READY_TIMEOUT,
         }
     }
@@ -135,6 +141,18 @@ impl Launch {
         self
     }
 
+    /// With another data directory, and the log beside that.
+    pub fn at(self, data_dir: PathBuf) -> Self {
+        let new = Self::new(self.kind, self.program.clone(), data_dir);
+        Self { data_dir: new.data_dir, log: new.log, ..self }
+    }
+
+    /// As the member of a cluster that is founded together, where the members' names and peer URLs are known.
+    fn among(mut self, name: String, initial_cluster: String) -> Self {
+        self.among = Some((name, initial_cluster));
+        self
+    }
+
     pub fn ready_timeout(mut self, timeout: Duration) -> Self {
         self.ready_timeout = timeout;
         self
@@ -160,7 +178,7 @@ impl Launch {
         if let Some(port) = self.client_port {
             ports.client = port;
         }
-        Ok(Server { launch: self, ports, child: None, pid: Arc::default(), ready_after: Duration::ZERO })
+        Ok(Server::at(self, ports))
     }
 
     fn command(&self, ports: ports::Ports) -> Result<Command, Error> {
@@ -175,9 +193,17 @@ impl Launch {
         command.arg(format!("--advertise-client-urls={client}"));
         let peer = format!("http://127.0.0.1:{}", ports.peer);
         command.arg(format!("--listen-peer-urls={peer}"));
-        if self.kind == Kind::Etcd {
-            command.arg(format!("--initial-advertise-peer-urls={peer}"));
-            command.arg(format!("--initial-cluster=default={peer}"));
+        match &self.among {
+            Some((name, initial_cluster)) => {
+                command.arg(format!("--name={name}"));
+                command.arg(format!("--initial-advertise-peer-urls={peer}"));
+                command.arg(format!("--initial-cluster={initial_cluster}"));
+            }
+            None if self.kind == Kind::Etcd => {
+                command.arg(format!("--initial-advertise-peer-urls={peer}"));
+                command.arg(format!("--initial-cluster=default={peer}"));
+            }
+            None => {}
         }
         command.args(&self.args);
 
@@ -212,6 +238,10 @@ pub struct Server {
 }
 
 impl Server {
+    fn at(launch: Launch, ports: ports::Ports) -> Self {
+        Self { launch, ports, child: None, pid: Arc::default(), ready_after: Duration::ZERO }
+    }
+
     pub fn addr(&self) -> SocketAddr {
         SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), self.ports.client)
     }
@@ -297,6 +327,17 @@ impl Server {
 
     /// Starts an ended server again: same program, ports and data directory.
     pub fn start_again(&mut self) -> Result<(), Error> {
+        let since = self.begin()?;
+        let outcome = self.wait_until_ready(since);
+        if outcome.is_err() && self.child.is_some() {
+            self.kill()?;
+        }
+        self.ready_after = since.elapsed();
+        outcome
+    }
+
+    /// The same without waiting until it is ready; when it was started.
+    fn begin(&mut self) -> Result<Instant, Error> {
         assert!(self.child.is_none(), "end the server before starting it again");
         let since = Instant::now();
         let command = self.launch.command(self.ports)?;
@@ -304,12 +345,7 @@ impl Server {
             spawner::spawn(command).map_err(io(format!("start {}", self.launch.program.display())))?;
         self.pid.store(child.id(), Ordering::Relaxed);
         self.child = Some(child);
-        let outcome = self.wait_until_ready(since);
-        if outcome.is_err() && self.child.is_some() {
-            self.kill()?;
-        }
-        self.ready_after = since.elapsed();
-        outcome
+        Ok(since)
     }
 
     /// `start_again` with other arguments and environment; ports and data directory stay.

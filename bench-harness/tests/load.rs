@@ -149,7 +149,7 @@ fn an_open_loop_charges_a_stall_to_everyone_who_had_to_wait() {
     assert!(open.latency.mean_us > 80e3, "{open}");
 
     // A closed loop sees one slow operation.
-    let closed = run(&Options { endpoint: stalling(200, stall), ..base });
+    let closed = run(&Options { endpoints: vec![stalling(200, stall)], ..base });
     assert!(closed.latency.max_us > 450e3, "{closed}");
     assert!(closed.latency.p90_us < 100e3, "{closed}");
 }

@@ -17,7 +17,7 @@ const CONNECTIONS: u32 = 10;
 const CLIENTS: u32 = 2000;
 
 #[derive(Clone, Debug, clap::Args, serde::Serialize)]
-#[command(next_help_heading = "Of maintenance, list-storm, watch-laggard, auth and lease")]
+#[command(next_help_heading = "Of maintenance, list-storm, watch-laggard, auth, lease, leader-loss and rolling-restart")]
 #[group(skip)]
 pub struct ProbeOptions {
     /// Puts per second whose latency is measured.
@@ -229,6 +229,7 @@ mod tests {
         let at = |ms: u64, latency| Traced {
             intended: since + Duration::from_millis(ms),
             latency: Duration::from_millis(latency),
+            good: true,
         };
         let mut trace: Vec<_> = (0..1000).map(|ms| at(ms, 1 + ms / 100)).collect();
         trace[250].latency = Duration::from_secs(1);

@@ -5,6 +5,7 @@ pub mod auth;
 pub mod hostile;
 pub mod job;
 pub mod kubernetes;
+pub mod leader_loss;
 pub mod lease;
 pub mod list_storm;
 pub mod load;
@@ -12,6 +13,8 @@ pub mod maintenance;
 pub mod memory;
 pub mod overwrite;
 pub mod restart;
+pub mod rolling_restart;
+pub mod upheaval;
 pub mod watch;
 pub mod watch_laggard;
 
@@ -70,6 +73,10 @@ pub enum Scenario {
     Kubernetes,
     /// Granting, renewing, and very many leases that end together.
     Lease,
+    /// How long a cluster takes no write when its leader is killed, and when it is asked to stop.
+    LeaderLoss,
+    /// What clients see of a restart of one member after the other.
+    RollingRestart,
 }
 
 /// What each kind of scenario is told.
@@ -105,6 +112,16 @@ pub struct ScenarioOptions {
 }
 
 impl Scenario {
+    /// How many members a cluster may have for it.
+    pub fn members(self) -> std::ops::RangeInclusive<u32> {
+        match self {
+            Self::Put | Self::Put1 | Self::Get | Self::GetSerializable => 1..=9,
+            Self::Txn | Self::Mixed | Self::Open | Self::Keys => 1..=9,
+            Self::LeaderLoss | Self::RollingRestart => 3..=9,
+            _ => 1..=1,
+        }
+    }
+
     pub fn jobs(self, options: &ScenarioOptions) -> Vec<Box<dyn Job>> {
         let ScenarioOptions {
             value_size,
@@ -148,6 +165,8 @@ impl Scenario {
             Self::Hostile => hostile::jobs(hostile),
             Self::Lease => lease::jobs(lease, probe, *value_size),
             Self::Kubernetes => vec![Box::new(kubernetes::Kubernetes::new(kubernetes))],
+            Self::LeaderLoss => leader_loss::jobs(probe, *value_size),
+            Self::RollingRestart => vec![Box::new(rolling_restart::RollingRestart::new(probe, *value_size))],
             Self::Watch => watch::jobs(watch, *value_size),
             Self::WatchLaggard => vec![Box::new(Laggard::new(fill(laggard.laggard_revisions), probe))],
         }

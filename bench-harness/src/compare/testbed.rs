@@ -1,6 +1,7 @@
 //! Where a job runs: one server with a fresh data directory on the disk that is measured, and what every job does to
 //! it: fill it, let it come to rest, look at its memory and disk.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use super::report::Sample;
 use super::subject::Subject;
 use super::{Error, io};
 use crate::load::{self, Operation, Phase, options_seconds as seconds};
-use crate::process::{Launch, Server, Usage, allocated_bytes, written_bytes};
+use crate::process::{Launch, Server, Usage, allocated_bytes, cluster::Cluster, written_bytes};
 
 /// A fill slower than this many keys per second is given up.
 const FILL_PER_SECOND_MIN: u64 = 500;
@@ -16,8 +17,10 @@ const FILL_TIME_MIN: Duration = Duration::from_secs(60);
 /// For the plan of time only.
 const FILL_PER_SECOND: f64 = 25_000.0;
 /// A server may take this long to end after SIGTERM, and to serve a large directory.
-const GRACE: Duration = Duration::from_secs(120);
+pub const GRACE: Duration = Duration::from_secs(120);
 const READY_MAX: Duration = Duration::from_secs(600);
+/// Once all are ready.
+const LEADER_MAX: Duration = Duration::from_secs(10);
 
 /// At rest: for `--rest` the resident memory stayed within a percent and almost nothing was written.
 const REST_MAX: Duration = Duration::from_secs(60);
@@ -44,6 +47,8 @@ pub struct StoredOptions {
 
 #[derive(Debug)]
 pub struct Testbed<'a> {
+    /// Of its cluster.
+    pub members: usize,
     /// How long a server must be at rest.
     pub rest: Duration,
     pub subject: &'a Subject,
@@ -79,8 +84,11 @@ impl Fill {
 #[derive(Debug)]
 pub struct Running {
     rest: Duration,
-    // Ends before its directory goes.
+    // Servers end before their directory goes.
+    /// The one there is, or of a cluster the one that led when all were ready.
     pub server: Server,
+    /// The other members of its cluster.
+    pub others: Vec<Server>,
     directory: tempfile::TempDir,
 }
 
@@ -98,20 +106,41 @@ impl Testbed<'_> {
         let directory = tempfile::tempdir_in(self.scratch).map_err(io("make a data directory"))?;
         let Subject { kind, program, args, .. } = self.subject;
         let launch = Launch::new(*kind, program.clone(), directory.path().join("data"));
-        let server = change(launch).ready_timeout(READY_MAX).args(args.clone()).start()?;
-        Ok(Running { server, directory, rest: self.rest })
+        let launch = change(launch).ready_timeout(READY_MAX).args(args.clone());
+        if self.members > 1 {
+            return self.found(launch, directory);
+        }
+        Ok(Running { server: launch.start()?, others: Vec::new(), directory, rest: self.rest })
+    }
+
+    fn found(&self, launch: Launch, directory: tempfile::TempDir) -> Result<Running, Error> {
+        let place = |n: usize| directory.path().join(format!("m{n}"));
+        let cluster = Cluster::start(self.members, |n| launch.clone().at(place(n)))?;
+        let leader = cluster.leader(LEADER_MAX)?;
+        let mut others = cluster.members;
+        let server = others.remove(leader);
+        Ok(Running { server, others, directory, rest: self.rest })
     }
 }
 
 impl Running {
+    /// All members, the leader of the start first.
+    pub fn servers(&self) -> impl Iterator<Item = &Server> {
+        std::iter::once(&self.server).chain(&self.others)
+    }
+
+    pub fn endpoints(&self) -> Vec<SocketAddr> {
+        self.servers().map(Server::addr).collect()
+    }
+
     /// A place on the same disk for a file of the client.
     pub fn file(&self, name: &str) -> std::path::PathBuf {
         self.directory.path().join(name)
     }
 
     pub fn fill(&self, fill: Fill, progress: &mut dyn FnMut(f64)) -> Result<(), Error> {
-        let endpoint = self.server.addr();
         let options = load::Options {
+            endpoints: self.endpoints(),
             connections: 10,
             clients: 500,
             total: Some(fill.count),
@@ -120,7 +149,7 @@ impl Running {
             key_size: fill.key_size,
             value_size: fill.value_size,
             key_space: fill.keys,
-            ..load::Options::new(Operation::Put, endpoint)
+            ..load::Options::new(Operation::Put, self.server.addr())
         };
         let summary = load::run(&options, &mut |phase| {
             if let Phase::Progress { part, .. } = phase {
@@ -161,10 +190,12 @@ impl Running {
         Ok(mib(bytes))
     }
 
-    /// Ends the server by SIGTERM; gives how long that took.
+    /// Ends the server, or the whole cluster, by SIGTERM; gives how long that took.
     pub fn stop(&mut self) -> Result<Duration, Error> {
         let since = Instant::now();
-        self.server.terminate(GRACE)?;
+        for server in std::iter::once(&mut self.server).chain(&mut self.others) {
+            server.terminate(GRACE)?;
+        }
         Ok(since.elapsed())
     }
 }

@@ -23,9 +23,9 @@ pub struct Options {
     /// What every client does.
     #[arg(value_enum)]
     pub operation: Operation,
-    /// Address of the server (plain TCP).
-    #[arg(long, default_value = "127.0.0.1:2379")]
-    pub endpoint: SocketAddr,
+    /// Addresses of the servers (plain TCP), which the connections are spread over.
+    #[arg(long = "endpoint", value_delimiter = ',', default_value = "127.0.0.1:2379")]
+    pub endpoints: Vec<SocketAddr>,
     #[arg(long, default_value_t = 1)]
     pub connections: u32,
     /// Operations in flight at most, spread over the connections.
@@ -76,6 +76,10 @@ pub struct Options {
     #[arg(skip)]
     #[serde(skip)]
     pub trace: bool,
+    /// A connection that is lost is made anew, to the next of the servers, until it is there.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub reconnect: bool,
     /// What every request shows of who sends it.
     #[arg(skip)]
     #[serde(skip)]
@@ -87,7 +91,7 @@ impl Options {
     pub fn new(operation: Operation, endpoint: SocketAddr) -> Self {
         Self {
             operation,
-            endpoint,
+            endpoints: vec![endpoint],
             connections: 1,
             clients: 1,
             threads: 1,
@@ -106,6 +110,7 @@ impl Options {
             seed: 1,
             drain: Duration::from_secs(10),
             trace: false,
+            reconnect: false,
             token: None,
         }
     }
@@ -114,6 +119,7 @@ impl Options {
     pub fn check(&self) -> Result<(), String> {
         let digits = super::keys::key_digits(self.key_space);
         let refuse = |bad: bool, why: &str| if bad { Err(why.to_owned()) } else { Ok(()) };
+        refuse(self.endpoints.is_empty(), "--endpoint must name a server")?;
         refuse(self.key_space == 0, "--key-space must be at least 1")?;
         refuse(
             self.key_size < digits,

@@ -54,9 +54,9 @@ impl Recorder {
         self
     }
 
-    pub fn trace(&mut self, intended: Instant, ns: u64) {
+    pub fn trace(&mut self, intended: Instant, ns: u64, good: bool) {
         if let Some(trace) = &mut self.trace {
-            trace.push(Traced { intended, latency: Duration::from_nanos(ns) });
+            trace.push(Traced { intended, latency: Duration::from_nanos(ns), good });
         }
     }
 
@@ -155,6 +155,8 @@ pub struct Listed {
 pub struct Traced {
     pub intended: Instant,
     pub latency: Duration,
+    /// It was answered, and well.
+    pub good: bool,
 }
 
 /// Microseconds.

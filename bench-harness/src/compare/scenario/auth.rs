@@ -103,7 +103,7 @@ impl Auth {
         token: Option<String>,
         progress: &mut dyn FnMut(f64),
     ) -> Result<Sample, Error> {
-        let options = load::Options { endpoint: running.server.addr(), token, ..self.load.clone() };
+        let options = load::Options { endpoints: vec![running.server.addr()], token, ..self.load.clone() };
         let (mut before, mut after) = (None, None);
         let summary = load::run(&options, &mut |phase| match phase {
             Phase::Started(live) => before = Some((running.server.usage(), live.completed())),

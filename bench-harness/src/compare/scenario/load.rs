@@ -166,12 +166,16 @@ impl Job for LoadJob {
         };
         let mut measuring = step(progress, (filled, 1.0), "measure");
         let sample = match self.client {
-            Client::Harness => measure::by_harness(&self.load, &running.server, &mut measuring)?,
-            Client::Upstream => measure::by_upstream(&self.load, &running.server, &mut measuring)?,
+            Client::Harness => measure::by_harness(&self.load, &running, &mut measuring)?,
+            Client::Upstream => measure::by_upstream(&self.load, &running, &mut measuring)?,
             Client::Both => unreachable!("a scenario names its clients one by one"),
         };
         running.stop()?;
-        Ok(vec![(self.group.clone(), sample)])
+        let group = match testbed.members {
+            1 => self.group.clone(),
+            members => format!("{}, {members} members", self.group),
+        };
+        Ok(vec![(group, sample)])
     }
 }
 

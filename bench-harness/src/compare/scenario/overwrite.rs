@@ -110,7 +110,7 @@ impl Job for Overwrite {
         let (summary, seen) = std::thread::scope(|scope| {
             let (stop, stopped) = channel::<()>();
             let watching = scope.spawn(move || watch.run(&stopped));
-            let load = load::Options { endpoint: running.server.addr(), ..self.load.clone() };
+            let load = load::Options { endpoints: vec![running.server.addr()], ..self.load.clone() };
             let mut overwriting = step(progress, (0.01, 0.95), "overwrite");
             let summary = load::run(&load, &mut |phase| {
                 if let Phase::Progress { part, .. } = phase {

@@ -25,6 +25,9 @@ use crate::load::workload::{Kind, Workload};
 
 /// Several frames of the largest size.
 const READ_BYTES: usize = 256 << 10;
+/// A server that is gone does not answer, and another one may.
+const RECONNECT_MAX: Duration = Duration::from_millis(500);
+const RECONNECT_PAUSE: Duration = Duration::from_millis(5);
 /// How often a run that is over is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -56,6 +59,10 @@ struct Lane {
     connection: RefCell<Connection<Issued>>,
     /// Closed loop: clients without a call.
     idle: Cell<u32>,
+    /// All of them.
+    clients: Cell<u32>,
+    /// Which of the servers it is of.
+    nth: Cell<usize>,
     /// Open loop: intended starts that were not sent yet.
     due: RefCell<VecDeque<u64>>,
     lost: Cell<bool>,
@@ -117,15 +124,20 @@ async fn connect_all(shared: &Shared, index: u32) -> Result<Vec<Rc<Lane>>, Error
     let options = &shared.options;
     let part = |whole: u32| share(whole.into(), index, options.threads);
     let (connections, clients) = (part(options.connections), part(options.clients));
-    let refused = |why: String| Error::Connect { endpoint: options.endpoint, why };
     let mut lanes = Vec::new();
     for lane in 0..connections {
+        // Of all connections of the run, not of this thread's.
+        let nth = lane as usize * options.threads as usize + index as usize;
+        let endpoint = options.endpoints[nth % options.endpoints.len()];
+        let refused = |why: String| Error::Connect { endpoint, why };
         let clients = share(clients, lane as u32, connections as u32);
-        let connecting = connect(options.endpoint, options.token.as_deref(), clients as usize);
+        let connecting = connect(endpoint, options.token.as_deref(), clients as usize);
         let lane = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;
         let lane =
             lane.map_err(|_| refused(format!("no answer in {CONNECT_TIMEOUT:?}")))?.map_err(refused)?;
         lane.idle.set(clients as u32);
+        lane.clients.set(clients as u32);
+        lane.nth.set(nth);
         lanes.push(Rc::new(lane));
     }
     Ok(lanes)
@@ -143,6 +155,8 @@ async fn connect(
         socket: RefCell::new(socket),
         connection: RefCell::new(Connection::new(&endpoint.to_string(), token, clients.max(1))),
         idle: Cell::new(0),
+        clients: Cell::new(0),
+        nth: Cell::new(0),
         due: RefCell::new(VecDeque::new()),
         lost: Cell::new(false),
         waker: RefCell::new(None),
@@ -189,7 +203,12 @@ async fn drive(shared: &Arc<Shared>, index: u32, lanes: Vec<Rc<Lane>>) -> Result
     let mut tasks = tokio::task::JoinSet::new();
     for lane in &lanes {
         let (lane, worker) = (Rc::clone(lane), Rc::clone(&worker));
-        tasks.spawn_local(async move { serve(&lane, &worker).await });
+        tasks.spawn_local(async move {
+            serve(&lane, &worker).await;
+            while lane.lost.get() && worker.shared.options.reconnect && worker.revive(&lane).await {
+                serve(&lane, &worker).await;
+            }
+        });
     }
     let pacing = async {
         match options.rate {
@@ -236,11 +255,12 @@ async fn pace(worker: &Worker, lanes: &[Rc<Lane>], mut schedule: Schedule) -> Re
     loop {
         let now = worker.now();
         while let Some(intended) = schedule.due(now.min(worker.end_ns())) {
-            if lanes.iter().all(|lane| lane.lost.get()) || !worker.spend(intended) {
+            let all_lost = lanes.iter().all(|lane| lane.lost.get());
+            if all_lost && !worker.shared.options.reconnect || !worker.spend(intended) {
                 worker.finish_schedule(lanes);
                 return Ok(());
             }
-            let lane = turn.by_ref().find(|lane| !lane.lost.get()).expect("one is not lost");
+            let lane = turn.by_ref().find(|lane| all_lost || !lane.lost.get()).expect("one is to be had");
             lane.due.borrow_mut().push_back(intended);
             lane.wake();
         }
@@ -345,6 +365,27 @@ impl Lane {
 }
 
 impl Worker {
+    /// Makes a lost connection anew, to whichever server takes it first; false once the run is over.
+    async fn revive(&self, lane: &Lane) -> bool {
+        let options = &self.shared.options;
+        loop {
+            if self.now() >= self.end_ns() {
+                return false;
+            }
+            lane.nth.set(lane.nth.get() + 1);
+            let endpoint = options.endpoints[lane.nth.get() % options.endpoints.len()];
+            let connecting = connect(endpoint, options.token.as_deref(), lane.clients.get() as usize);
+            if let Ok(Ok(new)) = tokio::time::timeout(RECONNECT_MAX, connecting).await {
+                lane.socket.replace(new.socket.into_inner());
+                lane.connection.replace(new.connection.into_inner());
+                lane.idle.set(lane.clients.get());
+                lane.lost.set(false);
+                return true;
+            }
+            tokio::time::sleep(RECONNECT_PAUSE).await;
+        }
+    }
+
     fn end_ns(&self) -> u64 {
         self.shared.end_ns.load(Ordering::Relaxed)
     }
@@ -421,7 +462,8 @@ impl Worker {
         }
         if self.open_loop && issued.intended_ns >= self.measure_from_ns {
             recorder.latency(issued.kind, now - issued.intended_ns);
-            recorder.trace(self.started + Duration::from_nanos(issued.intended_ns), now - issued.intended_ns);
+            let intended = self.started + Duration::from_nanos(issued.intended_ns);
+            recorder.trace(intended, now - issued.intended_ns, true);
         }
     }
 
@@ -436,7 +478,7 @@ impl Worker {
             if self.open_loop && intended_ns >= self.measure_from_ns {
                 let age_ns = now.saturating_sub(intended_ns);
                 recorder.latency(kind, age_ns);
-                recorder.trace(self.started + Duration::from_nanos(intended_ns), age_ns);
+                recorder.trace(self.started + Duration::from_nanos(intended_ns), age_ns, false);
             }
             recorder.error(why.to_owned(), 1);
         }

@@ -114,7 +114,7 @@ impl Prober {
                 Ok(response) => Some(format!("/livez {}", response.status)),
                 Err(error) => Some(format!("/livez {error}")),
             };
-            seen.trace.push(Traced { intended, latency: intended.elapsed() });
+            seen.trace.push(Traced { intended, latency: intended.elapsed(), good: true });
             seen.failed += u64::from(why.is_some());
             seen.why = seen.why.or(why);
         }
@@ -159,7 +159,7 @@ mod tests {
     fn what_waits_when_the_attack_begins_counts_to_it() {
         let since = Instant::now();
         let ms = Duration::from_millis;
-        let traced = |at, latency| Traced { intended: since + ms(at), latency: ms(latency) };
+        let traced = |at, latency| Traced { intended: since + ms(at), latency: ms(latency), good: true };
         let trace = vec![traced(0, 3), traced(8, 5), traced(20, 1)];
         let seen = Seen { trace, ..Seen::default() };
         assert_eq!(seen.before(since + ms(10)), [ms(3)]);

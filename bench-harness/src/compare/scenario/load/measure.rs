@@ -5,37 +5,49 @@ use std::time::Duration;
 use super::{Load, upstream};
 use crate::compare::Error;
 use crate::compare::report::Sample;
-use crate::compare::testbed::mib;
+use crate::compare::testbed::{Running, mib};
 use crate::load::{self, Phase};
-use crate::process::{Server, Usage};
+use crate::process::Usage;
 use crate::prom::{self, Scrape};
 
-/// The counters of a server at one moment.
+/// The counters of a server, or of the members of a cluster, at one moment.
 struct Counters {
     /// Operations completed by then, as far as the client counts along.
     completed: u64,
     usage: Usage,
+    /// Of the leader.
     metrics: Scrape,
 }
 
 /// The CPU last, as reading the metrics costs the server some.
-fn counters_at_start(server: &Server, completed: impl Fn() -> u64) -> Result<Counters, Error> {
-    let metrics = prom::scrape(server.addr())?;
-    Ok(Counters { completed: completed(), usage: server.usage()?, metrics })
+fn counters_at_start(running: &Running, completed: impl Fn() -> u64) -> Result<Counters, Error> {
+    let metrics = prom::scrape(running.server.addr())?;
+    Ok(Counters { completed: completed(), usage: usage(running)?, metrics })
 }
 
 /// The CPU first.
-fn counters_at_end(server: &Server, completed: impl Fn() -> u64) -> Result<Counters, Error> {
-    let (completed, usage) = (completed(), server.usage()?);
-    Ok(Counters { completed, usage, metrics: prom::scrape(server.addr())? })
+fn counters_at_end(running: &Running, completed: impl Fn() -> u64) -> Result<Counters, Error> {
+    let (completed, usage) = (completed(), usage(running)?);
+    Ok(Counters { completed, usage, metrics: prom::scrape(running.server.addr())? })
 }
 
-pub fn by_harness(load: &Load, server: &Server, progress: &mut dyn FnMut(f64)) -> Result<Sample, Error> {
-    let options = load::Options { endpoint: server.addr(), ..load.harness.clone() };
+/// Of all members together.
+fn usage(running: &Running) -> Result<Usage, Error> {
+    let mut all = Usage::default();
+    for server in running.servers() {
+        let Usage { cpu, rss_bytes, .. } = server.usage()?;
+        all.cpu += cpu;
+        all.rss_bytes += rss_bytes;
+    }
+    Ok(all)
+}
+
+pub fn by_harness(load: &Load, running: &Running, progress: &mut dyn FnMut(f64)) -> Result<Sample, Error> {
+    let options = load::Options { endpoints: running.endpoints(), ..load.harness.clone() };
     let (mut before, mut after) = (None, None);
     let summary = load::run(&options, &mut |phase| match phase {
-        Phase::Started(live) => before = Some(counters_at_start(server, || live.completed())),
-        Phase::Ended(live) => after = Some(counters_at_end(server, || live.completed())),
+        Phase::Started(live) => before = Some(counters_at_start(running, || live.completed())),
+        Phase::Ended(live) => after = Some(counters_at_end(running, || live.completed())),
         Phase::Progress { part, .. } => progress(part),
     })?;
     let (before, after) = (before.expect("every run starts")?, after.expect("every run ends")?);
@@ -51,15 +63,16 @@ pub fn by_harness(load: &Load, server: &Server, progress: &mut dyn FnMut(f64)) -
     Ok(Sample { errors: summary.errors, ..sample })
 }
 
-pub fn by_upstream(load: &Load, server: &Server, progress: &mut dyn FnMut(f64)) -> Result<Sample, Error> {
+pub fn by_upstream(load: &Load, running: &Running, progress: &mut dyn FnMut(f64)) -> Result<Sample, Error> {
     if !load.harness.warm_up.is_zero() {
         let (duration, warm_up) = (load.harness.warm_up, Duration::ZERO);
-        let warm = load::Options { endpoint: server.addr(), duration, warm_up, ..load.harness.clone() };
+        let warm =
+            load::Options { endpoints: running.endpoints(), duration, warm_up, ..load.harness.clone() };
         load::run(&warm, &mut |_| {})?;
     }
-    let before = counters_at_start(server, || 0)?;
-    let outcome = upstream::run(&load.upstream, server.addr(), load.harness.duration, progress)?;
-    let after = counters_at_end(server, || 0)?;
+    let before = counters_at_start(running, || 0)?;
+    let outcome = upstream::run(&load.upstream, &running.endpoints(), load.harness.duration, progress)?;
+    let after = counters_at_end(running, || 0)?;
     let operations = outcome.summary.completed();
     let upstream::Outcome { summary, cpu } = outcome;
     let sample = of_server(&before, &after, operations)

@@ -42,12 +42,13 @@ impl Summary {
 
 pub fn run(
     words: &[String],
-    endpoint: SocketAddr,
+    endpoints: &[SocketAddr],
     planned: Duration,
     progress: &mut dyn FnMut(f64),
 ) -> Result<Outcome, Error> {
     let mut command = Command::new(oracle::program("benchmark")?);
-    command.args(words).arg(format!("--endpoints={endpoint}")).arg("--precise");
+    let endpoints = endpoints.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    command.args(words).arg(format!("--endpoints={endpoints}")).arg("--precise");
     // Its progress and its log go to standard error; errors of operations are in the summary.
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
 
