@@ -28,7 +28,7 @@ use crate::{
     config::{self, Config, Retention},
     env::{
         DiskError, Env,
-        real::{Bound, ExecutorError, RealEnv, choose_core, explain_faults, run_on},
+        real::{Bound, Core, ExecutorError, RealEnv, explain_faults, run_on},
         spawn_joined,
     },
     limits, logging,
@@ -97,10 +97,10 @@ pub fn run(mut config: Config) -> Result<i32, StartError> {
     let listeners = listeners::bind(&config)?;
     let stop = Stop::listen().map_err(StartError::Signals)?;
     explain_faults(logging::last_words).map_err(StartError::Signals)?;
-    let core = choose_core(config.core)?;
-    announce(&config, core);
+    let core = Core::choose(config.core)?;
+    announce(&config, core.id);
     Quota::new(config.quota_bytes).announce();
-    run_on(core, |env| serve(env, config, auth, resources, listeners, stop))?
+    run_on(core.id, |env| serve(env, config, auth, resources, listeners, stop))?
 }
 
 async fn serve(

@@ -9,6 +9,7 @@ mod done;
 mod executor;
 mod fault;
 mod names;
+mod placement;
 mod rings;
 mod sockets;
 
@@ -26,8 +27,9 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
-pub use executor::{ExecutorError, choose_core, run_anywhere, run_on};
+pub use executor::{ExecutorError, run_anywhere, run_on};
 pub use fault::explain_faults;
+pub use placement::Core;
 pub use sockets::{Bound, RealListener, RealSocket, Reuse};
 
 use self::{aside::Aside, disk::RealDisk, names::Names};

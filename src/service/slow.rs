@@ -325,8 +325,9 @@ mod tests {
         ] {
             let due = |took, is_debug| {
                 let (began, took) = (Duration::ZERO, Duration::from_millis(took));
-                let (request, answer) = (&Excerpt::of(request), Ok(Measured::default()));
-                let answered = Answered { began, took, request, answer };
+                let mut excerpt = Excerpt::default();
+                excerpt.take(request);
+                let answered = Answered { began, took, request: &excerpt, answer: Ok(Measured::default()) };
                 Due::of(&method, &answered, Patience::default(), is_debug)
             };
             let name = method.name;

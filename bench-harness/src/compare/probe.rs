@@ -17,7 +17,9 @@ const CONNECTIONS: u32 = 10;
 const CLIENTS: u32 = 2000;
 
 #[derive(Clone, Debug, clap::Args, serde::Serialize)]
-#[command(next_help_heading = "Of maintenance, list-storm, watch-laggard, auth, lease, leader-loss and rolling-restart")]
+#[command(
+    next_help_heading = "Of maintenance, list-storm, watch-laggard, auth, lease, leader-loss and rolling-restart"
+)]
 #[group(skip)]
 pub struct ProbeOptions {
     /// Puts per second whose latency is measured.

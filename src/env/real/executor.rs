@@ -4,7 +4,7 @@ use std::{future::Future, io};
 
 use glommio::{CpuSet, LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
 
-use super::{RealEnv, aside::Aside, names::Names, rings};
+use super::{RealEnv, aside::Aside, names::Names, placement::allowed, rings};
 use crate::limits;
 
 /// Why nothing runs.
@@ -23,17 +23,6 @@ pub enum ExecutorError {
          system calls and kernel.io_uring_disabled must be 0)"
     )]
     Rings(String),
-}
-
-/// The core to serve from: the one asked for, else the last this process may use, because the
-/// machine's housekeeping gathers on the first.
-pub fn choose_core(asked: Option<usize>) -> Result<usize, ExecutorError> {
-    let allowed = allowed();
-    match asked {
-        Some(core) if allowed.contains(&core) => Ok(core),
-        Some(core) => Err(ExecutorError::Core { core, allowed }),
-        None => allowed.last().copied().ok_or(ExecutorError::Core { core: 0, allowed }),
-    }
 }
 
 /// Runs a member's main task to its end, with this thread on one core.
@@ -102,11 +91,6 @@ fn helper_placement(core: usize) -> PoolPlacement {
     }
 }
 
-/// The cores this process may use.
-fn allowed() -> Vec<usize> {
-    core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::{cell::Cell, rc::Rc, thread, time::Duration};
@@ -142,7 +126,7 @@ mod tests {
 
     #[test]
     fn what_is_set_aside_wakes_whoever_waits_for_it() {
-        let core = choose_core(None).expect("there is one");
+        let core = *allowed().last().expect("there is one");
         // A thread of its own: it is pinned.
         let done = thread::spawn(move || {
             run_on(core, async |env| {
@@ -159,11 +143,5 @@ mod tests {
         });
         let (sum, elsewhere) = done.join().expect("no panic");
         assert_eq!((sum, elsewhere.as_deref()), (4_950, Some("pinion-aside")));
-    }
-
-    #[test]
-    fn a_core_that_is_not_there_is_refused() {
-        assert!(matches!(choose_core(Some(1 << 20)), Err(ExecutorError::Core { .. })));
-        assert!(allowed().contains(&choose_core(None).expect("there is one")));
     }
 }
