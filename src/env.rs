@@ -17,6 +17,7 @@ use bytes::Bytes;
 mod begun;
 mod failure;
 mod joined;
+mod law;
 mod links;
 pub mod real;
 mod removal;
@@ -27,6 +28,7 @@ mod std_clock;
 pub use begun::Begun;
 pub use failure::{DiskError, write_all};
 pub use joined::{Joined, spawn_joined};
+pub use law::Law;
 pub use links::{Lane, Links, NoLinks, Peer};
 pub use removal::remove_in_steps;
 pub use sockets::{Listener, Socket};
@@ -62,6 +64,11 @@ pub trait Env: Clone + 'static {
     /// Time of day, for people: since 1970.
     fn wall(&self) -> Duration;
     fn random_u64(&self) -> u64;
+    /// Whether this machine breaks a law on purpose. Only a simulated one does, to show that somebody notices.
+    #[inline(always)]
+    fn breaks(&self, _: Law) -> bool {
+        false
+    }
     fn sleep(&self, duration: Duration) -> Self::Sleep;
     /// Schedules a task on this core; it never runs inside the caller.
     fn spawn(&self, task: impl Future<Output = ()> + 'static);

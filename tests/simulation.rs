@@ -3,6 +3,11 @@
 //! `PINION_SEED=17 cargo test --test simulation` replays one seed; `PINION_SEEDS=1000` widens the
 //! search.
 
+#[path = "history/keys.rs"]
+mod keys;
+#[path = "history/linearizable.rs"]
+mod linearizable;
+
 #[path = "simulation/auth.rs"]
 mod auth;
 #[path = "simulation/backup.rs"]
@@ -11,6 +16,8 @@ mod backup;
 mod catchup;
 #[path = "simulation/checkpoint.rs"]
 mod checkpoint;
+#[path = "simulation/cluster.rs"]
+mod cluster;
 #[path = "simulation/courier.rs"]
 mod courier;
 #[path = "simulation/crash.rs"]

@@ -5,6 +5,7 @@
 //! seed, so a run replays exactly. A member crashes by [`Sim::crash`]: its tasks are dropped where
 //! they stand and its disk forgets what was not durable.
 
+mod clock;
 pub mod disk;
 mod executor;
 mod links;
@@ -13,14 +14,14 @@ mod sockets;
 mod stream;
 
 pub use executor::{Sim, Sleep};
-pub use links::{Faults, SimLinks};
+pub use links::{Faults, LinkFault, SimLinks};
 pub use rng::Rng;
 pub use sockets::{SimListener, SimSocket};
 pub use stream::SimStream;
 
 use std::{future::Future, io, net::SocketAddr, time::Duration};
 
-use super::{Env, Instant};
+use super::{Env, Instant, Law};
 use crate::types::MemberId;
 use disk::SimDisk;
 
@@ -67,15 +68,19 @@ impl Env for SimEnv {
     }
 
     fn now(&self) -> Instant {
-        self.sim.now()
+        self.sim.clock(self.member).shows(self.sim.now())
     }
 
     fn roughly(&self) -> Instant {
-        self.sim.now()
+        self.now()
     }
 
     fn wall(&self) -> Duration {
-        Duration::from_nanos(self.sim.now().0)
+        self.sim.clock(self.member).wall(self.sim.now())
+    }
+
+    fn breaks(&self, law: Law) -> bool {
+        self.sim.breaks(law)
     }
 
     fn random_u64(&self) -> u64 {
@@ -83,7 +88,7 @@ impl Env for SimEnv {
     }
 
     fn sleep(&self, duration: Duration) -> Sleep {
-        self.sim.sleep(duration)
+        self.sim.sleep(self.sim.clock(self.member).takes(duration))
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {

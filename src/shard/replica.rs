@@ -30,7 +30,7 @@ use crate::{
         Baseline, ChangeError, Config, ConfigChange, Entry, Error, Frame, LogPosition, Outgoing, Pipeline,
         ProposeError, Ready, Role,
     },
-    env::{Env, Instant, Lane, Links},
+    env::{Env, Instant, Lane, Law, Links},
     shard::group::Leadership,
     storage::wal::{Wal, WalError, Written},
     types::{LogIndex, MemberId, ShardId, Term},
@@ -247,7 +247,10 @@ impl<E: Env> Replica<E> {
             self.submit();
             return None;
         }
-        let Ready { number, entries, hard_state, must_log, committed, reads, .. } = ready;
+        let Ready { number, entries, mut hard_state, must_log, committed, reads, .. } = ready;
+        if self.env.breaks(Law::Vote) {
+            hard_state.iter_mut().for_each(|hard_state| hard_state.vote = MemberId(0));
+        }
         let hard_state = hard_state.filter(|_| must_log || !entries.is_empty());
         if self.backlog.add(number, entries, hard_state) {
             // Nothing to log: as durable as what was logged before it.
@@ -331,6 +334,10 @@ impl<E: Env> Replica<E> {
             assert!(self.in_flight.is_none(), "one log write at a time");
             let started = self.env.now();
             self.in_flight = Some(InFlight { write: Box::pin(write), number, started });
+            let law = if self.leads() { Law::LeaderDurable } else { Law::FollowerDurable };
+            if let (Some(number), true) = (number, self.env.breaks(law)) {
+                self.persisted(number);
+            }
         }
     }
 

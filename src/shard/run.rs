@@ -29,8 +29,8 @@ use super::{
     upkeep::{LeaseExpiry, Step, Upkeep},
 };
 use crate::{
-    consensus::{self, ChangeError, ConfigChange, Entry, Payload, ProposeError},
-    env::{Env, Instant, Links},
+    consensus::{self, ChangeError, ConfigChange, Entry, LogPosition, Payload, ProposeError},
+    env::{Env, Instant, Law, Links},
     limits,
     state::{LoadError, StateMachine, mvcc::Freed},
     storage::checkpoint::CheckpointError,
@@ -180,7 +180,10 @@ impl<E: Env> Loop<E> {
             self.propose(now);
             if self.serving.inbox.has_reads() && self.replica.can_read() {
                 let number = self.serving.begin_reads();
-                self.replica.read_index(number);
+                match self.env.breaks(Law::ReadIndex) {
+                    true => self.serving.confirmed(number, self.replica.committed()),
+                    false => self.replica.read_index(number),
+                }
             }
             match self.replica.next(self.committed.is_empty()) {
                 Some(progress) => {
@@ -383,8 +386,11 @@ impl<E: Env> Loop<E> {
             return Ok(());
         }
         let mut state = self.state.borrow_mut();
-        let (term, log_bytes) = (self.replica.applied_term(), self.replica.log_bytes());
-        match self.upkeep.checkpoint(&mut state, term, log_bytes, now)? {
+        let mut position = LogPosition { index: state.applied(), term: self.replica.applied_term() };
+        if self.env.breaks(Law::Checkpoint) && self.has_to_apply() {
+            position.index.0 += 1;
+        }
+        match self.upkeep.checkpoint(&mut state, position, self.replica.log_bytes(), now)? {
             Some(Step::Written(baseline)) => self.replica.checkpointed(baseline),
             Some(Step::Installed(restored, reply)) => {
                 // In one step: reads under way on what was here find out by themselves.

@@ -33,7 +33,7 @@ use crate::{
     },
     state::{StateMachine, mvcc::Freed},
     storage::checkpoint::{CheckpointError, HeldCheckpoint},
-    types::{LogIndex, Term},
+    types::LogIndex,
 };
 
 use sweeping::Sweeping;
@@ -123,20 +123,19 @@ impl<E: Env> Upkeep<E> {
         self.applied += commands;
     }
 
-    /// A slice of the checkpoint under way, or the beginning of one that is due; `term` is that of the last applied
+    /// A slice of the checkpoint under way, or the beginning of one that is due; `position` is that of the last applied
     /// entry, `log_bytes` what the log has taken since it was opened.
     pub fn checkpoint(
         &mut self,
         state: &mut StateMachine,
-        term: Term,
+        position: LogPosition,
         log_bytes: u64,
         now: Instant,
     ) -> Result<Option<Step>, CheckpointError> {
         let done = self.checkpoints.step(state, now)?;
         if self.checkpoints.is_due(state, log_bytes, now) {
-            let position = LogPosition { index: state.applied(), term };
             let baseline = Baseline { position, config: group::config(state.cluster()) };
-            let taken = checkpoint::take(state, term);
+            let taken = checkpoint::take(state, position);
             self.checkpoints.begin(taken, baseline, log_bytes, now);
         }
         Ok(done)

@@ -36,10 +36,23 @@ struct Known {
 }
 
 #[derive(Default)]
-struct Ledger {
+pub struct Ledger {
     leases: BTreeMap<i64, Known>,
-    renewed: u64,
-    over: bool,
+    pub renewed: u64,
+    pub over: bool,
+    /// Clocks of members are too fast by so much at most.
+    fast_permille: u64,
+}
+
+impl Ledger {
+    pub fn with_clocks_off_by(fast_permille: u64) -> Self {
+        Ledger { fast_permille, ..Ledger::default() }
+    }
+
+    /// How long a lease lasts at least.
+    fn least(&self, ttl: i64) -> Duration {
+        seconds(ttl) * 1_000 / (1_000 + self.fast_permille as u32)
+    }
 }
 
 fn key(id: i64, number: usize) -> String {
@@ -51,7 +64,7 @@ fn seconds(ttl: i64) -> Duration {
 }
 
 /// A client: grants leases, attaches keys to them, keeps some alive for a while, revokes some.
-fn client(world: &World, number: u64, ledger: Rc<RefCell<Ledger>>, running: Rc<Cell<u64>>) {
+pub fn client(world: &World, number: u64, ledger: Rc<RefCell<Ledger>>, running: Rc<Cell<u64>>) {
     let sim = world.sim.clone();
     let shards: Vec<_> = world.nodes.iter().map(|node| node.shard.clone()).collect();
     running.set(running.get() + 1);
@@ -72,7 +85,7 @@ fn client(world: &World, number: u64, ledger: Rc<RefCell<Ledger>>, running: Rc<C
                 sim.sleep(Duration::from_millis(sim.below(20))).await;
                 continue;
             }
-            let until = sent.after(seconds(ttl));
+            let until = sent.after(ledger.borrow().least(ttl));
             let known = Known { ttl, until, has_keys: false, revoked: false };
             ledger.borrow_mut().leases.insert(id, known);
             let put = |at| {
@@ -97,8 +110,9 @@ fn client(world: &World, number: u64, ledger: Rc<RefCell<Ledger>>, running: Rc<C
                         assert_eq!(told, ttl);
                         let mut ledger = ledger.borrow_mut();
                         ledger.renewed += 1;
+                        let least = ledger.least(ttl);
                         let known = ledger.leases.get_mut(&id).expect("just added");
-                        known.until = known.until.max(sent.after(seconds(ttl)));
+                        known.until = known.until.max(sent.after(least));
                     }
                     Ok(None) => assert!(
                         ledger.borrow().leases[&id].until <= sim.now(),
@@ -122,7 +136,7 @@ fn client(world: &World, number: u64, ledger: Rc<RefCell<Ledger>>, running: Rc<C
 }
 
 /// What holds on a member at any moment, and what on one that answers linearizable reads.
-fn check(shard: &Shard, ledger: &Ledger, now: Instant, seed: u64) {
+pub fn check(shard: &Shard, ledger: &Ledger, now: Instant, seed: u64) {
     shard.with_state(|state| {
         let is_there = |key: String| {
             let request = pb::RangeRequest { key: key.into(), ..Default::default() };

@@ -62,6 +62,7 @@ impl Members {
             duplicate_permille: sim.below(100),
             delay_max: Duration::from_micros(1 + sim.below(5_000)),
             isolated: if sim.chance(400) { cut_off } else { BTreeSet::new() },
+            ..Faults::default()
         });
         for _ in 0..1 + sim.below(3) {
             sim.run_until(1 + sim.below(6_000), || false);

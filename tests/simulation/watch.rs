@@ -22,7 +22,7 @@ use crate::world::{self, Memory, STEPS_MAX, World};
 
 /// What a watcher was told, and what it was told it cannot be told.
 #[derive(Default)]
-struct Log {
+pub struct Log {
     events: Vec<Event>,
     /// From this revision up to that one, which is not part of it.
     missed: Vec<(i64, i64)>,
@@ -86,7 +86,7 @@ impl Log {
     }
 
     /// Against the versions that there were.
-    fn check(&self, seed: u64, keys: &Keys, history: &[Event]) {
+    pub fn check(&self, seed: u64, keys: &Keys, history: &[Event]) {
         let concerns = |event: &&Event| {
             let kv = event.kv.as_ref().expect("a pair");
             let missed = self.missed.iter().any(|(from, to)| (*from..*to).contains(&kv.mod_revision));
@@ -107,7 +107,7 @@ fn wanted(keys: &Keys, start: i64) -> Wanted {
 }
 
 /// Follows these keys from revision 2 on until everything is over and it has come to the end.
-fn watcher(world: &World, number: u64, keys: Keys, seen: &Rc<Seen>) -> Rc<RefCell<Log>> {
+pub fn watcher(world: &World, number: u64, keys: Keys, seen: &Rc<Seen>) -> Rc<RefCell<Log>> {
     let log = Rc::new(RefCell::new(Log { next: 2, ..Log::default() }));
     let (sim, telling, seen) = (world.sim.clone(), log.clone(), seen.clone());
     let shards: Vec<_> = world.nodes.iter().map(|node| node.shard.clone()).collect();
@@ -162,10 +162,10 @@ fn watcher(world: &World, number: u64, keys: Keys, seen: &Rc<Seen>) -> Rc<RefCel
 }
 
 #[derive(Default)]
-struct Seen {
-    running: Cell<u64>,
+pub struct Seen {
+    pub running: Cell<u64>,
     /// The last revision there will be, once it is known.
-    end: Cell<i64>,
+    pub end: Cell<i64>,
     compactions: Cell<u64>,
 }
 

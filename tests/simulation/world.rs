@@ -50,6 +50,8 @@ pub struct Node {
     pub peers: RefCell<Option<Peers<SimEnv>>>,
     /// How the last run ended, if it ended by itself.
     pub ended: Rc<RefCell<Option<Result<(), String>>>>,
+    /// It was started, and has not crashed since.
+    pub started: Cell<bool>,
 }
 
 pub struct World {
@@ -90,6 +92,7 @@ impl World {
             api: Rc::default(),
             peers: RefCell::default(),
             ended: Rc::default(),
+            started: Cell::default(),
         };
         let nodes = (1..=members).map(node).collect();
         World {
@@ -147,6 +150,7 @@ impl World {
         *ended.borrow_mut() = None;
         let peers = self.sockets.then(|| self.peers(&env));
         *node.peers.borrow_mut() = peers.clone();
+        node.started.set(true);
         self.sim.spawn(node.id, async move {
             let started = async {
                 let dir = DataDir::open(&env, Path::new("/data"), wal_dir.as_deref()).await;
@@ -225,6 +229,7 @@ impl World {
         *node.api.borrow_mut() = None;
         // It holds its shard, which holds it.
         node.peers.take().into_iter().for_each(|peers| peers.close());
+        node.started.set(false);
         node.disk.crash();
     }
 

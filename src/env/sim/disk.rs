@@ -3,9 +3,9 @@
 //! Fault model: a write that was not durable when the machine crashed is kept, lost or torn at sector
 //! granularity, each sector on its own; creations, renames and removals not yet synced are lost from
 //! some point on; so is a truncation, as a whole; a write may fail, end short or run into a full or
-//! read-only disk; any other operation may fail, and what a failed sync was for is then durable or lost,
-//! whatever is synced later; any stored byte may be flipped. Not modelled: a disk that lies about
-//! durability.
+//! read-only disk, or land elsewhere or nowhere; any other operation may fail, and what a failed sync was for is then
+//! durable or lost, whatever is synced later; any stored byte may be flipped; everything may take longer, or not end. Not
+//! modelled: a disk that lies about the durability of what it has.
 //!
 //! Cheap to clone; all clones are the same disk. It outlives crashes, open files do not.
 
@@ -16,17 +16,18 @@ mod tests;
 use std::{
     cell::RefCell,
     collections::BTreeMap,
-    future::Future,
+    future::{Future, poll_fn},
     io,
     ops::Range,
     path::{Path, PathBuf},
     rc::Rc,
+    task::{Poll, Waker},
     time::Duration,
 };
 
 use bytes::Bytes;
 
-use self::media::Media;
+use self::media::{Begun, Media};
 use super::Sim;
 use crate::env::{Disk, File, Mapping, OpenOptions};
 
@@ -43,6 +44,8 @@ pub enum WriteFault {
     Errno(i32),
     /// Only this many bytes are written, and the call says so.
     Short(usize),
+    /// What was written is so many bytes further in the file, or nowhere if it ends before; the call succeeds.
+    Misdirected(u64),
 }
 
 #[derive(Clone)]
@@ -67,6 +70,24 @@ impl SimDisk {
     /// files opened before fail from now on. Stop the member's tasks first.
     pub fn crash(&self) {
         self.media.borrow_mut().crash(&mut |bound| self.sim.below(bound));
+    }
+
+    /// Everything takes so many times as long from now on.
+    pub fn set_slowness(&self, factor: u32) {
+        self.media.borrow_mut().slowness = factor;
+    }
+
+    /// Whether nothing ends from now on; when that is over, everything does.
+    pub fn set_hanging(&self, hangs: bool) {
+        let mut media = self.media.borrow_mut();
+        media.hangs = hangs;
+        let waiting = std::mem::take(&mut media.waiting);
+        drop(media);
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    pub fn is_hanging(&self) -> bool {
+        self.media.borrow().hangs
     }
 
     /// Lets `after` writes succeed and then fails one.
@@ -125,7 +146,20 @@ impl SimDisk {
     }
 
     async fn pause(&self) {
-        pause(&self.sim).await;
+        let sim = &self.sim;
+        let slow = if sim.chance(SLOW_PERMILLE) { sim.below(SLOW_SPREAD_US) } else { 0 };
+        let micros = LATENCY_MIN_US + sim.below(LATENCY_SPREAD_US) + slow;
+        let slowness = self.media.borrow().slowness;
+        sim.sleep(Duration::from_micros(micros) * slowness).await;
+        poll_fn(|context| {
+            let mut media = self.media.borrow_mut();
+            if media.hangs {
+                media.waiting.push(context.waker().clone());
+                return Poll::Pending;
+            }
+            Poll::Ready(())
+        })
+        .await;
     }
 
     /// The error of an operation whose turn to fail it is.
@@ -141,12 +175,6 @@ impl SimDisk {
 
 fn eio() -> io::Error {
     io::Error::from_raw_os_error(libc::EIO)
-}
-
-async fn pause(sim: &Sim) {
-    let slow = if sim.chance(SLOW_PERMILLE) { sim.below(SLOW_SPREAD_US) } else { 0 };
-    let micros = LATENCY_MIN_US + sim.below(LATENCY_SPREAD_US) + slow;
-    sim.sleep(Duration::from_micros(micros)).await;
 }
 
 impl Disk for SimDisk {
@@ -332,18 +360,18 @@ impl File for SimFile {
         async move {
             alive(&disk, life)?;
             let started = disk.media.borrow_mut().begin_write(inode, offset, &buffer);
-            pause(&disk.sim).await;
+            disk.pause().await;
             alive(&disk, life)?;
-            let written = started?;
+            let Begun { at, told } = started?;
             if !data_sync {
                 disk.failure()?;
             }
             let mut media = disk.media.borrow_mut();
             media.writes += 1;
-            if data_sync {
-                media.make_durable(inode, offset, written);
+            if let (true, Some(at)) = (data_sync, at) {
+                media.make_durable(inode, at, told);
             }
-            Ok(written)
+            Ok(told)
         }
     }
 

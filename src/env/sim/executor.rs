@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     future::Future,
     pin::Pin,
     rc::Rc,
@@ -13,9 +13,9 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Faults, Rng, sockets::Ports};
+use super::{Faults, Rng, clock::Clock, links::Held, sockets::Ports};
 use crate::{
-    env::Instant,
+    env::{Instant, Law},
     types::{MemberId, ShardId},
 };
 
@@ -50,10 +50,16 @@ struct World {
     /// A task being polled is taken out of its slot for the while.
     tasks: RefCell<BTreeMap<u64, (MemberId, Option<Task>)>>,
     runnable: Runnable,
+    /// Members that do nothing for now, and their tasks that would.
+    paused: RefCell<BTreeSet<MemberId>>,
+    stalled: RefCell<Vec<(MemberId, u64)>>,
     /// By time, then by order of arming.
     timers: RefCell<BTreeMap<(u64, u64), Waker>>,
     inboxes: RefCell<BTreeMap<(MemberId, ShardId), Inbox>>,
     faults: RefCell<Faults>,
+    held: RefCell<Vec<Held>>,
+    clocks: RefCell<BTreeMap<MemberId, Clock>>,
+    broken: Cell<Option<Law>>,
     ports: Ports,
 }
 
@@ -72,6 +78,11 @@ impl Sim {
             timers: RefCell::default(),
             inboxes: RefCell::default(),
             faults: RefCell::default(),
+            paused: RefCell::default(),
+            stalled: RefCell::default(),
+            held: RefCell::default(),
+            clocks: RefCell::default(),
+            broken: Cell::default(),
             ports: Ports::default(),
         }))
     }
@@ -99,6 +110,52 @@ impl Sim {
 
     pub fn set_faults(&self, faults: Faults) {
         *self.0.faults.borrow_mut() = faults;
+        self.unclog();
+    }
+
+    pub(super) fn held(&self) -> &RefCell<Vec<Held>> {
+        &self.0.held
+    }
+
+    /// The members break this law from now on.
+    pub fn break_law(&self, law: Law) {
+        self.0.broken.set(Some(law));
+    }
+
+    pub(super) fn breaks(&self, law: Law) -> bool {
+        self.0.broken.get() == Some(law)
+    }
+
+    /// How fast a member's clock goes from now on, in thousandths of the right pace, and how far ahead its time of day
+    /// is. What it waits for already takes as long as it would have.
+    pub fn set_clock(&self, member: MemberId, pace_permille: u64, ahead: Duration) {
+        let now = self.now();
+        self.0.clocks.borrow_mut().entry(member).or_default().set(now, pace_permille, ahead);
+    }
+
+    pub(super) fn clock(&self, member: MemberId) -> Clock {
+        self.0.clocks.borrow().get(&member).copied().unwrap_or_default()
+    }
+
+    /// The member does nothing until it is resumed or crashes; what is sent to it waits, and its disk goes on.
+    pub fn pause(&self, member: MemberId) {
+        self.0.paused.borrow_mut().insert(member);
+    }
+
+    pub fn resume(&self, member: MemberId) {
+        self.0.paused.borrow_mut().remove(&member);
+        let mut runnable = self.0.runnable.lock().expect("no task panics while holding it");
+        self.0.stalled.borrow_mut().retain(|(of, id)| {
+            let goes_on = *of == member;
+            if goes_on && !runnable.contains(id) {
+                runnable.push(*id);
+            }
+            !goes_on
+        });
+    }
+
+    pub fn is_paused(&self, member: MemberId) -> bool {
+        self.0.paused.borrow().contains(&member)
     }
 
     pub(super) fn ports(&self) -> &Ports {
@@ -141,6 +198,8 @@ impl Sim {
     /// Stops a member where it stands. Its disk is the caller's to crash.
     pub fn crash(&self, member: MemberId) {
         self.0.inboxes.borrow_mut().retain(|(owner, _), _| *owner != member);
+        self.0.paused.borrow_mut().remove(&member);
+        self.0.stalled.borrow_mut().retain(|(of, _)| *of != member);
         let mut tasks = self.0.tasks.borrow_mut();
         let gone: Vec<u64> = tasks.iter().filter(|(_, (m, _))| *m == member).map(|(id, _)| *id).collect();
         let dropped: Vec<_> = gone.iter().filter_map(|id| tasks.remove(id)).collect();
@@ -172,11 +231,17 @@ impl Sim {
 
     fn pick(&self) -> Option<u64> {
         let mut runnable = self.0.runnable.lock().expect("no task panics while holding it");
-        if runnable.is_empty() {
-            return None;
+        while !runnable.is_empty() {
+            let at = self.below(runnable.len() as u64) as usize;
+            let id = runnable.remove(at);
+            match self.0.tasks.borrow().get(&id) {
+                Some((member, _)) if self.is_paused(*member) => {
+                    self.0.stalled.borrow_mut().push((*member, id));
+                }
+                _ => return Some(id),
+            }
         }
-        let at = self.below(runnable.len() as u64) as usize;
-        Some(runnable.remove(at))
+        None
     }
 
     fn fire_timer(&self) -> bool {
@@ -255,6 +320,29 @@ mod tests {
         assert_eq!(trace(1), trace(1));
         assert_ne!(trace(1), trace(2));
         assert_eq!(trace(1).len(), 15);
+    }
+
+    #[test]
+    fn a_paused_member_goes_on_where_it_stopped() {
+        let sim = Sim::new(1);
+        let count = Rc::new(Cell::new(0));
+        for member in [1, 2] {
+            let (sim2, count2) = (sim.clone(), count.clone());
+            sim.spawn(MemberId(member), async move {
+                for _ in 0..10 {
+                    sim2.sleep(Duration::from_millis(1)).await;
+                    count2.set(count2.get() + member);
+                }
+            });
+        }
+        assert!(sim.run_until(10_000, || count.get() >= 6));
+        sim.pause(MemberId(2));
+        let before = count.get();
+        sim.run_until(10_000, || false);
+        assert!(count.get() > before && count.get() < 10 + 20);
+        sim.resume(MemberId(2));
+        sim.run_until(10_000, || false);
+        assert_eq!(count.get(), 10 + 20);
     }
 
     #[test]

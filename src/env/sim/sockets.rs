@@ -18,7 +18,7 @@ use std::{
 
 use bytes::{Buf, Bytes};
 
-use super::Sim;
+use super::{LinkFault, Sim};
 use crate::{
     env::{Listener, Socket},
     limits,
@@ -281,8 +281,17 @@ impl Socket for SimSocket {
 /// When the next thing sent arrives: after everything before it.
 fn arrival(sim: &Sim, pipe: &Pipe) -> u64 {
     let mut travels = sim.now().0 + sim.travel().as_nanos() as u64;
-    if pipe.route.is_some() && sim.chance(sim.faults().drop_permille) {
-        travels += RESEND.as_nanos() as u64;
+    if let Some((from, to)) = pipe.route {
+        let faults = sim.faults();
+        let (lost, by) = match faults.between(from, to) {
+            Some(LinkFault::Lossy(permille)) => (permille.max(faults.drop_permille), Duration::ZERO),
+            Some(LinkFault::Slow(by)) => (faults.drop_permille, by),
+            Some(LinkFault::Cut | LinkFault::Clogged) | None => (faults.drop_permille, Duration::ZERO),
+        };
+        travels += sim.below(by.as_nanos() as u64 + 1);
+        if sim.chance(lost) {
+            travels += RESEND.as_nanos() as u64;
+        }
     }
     pipe.pieces.back().map_or(travels, |(last, _)| travels.max(*last))
 }

@@ -11,13 +11,13 @@ use tracing::{info, warn};
 
 use crate::{
     block::BlockId,
-    consensus::Baseline,
+    consensus::{Baseline, LogPosition},
     env::{Env, Instant},
     limits,
     shard::{reply::Reply, serve::Arriving},
     state::StateMachine,
     storage::checkpoint::{Checkpoint, CheckpointError, CheckpointStore, HeldCheckpoint, Saved, Summary},
-    types::{LogIndex, Term},
+    types::LogIndex,
 };
 
 use super::incoming::{self, Arrived, Incoming, ReceiveError};
@@ -354,9 +354,9 @@ impl<E: Env> Checkpoints<E> {
     }
 }
 
-/// A checkpoint of the state: everything that changed since the last one.
-pub fn take(state: &mut StateMachine, term: Term) -> Checkpoint {
-    let applied = state.applied();
+/// A checkpoint of the state after this entry: everything that changed since the last one.
+pub fn take(state: &mut StateMachine, position: LogPosition) -> Checkpoint {
+    let LogPosition { index: applied, term } = position;
     let (changes, facts) = state.changes();
     Checkpoint { summary: Summary { applied, term, facts, received: false }, changes }
 }

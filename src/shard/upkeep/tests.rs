@@ -17,7 +17,7 @@ use crate::{
         checkpoint::{CheckpointOptions, CheckpointStore},
         data_dir::DataDir,
     },
-    types::{MemberId, ShardId},
+    types::{MemberId, ShardId, Term},
 };
 
 fn upkeep(sim: &Sim) -> Upkeep<SimEnv> {
@@ -87,7 +87,8 @@ fn a_defragmentation_waits_for_the_files() {
     let mut done = false;
     for _ in 0..1_000_000 {
         let now = upkeep.env.now();
-        upkeep.checkpoint(&mut state, Term(1), 0, now).expect("nothing is installed");
+        let position = LogPosition { index: state.applied(), term: Term(1) };
+        upkeep.checkpoint(&mut state, position, 0, now).expect("nothing is installed");
         upkeep.compact(&mut state, true, Vec::new);
         done = block_on(poll_once(&mut answer)).is_some();
         if done {

@@ -496,6 +496,22 @@ enum Step {
     Lose,
 }
 
+#[test]
+fn a_start_that_is_yet_to_come_holds_when_the_history_is_another_one() {
+    let mut world = World::default();
+    let mut client = Client::new(&mut world);
+    let all = Wanted { start: 5, ..wanted("a", "") };
+    let id = client.create(&mut world, all.clone()).expect("created");
+    world.put("a", "2");
+    world.hub.lose(world.store.revision().0);
+    client.settle(&mut world);
+    for value in ["3", "4", "5", "6"] {
+        world.put("a", value);
+        client.settle(&mut world);
+    }
+    assert_eq!(client.told[&id], expected(&world, &all, 5));
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let put = (0u8..20, prop_oneof![9 => 0u16..20, 1 => Just(60_000u16)]);
     prop_oneof![

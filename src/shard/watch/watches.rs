@@ -315,7 +315,9 @@ impl Watches {
                     self.catching_up -= 1;
                     hub.counts.slow -= 1;
                     self.horizon = self.horizon.max(revision);
-                    self.follow(hub, id, revision + 1);
+                    // It may wait for a revision that is yet to come here: others have it, and this member lags.
+                    let from = self.watches[&id].start.max(revision + 1);
+                    self.follow(hub, id, from);
                 }
             }
         }

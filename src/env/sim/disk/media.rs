@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     io,
     path::{Path, PathBuf},
+    task::Waker,
 };
 
 use super::WriteFault;
@@ -55,6 +56,14 @@ impl NameChange {
     }
 }
 
+/// A write that is not durable yet.
+pub struct Begun {
+    /// Nowhere, if it was lost.
+    pub at: Option<u64>,
+    /// Bytes that are said to be written.
+    pub told: usize,
+}
+
 pub struct Media {
     /// Directories are durable once created.
     dirs: BTreeSet<PathBuf>,
@@ -73,6 +82,11 @@ pub struct Media {
     pub failing_permille: u64,
     pub failures: u64,
     pub writes: u64,
+    /// Everything takes so many times as long.
+    pub slowness: u32,
+    /// Nothing ends, and this waits for it.
+    pub hangs: bool,
+    pub waiting: Vec<Waker>,
     /// Counts crashes.
     pub life: u64,
 }
@@ -95,6 +109,9 @@ impl Default for Media {
             failing_permille: 0,
             failures: 0,
             writes: 0,
+            slowness: 1,
+            hangs: false,
+            waiting: Vec::new(),
             life: 0,
         }
     }
@@ -237,9 +254,9 @@ impl Media {
 
     /// What the system does with a write before it is durable: it is visible, and a crash may keep any
     /// part of it.
-    pub fn begin_write(&mut self, inode: u64, offset: u64, content: &[u8]) -> io::Result<usize> {
+    pub fn begin_write(&mut self, inode: u64, offset: u64, content: &[u8]) -> io::Result<Begun> {
         self.writable()?;
-        let mut written = content.len();
+        let (mut written, mut start) = (content.len(), offset as usize);
         if let Some((after, fault)) = self.faults.front_mut() {
             match (*after, *fault) {
                 (0, WriteFault::Errno(errno)) => {
@@ -250,15 +267,21 @@ impl Media {
                     self.faults.pop_front();
                     written = bytes.min(content.len());
                 }
+                (0, WriteFault::Misdirected(bytes)) => {
+                    self.faults.pop_front();
+                    start += bytes as usize;
+                    if start + written > self.inodes[&inode].now.len() {
+                        return Ok(Begun { at: None, told: written });
+                    }
+                }
                 _ => *after -= 1,
             }
         }
-        let start = offset as usize;
         self.grow(inode, start + written)?;
         let file = self.inodes.get_mut(&inode).expect("an open file exists");
         file.now[start..start + written].copy_from_slice(&content[..written]);
         file.dirty.extend(start / SECTOR_BYTES..(start + written).div_ceil(SECTOR_BYTES));
-        Ok(written)
+        Ok(Begun { at: Some(start as u64), told: written })
     }
 
     pub fn allocate(&mut self, inode: u64, len: u64) -> io::Result<()> {

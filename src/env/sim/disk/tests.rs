@@ -171,3 +171,40 @@ fn a_truncation_is_undone_by_a_crash_unless_it_was_synced() {
     }
     assert!(!found.contains(&(true, false, 8)) && !found.contains(&(true, true, 8)));
 }
+
+#[test]
+fn a_misdirected_write_is_elsewhere_or_nowhere_and_said_to_be_done() {
+    for further in [2, 100] {
+        let sim = Sim::new(1);
+        let disk = SimDisk::new(&sim);
+        let path = PathBuf::from("/d/f");
+        let content = run(&sim, {
+            let (disk, path) = (disk.clone(), path.clone());
+            async move {
+                let file = file(&disk, &path).await;
+                disk.fail_write(0, WriteFault::Misdirected(further * UNIT as u64));
+                assert_eq!(file.write_at(vec![2; UNIT], 0).await.expect("said to be done"), UNIT);
+                disk.crash();
+                disk.read_small(&path).await.expect("it is there")
+            }
+        });
+        let written: Vec<_> = (0..8).filter(|sector| content[sector * UNIT] == 2).collect();
+        assert_eq!(written, if further == 2 { vec![2] } else { vec![] });
+    }
+}
+
+#[test]
+fn a_hanging_disk_ends_nothing_until_it_goes_on() {
+    let sim = Sim::new(1);
+    let disk = SimDisk::new(&sim);
+    disk.set_hanging(true);
+    let done = Rc::new(RefCell::new(false));
+    let (making, told) = (disk.clone(), done.clone());
+    sim.spawn(MemberId(1), async move {
+        making.create_dir(Path::new("/d")).await.expect("made");
+        *told.borrow_mut() = true;
+    });
+    assert!(!sim.run_until(10_000, || *done.borrow()));
+    disk.set_hanging(false);
+    assert!(sim.run_until(10_000, || *done.borrow()));
+}

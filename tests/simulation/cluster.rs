@@ -1,0 +1,297 @@
+//! Clusters of three and five members with everything that can go wrong, on simulated machines.
+//!
+//! ```text
+//! cargo test --test simulation cluster                        a few seeds
+//! PINION_SEEDS=5000 cargo test --test simulation cluster      many
+//! PINION_SEED=17 cargo test --test simulation cluster         one again, exactly as it was
+//! ```
+//!
+//! A world is some rounds of a storm and a calm. In the storm faults of the kinds that the seed has chosen come one upon
+//! the other, and only safety counts: it is looked at after every step. In the calm a quorum that the seed has chosen is
+//! healed, the rest stays as the storm left it or dies, and what is asked of the members must be answered. In the end all are
+//! healed, agree, and have what they were told to have.
+//!
+//! What is checked: what clients were told is linearizable, over all members; everything acknowledged is in the one
+//! history that all members have, at its revision; each read shows the keys as they were at the revision it tells,
+//! whomever it asked; nobody goes back, not the revisions that clients see and not a member in one life; one leader in each
+//! term; equal hashes after equal entries; watches that go from member to member are told everything once and in order;
+//! no lease ends before its time.
+
+#[path = "cluster/chronicle.rs"]
+mod chronicle;
+#[path = "cluster/laws.rs"]
+mod laws;
+#[path = "cluster/storm.rs"]
+mod storm;
+#[path = "cluster/traffic.rs"]
+mod traffic;
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeSet,
+    rc::Rc,
+    time::Duration,
+};
+
+use pinion::{
+    env::Law,
+    pb::etcdserverpb as pb,
+    shard::{Due, Keys, Pace, Shard},
+};
+
+use crate::{
+    lease::{self, Ledger},
+    watch,
+    world::{self, Node, STEPS_MAX, World},
+};
+
+use chronicle::Chronicle;
+use storm::Storm;
+use traffic::Traffic;
+
+const ROUNDS: usize = 3;
+const CLIENTS: u64 = 4;
+/// Writes and linearizable reads that a calm must bring.
+const PROGRESS: u64 = 20;
+
+/// What a world showed, so that nobody takes one for a test in which nothing happened.
+#[derive(Debug, Default)]
+pub struct Seen {
+    written: u64,
+    read: u64,
+    events: usize,
+    carried: u64,
+    terms: u64,
+    renewed: u64,
+}
+
+struct Cluster {
+    seed: u64,
+    world: World,
+    storm: Storm,
+    chronicle: Chronicle,
+    traffic: Rc<Traffic>,
+    watchers: Vec<(Keys, Rc<RefCell<watch::Log>>)>,
+    watching: Rc<watch::Seen>,
+    ledger: Rc<RefCell<Ledger>>,
+    /// Clients of leases.
+    leasing: Rc<Cell<u64>>,
+}
+
+impl Cluster {
+    fn new(seed: u64, broken: Option<Law>) -> Self {
+        let members = if seed % 2 == 0 { 3 } else { 5 };
+        let mut world = World::new(seed, members);
+        broken.into_iter().for_each(|law| world.sim.break_law(law));
+        let sim = world.sim.clone();
+        world.checkpoint = Due { entries: 5 + sim.below(60), bytes: 256 * 1024, log_bytes: 1 << 20 };
+        world.catchup_entries = 1 + sim.below(40) as usize;
+        world.pace = Pace { keys: 1 + sim.below(6) as usize, ..world.pace };
+        let storm = Storm::new(&sim);
+        let traffic = Rc::new(Traffic::default());
+        let watching = Rc::new(watch::Seen::default());
+        (0..members as usize).for_each(|at| world.start(at));
+        (0..CLIENTS).for_each(|number| traffic::client(&world, number, &traffic));
+        traffic::compactor(&world, &traffic);
+        let ranges = [("", "\0"), ("g0/", "g1"), ("g1/k2", "")];
+        let watchers = (0..).zip(ranges).map(|(number, (key, end))| {
+            let keys = Keys::new(key.as_bytes(), end.as_bytes()).expect("a range");
+            let log = watch::watcher(&world, number, keys.clone(), &watching);
+            (keys, log)
+        });
+        let watchers = watchers.collect();
+        let ledger = Rc::new(RefCell::new(Ledger::with_clocks_off_by(storm::SKEW_PERMILLE)));
+        let leasing = Rc::default();
+        if sim.chance(250) {
+            lease::client(&world, 7, ledger.clone(), Rc::clone(&leasing));
+        }
+        let chronicle = Chronicle::default();
+        Cluster { seed, world, storm, chronicle, traffic, watchers, watching, ledger, leasing }
+    }
+
+    fn members(&self) -> u64 {
+        self.world.nodes.len() as u64
+    }
+
+    /// Goes on until it is done; whether it is. Whatever must hold is looked at in between.
+    fn run(&self, steps: u64, mut done: impl FnMut() -> bool) -> bool {
+        let mut since = 0;
+        self.world.sim.run_until(steps, || {
+            since += 1;
+            for (at, node) in self.world.nodes.iter().enumerate() {
+                if let Some(shard) = &*node.shard.borrow() {
+                    if self.chronicle.look(shard) {
+                        self.storm.voted(&self.world, at);
+                    }
+                    // Who led before does not know what was granted since.
+                    let knows = shard.term().0 >= self.chronicle.term() || !shard.can_read();
+                    if since % 256 == 0 && knows {
+                        lease::check(shard, &self.ledger.borrow(), self.world.sim.now(), self.seed);
+                    }
+                }
+            }
+            self.storm.haunt(&self.world, &self.chronicle);
+            since % 8 == 0 && done()
+        })
+    }
+
+    fn run_for(&self, time: Duration) {
+        let until = self.world.sim.now().after(time);
+        self.run(STEPS_MAX, || self.world.sim.now() >= until);
+    }
+
+    /// Faults come, one upon the other; some go.
+    fn storm(&mut self) {
+        for _ in 0..2 + self.world.sim.below(6) {
+            self.storm.strike(&self.world, &self.chronicle);
+            self.run_for(Duration::from_micros(self.world.sim.below(250_000)));
+            if self.world.sim.chance(300) {
+                self.storm.heal_links(&self.world);
+            }
+            for at in 0..self.world.nodes.len() {
+                if self.world.sim.chance(600) {
+                    storm::revive(&self.world, &self.chronicle, at);
+                }
+                if self.world.sim.chance(300) {
+                    self.world.sim.resume(self.world.nodes[at].id);
+                }
+            }
+        }
+    }
+
+    /// A quorum is whole, and gets on whatever becomes of the rest.
+    fn calm(&mut self) {
+        let sim = self.world.sim.clone();
+        let quorum = self.members() / 2 + 1;
+        let mut whole: Vec<usize> = (0..self.members() as usize).collect();
+        if sim.chance(300) {
+            // What was acknowledged must be durable in any quorum.
+            whole.iter().for_each(|at| storm::crash(&self.world, &self.chronicle, *at));
+        }
+        while whole.len() as u64 > quorum {
+            let dead = whole.remove(sim.below(whole.len() as u64) as usize);
+            if sim.chance(600) || self.world.nodes[dead].disk.is_hanging() {
+                storm::crash(&self.world, &self.chronicle, dead);
+            }
+        }
+        self.storm.heal(&self.world, &self.chronicle, &whole);
+        self.progress(&whole);
+    }
+
+    fn progress(&self, whole: &[usize]) {
+        let count = || (self.traffic.written.get(), self.traffic.read.get());
+        let before = count();
+        let got_on = self.run(STEPS_MAX, || {
+            // A disk that failed ends its member; whoever looks after it starts it again.
+            whole.iter().for_each(|at| storm::revive(&self.world, &self.chronicle, *at));
+            count().0 >= before.0 + PROGRESS && count().1 >= before.1 + PROGRESS
+        });
+        let (seed, now) = (self.seed, count());
+        assert!(got_on, "seed {seed}, {whole:?} whole: {now:?} after {before:?}: {:?}", self.positions());
+    }
+
+    /// Where members stand, or how they ended.
+    fn positions(&self) -> Vec<impl std::fmt::Debug> {
+        let position = |node: &Node| {
+            let status = node.shard.borrow().as_ref().map(Shard::status);
+            status.map(|s| (s.leader, s.term, s.committed, s.applied)).ok_or(node.ended.borrow().clone())
+        };
+        self.world.nodes.iter().map(position).collect()
+    }
+
+    fn shards(&self) -> Option<Vec<Shard>> {
+        self.world.nodes.iter().map(|node| node.shard.borrow().clone()).collect()
+    }
+
+    /// Everybody heals, clients end, and all members are the same and as they were told to be.
+    fn end(mut self) -> Seen {
+        let seed = self.seed;
+        let all: Vec<usize> = (0..self.members() as usize).collect();
+        self.storm.heal(&self.world, &self.chronicle, &all);
+        self.progress(&all);
+        self.traffic.over.set(true);
+        self.ledger.borrow_mut().over = true;
+        let clients = || self.traffic.running.get() == 0 && self.leasing.get() == 0;
+        assert!(self.run(STEPS_MAX, clients), "seed {seed}: clients are stuck");
+        let no_leases = || {
+            let leads = self.shards().and_then(|shards| shards.into_iter().find(Shard::can_read));
+            leads.is_some_and(|shard| shard.with_state(|state| state.leases().is_empty()))
+        };
+        assert!(self.run(STEPS_MAX, no_leases), "seed {seed}: a lease lives for ever");
+        let settled = || {
+            self.shards().is_some_and(|shards| {
+                let applied: BTreeSet<_> = shards.iter().map(|shard| shard.status().applied).collect();
+                let leaders = shards.iter().filter(|shard| shard.can_read()).count();
+                let whole = |shard: &Shard| shard.status().committed == shard.status().applied;
+                applied.len() == 1 && leaders == 1 && shards.iter().all(whole)
+            })
+        };
+        assert!(self.run(STEPS_MAX, settled), "seed {seed}: members do not agree: {:?}", self.positions());
+        self.agree();
+        self.watching.end.set(self.shards().expect("all run")[0].revision().0);
+        let watched = self.run(STEPS_MAX, || self.watching.running.get() == 0);
+        assert!(watched, "seed {seed}: watchers do not come to the end");
+        self.check()
+    }
+
+    /// Members have the same, to the last version.
+    fn agree(&self) {
+        let all = pb::RangeRequest { key: "\0".into(), range_end: "\0".into(), ..Default::default() };
+        let shards = self.shards().expect("all run");
+        let states: Vec<_> = shards
+            .iter()
+            .map(|shard| {
+                shard.with_state(|state| {
+                    let members: Vec<_> = state.cluster().members().cloned().collect();
+                    (state.range(&all).expect("readable"), chronicle::hash(state), members)
+                })
+            })
+            .collect();
+        assert!(states.windows(2).all(|pair| pair[0] == pair[1]), "seed {}: members differ", self.seed);
+    }
+
+    fn check(self) -> Seen {
+        let seed = self.seed;
+        let (history, local) = (self.traffic.history.borrow(), self.traffic.local.borrow());
+        history.check().unwrap_or_else(|why| panic!("seed {seed}: not linearizable: {why}"));
+        for history in [&history, &local] {
+            self.chronicle.check(history).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+        }
+        let events = self.chronicle.events();
+        self.watchers.iter().for_each(|(keys, log)| log.borrow().check(seed, keys, &events));
+        Seen {
+            written: self.traffic.written.get(),
+            read: self.traffic.read.get(),
+            events: events.len(),
+            carried: self.world.carried.get(),
+            terms: self.chronicle.term(),
+            renewed: self.ledger.borrow().renewed,
+        }
+    }
+}
+
+/// All of a world's life.
+fn live(seed: u64, broken: Option<Law>) -> Seen {
+    let mut cluster = Cluster::new(seed, broken);
+    for _ in 0..ROUNDS {
+        cluster.storm();
+        cluster.calm();
+    }
+    cluster.end()
+}
+
+#[test]
+fn a_cluster_keeps_its_word_whatever_fails() {
+    let seeds = world::seeds(8);
+    let count = seeds.clone().count() as u64;
+    let (mut carried, mut terms) = (0, 0);
+    for seed in seeds {
+        let seen = live(seed, None);
+        println!("seed {seed}: {seen:?}");
+        let least = PROGRESS * (ROUNDS as u64 + 1);
+        assert!(seen.written >= least && seen.read >= least, "seed {seed}: nothing was tested: {seen:?}");
+        carried += seen.carried;
+        terms += seen.terms;
+    }
+    assert!(count < 8 || (carried > 0 && terms > 2 * count), "{carried} checkpoints, {terms} terms");
+}
