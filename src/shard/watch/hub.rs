@@ -90,6 +90,8 @@ struct Group {
     queue: VecDeque<Entry>,
     /// Number of the first entry.
     base: u64,
+    /// Revision of the last entry there ever was.
+    newest: i64,
     /// Events of the revision that is being matched.
     gathered: Gathered,
 }
@@ -275,6 +277,7 @@ impl Hub {
                     spare: Vec::new(),
                     queue: VecDeque::new(),
                     base: 0,
+                    newest: 0,
                     gathered: Gathered::default(),
                 });
                 self.index.insert(&keys, group);
@@ -444,6 +447,7 @@ impl Hub {
             let events = std::mem::take(&mut group.gathered).events();
             let entry = group.base + group.queue.len() as u64;
             group.queue.push_back(Entry { revision, events });
+            group.newest = revision;
             self.order.push_back((key, entry));
             if !group.idle.is_empty() {
                 let members = group.take_idle();
@@ -526,7 +530,9 @@ impl Hub {
             group.base = entry + 1;
             if !group.idle.is_empty() {
                 let members = group.take_idle();
-                self.waking.push(Waking { group: key, entry, revision: self.losing_from, members });
+                // Not all was told, and they may have read some of that.
+                let revision = self.losing_from.max(group.newest + 1);
+                self.waking.push(Waking { group: key, entry, revision, members });
             }
         }
         true

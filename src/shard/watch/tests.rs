@@ -497,6 +497,23 @@ enum Step {
 }
 
 #[test]
+fn what_was_told_is_not_told_again_when_another_history_comes_in_between() {
+    let mut world = World::default();
+    let mut client = Client::new(&mut world);
+    let ids = [0, 1].map(|_| client.create(&mut world, wanted("a", "")).expect("created"));
+    world.put("a", "2");
+    // One of them is told before the other.
+    while !client.take(&mut world) {
+        assert!(!world.hub.publish(&world.store, 1), "it is told before everything is");
+    }
+    world.hub.lose(world.store.revision().0);
+    client.settle(&mut world);
+    for id in ids {
+        assert_eq!(client.told[&id], expected(&world, &wanted("a", ""), 2));
+    }
+}
+
+#[test]
 fn a_start_that_is_yet_to_come_holds_when_the_history_is_another_one() {
     let mut world = World::default();
     let mut client = Client::new(&mut world);
