@@ -86,6 +86,8 @@ impl Cluster {
         let sim = world.sim.clone();
         world.checkpoint = Due { entries: 5 + sim.below(60), bytes: 256 * 1024, log_bytes: 1 << 20 };
         world.catchup_entries = 1 + sim.below(40) as usize;
+        // As real members do, or faster to simulate.
+        world.sockets = sim.chance(400);
         world.pace = Pace { keys: 1 + sim.below(6) as usize, ..world.pace };
         let storm = Storm::new(&sim);
         let traffic = Rc::new(Traffic::default());
@@ -263,7 +265,7 @@ impl Cluster {
             written: self.traffic.written.get(),
             read: self.traffic.read.get(),
             events: events.len(),
-            carried: self.world.carried.get(),
+            carried: self.world.carried.get() + self.world.received(),
             terms: self.chronicle.term(),
             renewed: self.ledger.borrow().renewed,
         }
