@@ -79,6 +79,8 @@ pub const PEER_HELLO_BYTES: usize = 2 * MEMBER_URLS_BYTES;
 pub const PEER_OFFER_BYTES: usize = 16 * 1024 * 1024;
 /// Members that call and are not known yet, beside those that are.
 pub const PEER_GUESTS_MAX: usize = 16;
+/// How long a guest may be away before it is forgotten.
+pub const PEER_GUEST_PATIENCE: Duration = Duration::from_secs(60);
 /// How long a connection to a member may take to be made and greeted.
 pub const PEER_CONNECT_WAIT: Duration = Duration::from_secs(5);
 /// Pause before a lost link is made again: the first, and the longest.

@@ -193,6 +193,12 @@ impl<E: Env> Peers<E> {
         (guests < limits::PEER_GUESTS_MAX).then(|| self.add(id, urls, true))
     }
 
+    /// A guest that is not there any more.
+    fn forget(&self, remote: &Remote) {
+        self.0.remotes.borrow_mut().remove(&remote.id);
+        remote.leave(self.0.env.now());
+    }
+
     fn is_removed(&self, id: MemberId) -> bool {
         self.0.removed.borrow().contains(&id)
     }

@@ -6,8 +6,7 @@
 use std::time::Duration;
 
 use prometheus::{
-    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, core::Collector,
-    exponential_buckets,
+    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, exponential_buckets,
 };
 
 use super::{Error, register::Register};
@@ -64,7 +63,7 @@ impl PeerMetrics {
             )?,
             received_failures: counter(
                 "etcd_network_peer_received_failures_total",
-                "Connections of members that came to nothing, by their address.",
+                "Connections of a member that made no sense, or came to nothing.",
                 &["From"],
             )?,
             round_trip_seconds: histogram(
@@ -139,8 +138,10 @@ impl PeerMetrics {
         self.sent_failures.with_label_values(&[&hex(to)]).inc();
     }
 
-    pub fn receive_failed(&self, address: &str) {
-        self.received_failures.with_label_values(&[address]).inc();
+    /// A connection made no sense; of whom, if that is known.
+    pub fn receive_failed(&self, from: Option<MemberId>) {
+        let from = from.map_or_else(|| "unknown".to_owned(), hex);
+        self.received_failures.with_label_values(&[&from]).inc();
     }
 
     pub fn round_trip(&self, to: MemberId, took: Duration) {
@@ -161,12 +162,6 @@ impl PeerMetrics {
             }
             None => self.checkpoints_not_sent.with_label_values(&[&hex(to)]).inc(),
         }
-    }
-
-    /// Checkpoints that came from other members, all together.
-    pub fn checkpoints_received(&self) -> u64 {
-        let families = self.checkpoints_received.collect();
-        families.iter().flat_map(|f| f.get_metric()).map(|m| m.get_counter().get_value() as u64).sum()
     }
 
     /// So many more are on their way.

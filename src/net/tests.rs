@@ -4,6 +4,7 @@ mod calls;
 mod clients;
 mod conduct;
 mod http2;
+mod peers;
 mod streams;
 
 use std::{

@@ -27,8 +27,6 @@ use crate::{
 
 /// Serves one to its end.
 pub async fn serve<E: Env>(peers: &Peers<E>, socket: impl Socket) {
-    // Without the port, which is another one each time.
-    let ip = socket.peer().map(|address| address.ip().to_string()).unwrap_or_default();
     let address = socket.peer().map(|address| address.to_string()).unwrap_or_default();
     let mut channel = Channel::new(socket);
     let greeted = peers.within(limits::PEER_CONNECT_WAIT, greet(peers, &mut channel)).await;
@@ -37,10 +35,11 @@ pub async fn serve<E: Env>(peers: &Peers<E>, socket: impl Socket) {
         Ok(greeted) => greeted,
         Err(error) => {
             debug!("local-member-id" = peers.own_id(), address, %error, "a connection of a peer came to nothing");
-            peers.0.metrics.receive_failed(&ip);
+            peers.0.metrics.receive_failed(None);
             return;
         }
     };
+    let _present = remote.present();
     // Whoever calls can be called.
     if !remote.is_active() {
         remote.hurry();
@@ -55,6 +54,9 @@ pub async fn serve<E: Env>(peers: &Peers<E>, socket: impl Socket) {
         pb::Purpose::Unknown => Err(LinkError::OutOfTurn(Kind::Hello)),
     };
     if let Err(error) = ended {
+        if !matches!(error, LinkError::Closed | LinkError::Io(_) | LinkError::Replaced) {
+            peers.0.metrics.receive_failed(Some(remote.id));
+        }
         debug!(
             "local-member-id" = peers.own_id(),
             "remote-peer-id" = hex(remote.id),

@@ -62,6 +62,9 @@ pub async fn keep<E: Env>(peers: Peers<E>, remote: Rc<Remote>) {
             }
             _ => backoff.pause(peers.0.env.random_u64()),
         };
+        if remote.is_forgotten(peers.0.env.now()) {
+            peers.forget(&remote);
+        }
         rest(&peers, &remote, pause).await;
     }
     info!("local-member-id" = peers.own_id(), "remote-peer-id" = hex(remote.id), "stopped remote peer");

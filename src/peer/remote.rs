@@ -2,6 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    rc::Rc,
     task::Waker,
 };
 
@@ -30,6 +31,9 @@ pub struct Remote {
     /// The link is to be made anew, or at once: something has changed.
     hurry: Cell<bool>,
     link: Cell<Option<Waker>>,
+    /// Connections that it has to this member, and since when none was seen.
+    present: Cell<usize>,
+    seen_at: Cell<Option<Instant>>,
     /// Numbers its connections to this member; the newest counts.
     calls: Cell<u64>,
     called: Cell<Option<Waker>>,
@@ -48,6 +52,8 @@ impl Remote {
             left_at: Cell::default(),
             hurry: Cell::default(),
             link: Cell::default(),
+            present: Cell::default(),
+            seen_at: Cell::default(),
             calls: Cell::default(),
             called: Cell::default(),
         }
@@ -85,6 +91,23 @@ impl Remote {
 
     pub fn set_guest(&self, is_guest: bool) {
         self.is_guest.set(is_guest);
+    }
+
+    /// It has one more connection to this member, for as long as this is kept.
+    pub fn present(self: &Rc<Self>) -> Present {
+        self.present.set(self.present.get() + 1);
+        Present(self.clone())
+    }
+
+    /// Whether nothing more is to be expected of a guest: it is not there, and was not for long.
+    pub fn is_forgotten(&self, now: Instant) -> bool {
+        if self.present.get() > 0 || self.is_active() || !self.is_guest() {
+            self.seen_at.set(None);
+            return false;
+        }
+        let since = self.seen_at.get().unwrap_or(now);
+        self.seen_at.set(Some(since));
+        now.since(since) > limits::PEER_GUEST_PATIENCE
     }
 
     /// True if it is to be found elsewhere from now on.
@@ -159,6 +182,15 @@ impl Remote {
             self.called.set(Some(waker.clone()));
         }
         is_newest
+    }
+}
+
+/// A connection of the member.
+pub struct Present(Rc<Remote>);
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        self.0.present.set(self.0.present.get() - 1);
     }
 }
 

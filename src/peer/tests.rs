@@ -190,6 +190,21 @@ fn whoever_is_not_known_yet_is_answered() {
 }
 
 #[test]
+fn guests_that_do_not_come_back_are_forgotten() {
+    let sim = Sim::new(1);
+    let mut nodes = nodes(&sim, 2);
+    nodes[1].peers.introduce(&[nodes[0].peer()]);
+    assert!(sim.run_until(STEPS, || all_reach_all(&nodes)));
+    let guest = nodes.pop().expect("there are two");
+    sim.crash(guest.id());
+    drop(guest);
+    let knows = || nodes[0].peers.remote(MemberId(2)).is_some();
+    assert!(knows());
+    assert!(sim.run_until(10 * STEPS, || !knows()));
+    assert!(sim.now() >= Instant(limits::PEER_GUEST_PATIENCE.as_nanos() as u64), "not before its time");
+}
+
+#[test]
 fn a_member_that_takes_nothing_costs_no_more_than_its_bound() {
     let sim = Sim::new(1);
     let nodes = acquainted(&sim, 2);

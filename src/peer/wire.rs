@@ -88,7 +88,8 @@ impl Record {
         let Record { kind, ends, lane, shard, payload } = self;
         assert!(payload.len() <= kind.most(), "{kind:?} of {} bytes", payload.len());
         let length = (payload.len() as u32).to_le_bytes();
-        let flags = u8::from(*ends) * ENDS | u8::from(*lane == Lane::Entries) * ENTRIES;
+        let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
+        let flags = flag(*ends, ENDS) | flag(*lane == Lane::Entries, ENTRIES);
         let mut told = [0; 8];
         told[0] = *kind as u8;
         told[1] = flags;

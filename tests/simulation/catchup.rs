@@ -10,6 +10,9 @@ use pinion::{
 use crate::world::{self, Memory, STEPS_MAX, World};
 
 const AWAY: usize = 2;
+const STEPS_BETWEEN: u64 = 25;
+/// To two others and from them.
+const LINKS_OF_ONE: u64 = 4;
 
 struct Behind {
     seed: u64,
@@ -20,20 +23,43 @@ struct Behind {
 
 impl Behind {
     /// One of three members is behind by more than the others keep.
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, sockets: bool) -> Self {
         let mut world = World::new(seed, 3);
+        world.sockets = sockets;
         world.checkpoint = Due { entries: 10, bytes: 256 * 1024, log_bytes: 1 << 20 };
         world.catchup_entries = 2;
         (0..3).for_each(|at| world.start(at));
         let behind = Behind { seed, world, memory: Rc::default(), clients: Cell::new(0) };
         behind.write(5);
         behind.agree();
-        let isolated = BTreeSet::from([behind.world.nodes[AWAY].id.0]);
-        behind.world.sim.set_faults(Faults { isolated, ..Faults::default() });
+        behind.cut_off();
         behind.write(60);
         behind.world.sim.set_faults(Faults::default());
         assert_eq!(behind.world.carried.get(), 0, "seed {seed}");
         behind
+    }
+
+    /// Nothing gets to it and from it, and where there are links they are lost.
+    fn cut_off(&self) {
+        let all_up = || !self.world.sockets || self.world.counted("etcd_network_active_peers") == 6;
+        self.wait("a link is missing", all_up);
+        let lost = || self.world.counted("etcd_network_disconnected_peers_total");
+        let before = lost();
+        let isolated = BTreeSet::from([self.world.nodes[AWAY].id.0]);
+        self.world.sim.set_faults(Faults { isolated, ..Faults::default() });
+        let are_lost = || !self.world.sockets || lost() >= before + LINKS_OF_ONE;
+        self.wait("nobody misses the member", are_lost);
+    }
+
+    /// Until something is so, which is looked at now and then: counting takes longer than a step.
+    fn wait(&self, or: &str, is_so: impl Fn() -> bool) {
+        for _ in 0..STEPS_MAX / STEPS_BETWEEN {
+            if is_so() {
+                return;
+            }
+            self.world.sim.run_until(STEPS_BETWEEN, || false);
+        }
+        panic!("seed {}: {or}", self.seed);
     }
 
     /// One more client writes.
@@ -78,9 +104,9 @@ impl Behind {
 #[test]
 fn a_crash_while_a_checkpoint_is_put_in_place_loses_nothing() {
     for seed in world::seeds(2) {
-        let came = Behind::new(seed).steps();
+        let came = Behind::new(seed, false).steps();
         for steps in came.saturating_sub(60)..came + 40 {
-            let behind = Behind::new(seed);
+            let behind = Behind::new(seed, false);
             for _ in 0..steps {
                 behind.world.sim.step();
             }
@@ -93,5 +119,26 @@ fn a_crash_while_a_checkpoint_is_put_in_place_loses_nothing() {
             behind.world.start(AWAY);
             behind.agree();
         }
+    }
+}
+
+#[test]
+fn a_transfer_goes_on_where_its_connection_was_lost() {
+    for seed in world::seeds(6) {
+        let behind = Behind::new(seed, true);
+        let sim = &behind.world.sim;
+        let under_way = || behind.world.counted("etcd_network_snapshot_receive_inflights_total") > 0;
+        let failed = || behind.world.counted("etcd_network_snapshot_send_failures");
+        for cuts in 0..3 {
+            behind.wait(&format!("no checkpoint comes after {cuts} cuts"), || {
+                under_way() || behind.world.received() > 0
+            });
+            sim.run_until(sim.below(30), || false);
+            behind.cut_off();
+            sim.set_faults(Faults::default());
+        }
+        behind.wait("it never comes", || behind.world.received() > 0);
+        behind.agree();
+        assert_eq!(failed(), 0, "seed {seed}: one transfer outlives its connections");
     }
 }

@@ -208,7 +208,7 @@ fn three_members_agree_lose_nothing_and_get_on() {
 
 #[test]
 fn three_members_agree_over_sockets() {
-    agree(10, true);
+    agree(4, true);
 }
 
 fn agree(seeds: u64, sockets: bool) {

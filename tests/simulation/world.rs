@@ -217,7 +217,16 @@ impl World {
 
     /// Checkpoints that members got from others over sockets.
     pub fn received(&self) -> u64 {
-        self.metrics.peers.checkpoints_received()
+        self.counted("etcd_network_snapshot_receive_success")
+    }
+
+    /// What all members together have counted under a name with labels.
+    pub fn counted(&self, name: &str) -> u64 {
+        let text = metrics::text(self.metrics.gather(), Vec::new()).expect("it can be written");
+        let text = String::from_utf8(text).expect("text");
+        let of_name = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{'));
+        let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<u64>().ok());
+        text.lines().filter(of_name).map(|line| value(line).expect("a count")).sum()
     }
 
     /// Power is gone: tasks stop where they stand, the disk keeps what was durable and parts of the
