@@ -32,6 +32,10 @@ pub enum Error {
     Refused(#[from] Box<tonic::Status>),
     #[error("the snapshot ended {missing} bytes before its end")]
     Short { missing: u64 },
+    #[error("a stream of keepalives ended")]
+    KeepAliveEnded,
+    #[error("/metrics has no {0}")]
+    NoSeries(&'static str),
 }
 
 impl From<tonic::Status> for Error {

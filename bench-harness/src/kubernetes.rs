@@ -11,6 +11,7 @@ mod writer;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -66,6 +67,8 @@ pub struct Seen {
     pub events: u64,
     pub pages: u64,
     pub listed: u64,
+    /// Lists that were begun again because the revision of their first page was compacted meanwhile.
+    pub relists: u64,
     pub leases: u64,
     pub compactions: u64,
     /// What failed, and how often.
@@ -92,6 +95,8 @@ struct Shared {
     began: Instant,
     seen: Arc<Mutex<Seen>>,
     pattern: Pattern,
+    /// A compaction up to there was asked for.
+    compacted: Arc<AtomicI64>,
 }
 
 impl Shared {
@@ -121,7 +126,8 @@ impl Apiserver {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|source| Error::Io { what: "start a runtime".to_owned(), source })?;
         let endpoint = Endpoint::from_shared(format!("http://{addr}"))?.connect_timeout(CONNECT_TIMEOUT);
-        let shared = Shared { began: Instant::now(), seen: Arc::default(), pattern };
+        let shared =
+            Shared { began: Instant::now(), seen: Arc::default(), pattern, compacted: Arc::default() };
         let (channel, watching) = runtime.block_on(async {
             let calls = endpoint.clone().timeout(CALL_TIMEOUT).connect().await?;
             Ok::<_, Error>((calls, endpoint.connect().await?))

@@ -2,20 +2,18 @@
 //! own count.
 
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
-use tonic::codegen::tokio_stream::Stream;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::admin::Error;
 use crate::pb::etcdserverpb as pb;
 use crate::prom;
+use crate::requests::Receiving;
 use pb::lease_client::LeaseClient;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -128,17 +126,18 @@ impl Leases {
                 let id = next.next().expect("there are leases");
                 ask.send(pb::LeaseKeepAliveRequest { id }).await.expect("the stream is not over");
             }
-            let mut answers = client.lease_keep_alive(Sent(asked)).await?.into_inner();
+            let mut answers = client.lease_keep_alive(Receiving(asked)).await?.into_inner();
             let (since, mut renewals) = (Instant::now(), 0);
             while since.elapsed() < duration {
-                let Some(answer) = answers.message().await? else { break };
+                let answer = answers.message().await?.ok_or(Error::KeepAliveEnded)?;
                 renewals += u64::from(answer.ttl > 0);
                 let id = next.next().expect("there are leases");
                 if ask.send(pb::LeaseKeepAliveRequest { id }).await.is_err() {
-                    break;
+                    // Nobody sends any more; why, the answers say.
+                    continue;
                 }
             }
-            Ok::<_, tonic::Status>(Renewed { seconds: since.elapsed().as_secs_f64(), renewals })
+            Ok::<_, Error>(Renewed { seconds: since.elapsed().as_secs_f64(), renewals })
         })?;
         Ok(renewed)
     }
@@ -149,7 +148,7 @@ impl Leases {
             what: "read the metrics".to_owned(),
             source: std::io::Error::other(error.to_string()),
         })?;
-        Ok(scrape.value(REVOKED, &[]).unwrap_or(0.0) as u64)
+        Ok(scrape.value(REVOKED, &[]).ok_or(Error::NoSeries(REVOKED))? as u64)
     }
 
     /// Waits until those that end then are gone, at most so long after the last of them; `before` were gone earlier.
@@ -172,16 +171,5 @@ impl Leases {
         ended.lags.extend(ends[seen..].iter().map(Instant::elapsed));
         ended.lags.sort();
         Ok(ended)
-    }
-}
-
-/// What is sent, as a stream.
-struct Sent<T>(mpsc::Receiver<T>);
-
-impl<T> Stream for Sent<T> {
-    type Item = T;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<T>> {
-        self.0.poll_recv(context)
     }
 }

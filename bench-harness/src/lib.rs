@@ -14,6 +14,7 @@
 //! | `kubernetes` | what kube-apiserver asks, as a load that checks what it sees          |
 //! | `leases`     | leases as a load: granted, kept alive, and how late they end             |
 //! | `flamegraph` | a server under load, recorded with perf and drawn                        |
+//! | `requests`   | a queue of requests as the stream of a call                              |
 //! | `pb`         | the wire messages and tonic clients                                      |
 
 pub mod admin;
@@ -28,4 +29,5 @@ pub mod oracle;
 pub mod pb;
 pub mod process;
 pub mod prom;
+mod requests;
 pub mod watchers;

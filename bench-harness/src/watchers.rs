@@ -40,8 +40,8 @@ pub enum Error {
     Canceled(String),
     #[error("a stream of watches ended")]
     Ended,
-    #[error("{created} of {wanted} watches were created in time")]
-    Missing { created: u64, wanted: u64 },
+    #[error("{seen} of {wanted} {what} in time")]
+    Missing { seen: u64, wanted: u64, what: &'static str },
 }
 
 impl From<tonic::Status> for Error {
@@ -119,24 +119,37 @@ impl Watchers {
             runtime.map_err(Error::Runtime)?.block_on(follow(addr, plan, counting))
         });
         let mut this = Self { shared, thread: Some(thread) };
-        let since = Instant::now();
-        while this.shared.created.load(Ordering::Relaxed) < wanted {
-            if this.thread.as_ref().is_some_and(JoinHandle::is_finished) {
-                this.finish()?;
-                return Err(Error::Ended);
-            }
-            if since.elapsed() > CREATED_MAX {
-                let created = this.shared.created.load(Ordering::Relaxed);
-                return Err(Error::Missing { created, wanted });
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        this.wait(|shared| &shared.created, (wanted, CREATED_MAX), "watches were created")?;
         Ok(this)
     }
 
-    /// Events so far.
-    pub fn events(&self) -> u64 {
-        self.shared.events.load(Ordering::Relaxed)
+    /// Returns once so many events have come since it was asked last what came.
+    pub fn wait_for_events(&mut self, wanted: u64, time_max: Duration) -> Result<(), Error> {
+        self.wait(|shared| &shared.events, (wanted, time_max), "events came")
+    }
+
+    /// An end of watching ends the wait as well, with what went wrong.
+    fn wait(
+        &mut self,
+        count: fn(&Shared) -> &AtomicU64,
+        (wanted, time_max): (u64, Duration),
+        what: &'static str,
+    ) -> Result<(), Error> {
+        let since = Instant::now();
+        loop {
+            let is_over = self.thread.as_ref().is_none_or(JoinHandle::is_finished);
+            let seen = count(&self.shared).load(Ordering::Relaxed);
+            if seen >= wanted {
+                return Ok(());
+            }
+            if is_over {
+                return self.finish().and(Err(Error::Ended));
+            }
+            if since.elapsed() > time_max {
+                return Err(Error::Missing { seen, wanted, what });
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     pub fn take(&self) -> Seen {

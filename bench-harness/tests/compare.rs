@@ -206,12 +206,13 @@ fn an_apiserver_is_served_by_upstream_and_by_pinion() {
 }
 
 #[test]
-fn leases_of_upstream_end_and_are_measured() {
+fn leases_of_upstream_and_of_pinion_end_and_are_measured() {
     let scratch = scratch();
-    let etcd = oracle::program("etcd").unwrap();
+    let (pinion, etcd) = (pinion(), oracle::program("etcd").unwrap());
+    let servers = format!("--pinion {} --peer etcd={}", pinion.display(), etcd.display());
     let small = "--leases 300 --lease-clients 20 --lease-keepalive 0.5 --lease-margin 1 --lease-patience 20 \
         --probe-duration 1 --probe-rate 100 --probe-lead 0.2";
-    let report = run(scratch.path(), &format!("--peer etcd={} --scenario lease {small}", etcd.display()));
+    let report = run(scratch.path(), &format!("{servers} --scenario lease {small}"));
     let names = groups(&report).map(|group| &group.name[..]).collect::<Vec<_>>();
     assert_eq!(names, ["lease: 300 end together"]);
     for Cell { subject, median, .. } in groups(&report).flat_map(|group| &group.cells) {
@@ -301,4 +302,40 @@ fn watches_are_told_by_upstream_and_by_pinion() {
         }
     }
     written(&report, scratch.path());
+}
+
+#[test]
+fn a_cluster_of_upstream_loses_its_leader_and_is_restarted() {
+    let scratch = scratch();
+    let etcd = oracle::program("etcd").unwrap();
+    let small = "--members 3 --scenario put,leader-loss,rolling-restart --client harness --duration 1 --warm-up 0.2 \
+        --clients 30 --connections 6 --probe-rate 200 --probe-lead 0.2";
+    let report = run(scratch.path(), &format!("--peer etcd={} {small}", etcd.display()));
+    let names = groups(&report).map(|group| &group.name[..]).collect::<Vec<_>>();
+    assert_eq!(
+        names,
+        [
+            "put (harness), 3 members",
+            "leader killed, 3 members",
+            "leader asked to stop, 3 members",
+            "rolling restart, 3 members"
+        ]
+    );
+    for group in groups(&report).skip(1) {
+        let without =
+            group.cells[0].median.value("no write ms").expect("there were answers before and after");
+        assert!(without > 0.0, "{}: {without}", group.name);
+    }
+}
+
+#[test]
+fn a_scenario_of_one_member_is_for_one_member() {
+    let check = |words: &str| {
+        let line = ["compare"].into_iter().chain(words.split_whitespace());
+        Line::parse_from(line).options.check().unwrap_err()
+    };
+    let refused = check("--members 3 --scenario restart");
+    assert_eq!(refused, "restart is for 1 to 1 members: --members is 3");
+    let refused = check("--scenario leader-loss");
+    assert_eq!(refused, "leader-loss is for 3 to 9 members: --members is 1");
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bench_harness::process::{Error, Launch};
+use bench_harness::watchers::{self, Plan, Watchers};
 use bench_harness::{http, oracle};
 
 fn scratch() -> tempfile::TempDir {
@@ -31,6 +32,19 @@ fn a_server_serves_survives_a_kill_and_ends_gracefully() {
 
     server.terminate(Duration::from_secs(20)).unwrap();
     assert!(http::get(addr, "/health", Duration::from_secs(1)).is_err());
+}
+
+/// Who waits for events of it hears that they will not come.
+#[test]
+fn a_server_that_ends_ends_the_wait_of_who_watches() {
+    let scratch = scratch();
+    let mut server = Launch::etcd(etcd(), scratch.path().join("data")).start().unwrap();
+    let ranges = vec![("a".to_owned(), String::new())];
+    let plan = Plan { connections: 1, streams: 1, ranges, start_revision: 0 };
+    let mut watchers = Watchers::start(server.addr(), plan).unwrap();
+    server.kill().unwrap();
+    let ended = watchers.wait_for_events(1, Duration::from_secs(600)).unwrap_err();
+    assert!(!matches!(ended, watchers::Error::Missing { .. }), "{ended}");
 }
 
 #[test]

@@ -168,11 +168,19 @@ impl<T> Probed<T> {
     pub fn during(&self) -> Vec<Duration> {
         let Beside { from, to, .. } = &self.beside;
         let overlaps = |traced: &&Traced| traced.intended <= *to && traced.intended + traced.latency >= *from;
-        let mut latencies =
-            self.summary.trace.iter().filter(overlaps).map(|traced| traced.latency).collect::<Vec<_>>();
-        latencies.sort();
-        latencies
+        sorted_latencies(self.summary.trace.iter().filter(overlaps))
     }
+
+    /// The latencies of all puts.
+    pub fn all(&self) -> Vec<Duration> {
+        sorted_latencies(&self.summary.trace)
+    }
+}
+
+pub fn sorted_latencies<'a>(trace: impl IntoIterator<Item = &'a Traced>) -> Vec<Duration> {
+    let mut latencies: Vec<_> = trace.into_iter().map(|traced| traced.latency).collect();
+    latencies.sort();
+    latencies
 }
 
 /// What a p99 over a short time is when nothing happens: the median of those over stretches of a trace, each of `length`.

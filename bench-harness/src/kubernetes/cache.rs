@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
-use tokio_stream_of::Receiving;
 use tonic::transport::Channel;
 
 use super::Shared;
 use super::objects::{self, Kind};
 use crate::admin::Error;
 use crate::pb::{etcdserverpb as pb, mvccpb::event::EventType};
+use crate::requests::Receiving;
 use pb::kv_client::KvClient;
 use pb::watch_client::WatchClient;
 use pb::watch_request::RequestUnion;
@@ -209,24 +209,6 @@ impl Cache {
                 self.fault(format!("at {revision} it has {known} objects, and the store {}", stored.len()));
             }
             return;
-        }
-    }
-}
-
-/// Requests as a stream.
-mod tokio_stream_of {
-    use std::pin::Pin;
-    use std::task::{Context, Poll};
-
-    use tokio::sync::mpsc::Receiver;
-
-    pub struct Receiving<T>(pub Receiver<T>);
-
-    impl<T> tonic::codegen::tokio_stream::Stream for Receiving<T> {
-        type Item = T;
-
-        fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<T>> {
-            self.0.poll_recv(context)
         }
     }
 }

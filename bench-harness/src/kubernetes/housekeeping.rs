@@ -1,5 +1,6 @@
 //! What goes on beside the writers: lists in pages, leases for events, compaction.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -66,6 +67,12 @@ pub async fn list(kind: Kind, mut kv: KvClient<Channel>, shared: Shared, mut sto
     }
 }
 
+/// Whether it was refused because of a compaction that there was.
+fn is_expired(status: &tonic::Status, revision: i64, shared: &Shared) -> bool {
+    let compacted = shared.compacted.load(Ordering::Relaxed);
+    status.code() == tonic::Code::OutOfRange && (1..compacted).contains(&revision)
+}
+
 async fn list_once(kind: Kind, kv: &mut KvClient<Channel>, shared: &Shared) -> Result<(), tonic::Status> {
     let mut request = pb::RangeRequest {
         key: kind.prefix().into(),
@@ -75,7 +82,17 @@ async fn list_once(kind: Kind, kv: &mut KvClient<Channel>, shared: &Shared) -> R
     };
     let (mut listed, mut expected) = (0, None);
     loop {
-        let page = kv.range(request.clone()).await?.into_inner();
+        let page = match kv.range(request.clone()).await {
+            Ok(page) => page.into_inner(),
+            // As whoever lists does when kube-apiserver says that the list has expired.
+            Err(status) if is_expired(&status, request.revision, shared) => {
+                shared.see(|seen| seen.relists += 1);
+                (listed, expected) = (0, None);
+                (request.key, request.revision) = (kind.prefix().into(), 0);
+                continue;
+            }
+            Err(status) => return Err(status),
+        };
         listed += page.kvs.len() as i64;
         shared.see(|seen| {
             seen.pages += 1;
@@ -142,6 +159,7 @@ pub async fn compact(mut kv: KvClient<Channel>, shared: Shared, mut stopped: wat
         version += 1;
         let due = std::mem::replace(&mut revision, now);
         if due > 0 {
+            shared.compacted.fetch_max(due, Ordering::Relaxed);
             match kv.compact(pb::CompactionRequest { revision: due, physical: false }).await {
                 Ok(_) => shared.see(|seen| seen.compactions += 1),
                 Err(status) => shared.see(|seen| seen.failed("a compaction", &status)),

@@ -9,7 +9,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::job::{Job, Progress, step};
 use super::load::LoadOptions;
-use crate::compare::probe::{Probe, ProbeOptions, with_latencies};
+use crate::compare::probe::{Probe, ProbeOptions, quantile_ms, with_latencies};
 use crate::compare::report::{Column, Layout, Panel, Sample};
 use crate::compare::testbed::{Fill, Running, Testbed};
 use crate::compare::{Error, io};
@@ -33,6 +33,7 @@ static LAYOUT: Layout = Layout {
         Column::higher("logins/s", 1),
         Column::lower("login p50 ms", 1),
         Column::lower("login p99 ms", 1),
+        Column::lower("logins waiting", 0),
         Column::lower("refused/s", 1),
         Column::plain("server CPU %", 0),
     ],
@@ -133,14 +134,7 @@ impl Auth {
         let (addr, duration) = (running.server.addr(), self.probe.duration);
         let beside = || logins.map(|rate| log_in_at(addr, rate, duration)).transpose();
         let probed = self.probe.run_as(Some(token.to_owned()), running, beside, progress)?;
-        let latencies = match logins {
-            Some(_) => probed.during(),
-            None => {
-                let mut all: Vec<_> = probed.summary.trace.iter().map(|traced| traced.latency).collect();
-                all.sort();
-                all
-            }
-        };
+        let latencies = if logins.is_some() { probed.during() } else { probed.all() };
         let cpu = probed.after.usage.cpu.saturating_sub(probed.before.usage.cpu);
         let mut sample = with_latencies(Sample::default(), &latencies)
             .with("server CPU %", cpu.as_secs_f64() / probed.seconds * 100.0);
@@ -197,26 +191,52 @@ impl Job for Auth {
     }
 }
 
-/// What came of logins, and how long each took.
+/// What came of logins.
 #[derive(Debug, Default)]
 struct Logins {
+    done: u64,
+    /// Not answered by the end.
+    waiting: u64,
+    /// How long each took that was done, or has taken yet.
     took: Vec<Duration>,
-    refused: u32,
+    /// By a server that has enough to do.
+    refused: u64,
+    failed: u64,
+    /// Why the first of those failed.
+    why: Option<String>,
     seconds: f64,
 }
 
 impl Logins {
+    /// What came of one by the end, if anything, and how long that took.
+    fn add(&mut self, outcome: Option<Result<(), tonic::Status>>, took: Duration) {
+        match outcome {
+            Some(Ok(())) => self.done += 1,
+            None => self.waiting += 1,
+            Some(Err(status)) if status.code() == tonic::Code::ResourceExhausted => {
+                self.refused += 1;
+                return;
+            }
+            Some(Err(status)) => {
+                self.failed += 1;
+                self.why.get_or_insert_with(|| format!("a login: {:?}: {}", status.code(), status.message()));
+                return;
+            }
+        }
+        self.took.push(took);
+    }
+
     fn shown(mut self, sample: Sample) -> Sample {
         self.took.sort_unstable();
-        let quantile = |part: f64| {
-            let at = (self.took.len() as f64 * part) as usize;
-            self.took.get(at.min(self.took.len().saturating_sub(1))).map(|took| took.as_secs_f64() * 1e3)
-        };
+        let mut sample = sample
+            .with("logins/s", self.done as f64 / self.seconds)
+            .with("login p50 ms", quantile_ms(&self.took, 0.5))
+            .with("login p99 ms", quantile_ms(&self.took, 0.99))
+            .with("logins waiting", self.waiting as f64)
+            .with("refused/s", self.refused as f64 / self.seconds);
+        sample.errors += self.failed;
+        sample.note = sample.note.or(self.why);
         sample
-            .with("logins/s", self.took.len() as f64 / self.seconds)
-            .with("login p50 ms", quantile(0.5))
-            .with("login p99 ms", quantile(0.99))
-            .with("refused/s", f64::from(self.refused) / self.seconds)
     }
 }
 
@@ -260,6 +280,7 @@ fn log_in_at(addr: SocketAddr, rate: f64, duration: Duration) -> Result<Logins, 
     block_on(async {
         let channels: Vec<Channel> = (0..CONNECTIONS).map(|_| endpoint(addr).connect_lazy()).collect();
         let (began, mut logins, mut under_way) = (Instant::now(), Logins::default(), JoinSet::new());
+        let end = began + duration;
         let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / rate));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
         let mut channels = channels.iter().cycle();
@@ -268,24 +289,34 @@ fn log_in_at(addr: SocketAddr, rate: f64, duration: Duration) -> Result<Logins, 
             let mut auth = AuthClient::new(channels.next().expect("without an end").clone());
             under_way.spawn(async move {
                 let began = Instant::now();
-                auth.authenticate(login()).await.map(|_| began.elapsed())
+                let outcome = tokio::time::timeout_at(end.into(), auth.authenticate(login())).await;
+                (outcome.ok().map(|outcome| outcome.map(drop)), began.elapsed())
             });
-            while let Some(done) = under_way.try_join_next() {
-                logins.add(done.expect("a login does not panic"));
-            }
+        }
+        for (outcome, took) in under_way.join_all().await {
+            logins.add(outcome, took);
         }
         logins.seconds = began.elapsed().as_secs_f64();
-        // What is still under way came too late.
-        under_way.abort_all();
         Ok(logins)
     })
 }
 
-impl Logins {
-    fn add(&mut self, done: Result<Duration, tonic::Status>) {
-        match done {
-            Ok(took) => self.took.push(took),
-            Err(_) => self.refused += 1,
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_lasts_until_now_and_only_a_busy_server_refuses() {
+        let (mut logins, second) = (Logins { seconds: 1.0, ..Logins::default() }, Duration::from_secs(1));
+        logins.add(Some(Ok(())), second);
+        logins.add(None, second * 3);
+        logins.add(Some(Err(tonic::Status::resource_exhausted("enough"))), second);
+        logins.add(Some(Err(tonic::Status::unavailable("not there"))), second);
+        let sample = logins.shown(Sample::default());
+        let value = |title| sample.value(title);
+        assert_eq!((value("logins/s"), value("logins waiting")), (Some(1.0), Some(1.0)));
+        assert_eq!((value("login p50 ms"), value("login p99 ms")), (Some(1_000.0), Some(3_000.0)));
+        assert_eq!((value("refused/s"), sample.errors), (Some(1.0), 1));
+        assert_eq!(sample.note.as_deref(), Some("a login: Unavailable: not there"));
     }
 }

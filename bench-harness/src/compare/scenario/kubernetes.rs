@@ -9,8 +9,7 @@ use crate::compare::probe::quantile_ms;
 use crate::compare::report::{Column, Layout, Panel, Sample};
 use crate::compare::testbed::{Running, Testbed, mib};
 use crate::kubernetes::{Apiserver, Pattern, Seen};
-use crate::load::options_seconds as seconds;
-use crate::process::usage_of;
+use crate::load::{options_seconds as seconds, own_cpu};
 
 static LAYOUT: Layout = Layout {
     name: "kubernetes",
@@ -24,6 +23,7 @@ static LAYOUT: Layout = Layout {
         Column::lower("progress p99 ms", 2),
         Column::plain("events/s", 0),
         Column::plain("pages/s", 1),
+        Column::plain("lists begun again", 0),
         Column::plain("leases", 0),
         Column::plain("compactions", 0),
         Column::plain("server CPU %", 0),
@@ -101,12 +101,10 @@ impl Kubernetes {
         running: &Running,
         apiserver: &mut Apiserver,
     ) -> Result<Sample, Error> {
-        let own = || usage_of(std::process::id()).map_err(crate::compare::io("read the client's usage"));
-        let (before, own_before) = (running.server.usage()?, own()?);
+        let (before, own_before) = (running.server.usage()?, own_cpu());
         let seen = apiserver.run(rate, self.duration);
-        let (after, own_after) = (running.server.usage()?, own()?);
-        let (cpu, own_cpu) =
-            (after.cpu.saturating_sub(before.cpu), own_after.cpu.saturating_sub(own_before.cpu));
+        let (after, own_after) = (running.server.usage()?, own_cpu());
+        let (cpu, own_cpu) = (after.cpu.saturating_sub(before.cpu), own_after.saturating_sub(own_before));
         let per_second = |count: u64| count as f64 / seen.seconds;
         let sample = Sample::default()
             .with("txn/s", per_second(seen.transactions))
@@ -118,6 +116,7 @@ impl Kubernetes {
             .with("progress p99 ms", quantile_ms(&seen.progress, 0.99))
             .with("events/s", per_second(seen.events))
             .with("pages/s", per_second(seen.pages))
+            .with("lists begun again", seen.relists as f64)
             .with("leases", seen.leases as f64)
             .with("compactions", seen.compactions as f64)
             .with("server CPU %", cpu.as_secs_f64() / seen.seconds * 100.0)
@@ -158,15 +157,7 @@ impl Job for Kubernetes {
             (None, "kubernetes: as fast as it goes".to_owned()),
         ];
         step(progress, (0.0, 0.1), "fill")(0.0);
-        let mut apiserver = match Apiserver::start(running.server.addr(), self.pattern) {
-            Ok(apiserver) => apiserver,
-            Err(refused @ crate::admin::Error::Refused(_)) => {
-                let note = Some(format!("refused: {refused}"));
-                let refused = Sample { note, ..Sample::default() };
-                return Ok(groups.into_iter().map(|(_, group)| (group, refused.clone())).collect());
-            }
-            Err(error) => return Err(error.into()),
-        };
+        let mut apiserver = Apiserver::start(running.server.addr(), self.pattern)?;
         let mut samples = Vec::new();
         for (index, (rate, group)) in groups.into_iter().enumerate() {
             let from = 0.1 + 0.45 * index as f64;

@@ -91,14 +91,7 @@ impl ListStorm {
     ) -> Result<Sample, Error> {
         let endpoint = running.server.addr();
         let probed = self.probe.run(running, || page.map(|page| self.list(endpoint, page)), progress)?;
-        let latencies = match page {
-            Some(_) => probed.during(),
-            None => {
-                let mut all = probed.summary.trace.iter().map(|traced| traced.latency).collect::<Vec<_>>();
-                all.sort();
-                all
-            }
-        };
+        let latencies = if page.is_some() { probed.during() } else { probed.all() };
         let (before, after) = (&probed.before, &probed.after);
         let percent =
             |from: Duration, to: Duration| to.saturating_sub(from).as_secs_f64() / probed.seconds * 100.0;

@@ -148,9 +148,7 @@ impl Maintenance {
         if snapshot.exists() {
             std::fs::remove_file(&snapshot).map_err(crate::compare::io("remove the snapshot"))?;
         }
-        let mut latencies = probed.summary.trace.iter().map(|traced| traced.latency).collect::<Vec<_>>();
-        latencies.sort();
-        let mut sample = with_latencies(Sample::default(), &latencies)
+        let mut sample = with_latencies(Sample::default(), &probed.all())
             .with("CPU us/put", cpu_us_per_put(&probed))
             .with("commits", commits(&probed))
             .with("disk MiB", running.disk_mib()?);

@@ -65,15 +65,9 @@ impl Laggard {
         while began.elapsed() < self.probe.duration {
             let since = Instant::now();
             let ranges = vec![("\0".to_owned(), "\0".to_owned())];
-            let watchers =
+            let mut watchers =
                 Watchers::start(addr, Plan { connections: 1, streams: 1, ranges, start_revision: 2 })?;
-            while watchers.events() < self.fill.count {
-                std::thread::sleep(Duration::from_millis(5));
-                if since.elapsed() > self.probe.duration * 20 {
-                    let (created, wanted) = (watchers.events(), self.fill.count);
-                    return Err(watchers::Error::Missing { created, wanted });
-                }
-            }
+            watchers.wait_for_events(self.fill.count, self.probe.duration * 20)?;
             all.events += watchers.take().events;
             all.times += 1;
             all.took += since.elapsed();
@@ -85,11 +79,7 @@ impl Laggard {
     fn phase(&self, lags: bool, running: &Running, progress: &mut dyn FnMut(f64)) -> Result<Sample, Error> {
         let addr = running.server.addr();
         let probed = self.probe.run(running, || lags.then(|| self.catch_up(addr)), progress)?;
-        let mut latencies = probed.during();
-        if !lags {
-            latencies = probed.summary.trace.iter().map(|traced| traced.latency).collect();
-            latencies.sort();
-        }
+        let latencies = if lags { probed.during() } else { probed.all() };
         let cpu = probed.after.usage.cpu.saturating_sub(probed.before.usage.cpu);
         let mut sample = with_latencies(Sample::default(), &latencies)
             .with("server CPU %", cpu.as_secs_f64() / probed.seconds * 100.0)

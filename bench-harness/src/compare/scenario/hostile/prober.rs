@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::compare::probe::sorted_latencies;
 use crate::http;
 use crate::load::{self, Operation, Phase, Traced, cores};
 
@@ -134,10 +135,7 @@ impl Seen {
     }
 
     fn latencies(&self, wanted: impl Fn(&Traced) -> bool) -> Vec<Duration> {
-        let mut latencies: Vec<_> =
-            self.trace.iter().filter(|traced| wanted(traced)).map(|traced| traced.latency).collect();
-        latencies.sort();
-        latencies
+        sorted_latencies(self.trace.iter().filter(|traced| wanted(traced)))
     }
 }
 
