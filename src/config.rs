@@ -23,7 +23,7 @@ mod yaml;
 use std::{collections::BTreeMap, ffi::OsString, fmt, path::PathBuf, time::Duration};
 
 pub use crate::types::url::{Scheme, Url};
-pub use bootstrap::{Bootstrap, Founder, InitialCluster};
+pub use bootstrap::{Bootstrap, Founder, InitialCluster, named};
 pub use gates::Feature;
 pub use identity::{cluster_id, member_id};
 pub use value::format_duration;
@@ -87,6 +87,12 @@ pub struct Config {
     pub lease_checkpoints: bool,
     /// Time between two checks for corruption, zero for none.
     pub corrupt_check_interval: Duration,
+    /// Time between two comparisons of what members compacted, zero for none (feature gate `CompactHashCheck`).
+    pub compact_hash_interval: Duration,
+    /// Time between two looks whether a downgrade has come to its end, zero for none.
+    pub downgrade_check_interval: Duration,
+    /// The members that the log knows are gone for ever: this one goes on alone.
+    pub force_new_cluster: bool,
     pub max_request_bytes: usize,
     /// Time between two notices of progress to a watch that wants them.
     pub watch_progress_interval: Duration,
@@ -206,6 +212,9 @@ pub enum Error {
     Usage(String),
     #[error("{0}")]
     Refused(String),
+    /// A name in a URL has no address, which may change.
+    #[error("{0}")]
+    Unresolved(String),
     #[error("--advertise-client-urls is required when --listen-client-urls is set explicitly")]
     AdvertiseUnset,
     #[error(
@@ -274,6 +283,13 @@ fn read(
     *log = check::log(&settings)?;
     let config = check::config(&settings, log.clone(), path.is_some(), notices)?;
     Ok(Command::Serve(Box::new(config)))
+}
+
+impl Config {
+    /// How long a request that other members have a part in may take: five seconds and two elections, as in etcd.
+    pub fn request_patience(&self) -> Duration {
+        Duration::from_secs(5) + 2 * self.election
+    }
 }
 
 #[cfg(test)]

@@ -40,12 +40,13 @@
 //! | shard/replica      | Raft and the log's turns, replay, the start of a log           | consensus, env, limits, pb, shard/group, state, storage/checkpoint, storage/wal, types |
 //! | shard/watch        | who watches what, and how far each has come; pure              | limits, row, state, state/mvcc |
 //! | shard/serve        | admission, batches, reads, replies, what connections hold      | backup, client, env, limits, metrics, pb, row, shard, shard/group, shard/lease, shard/watch, state, state/lease, state/mvcc, storage/checkpoint, types |
-//! | shard/upkeep       | checkpoints, compaction, checks                                | block, consensus, env, limits, metrics, pb, shard, shard/group, shard/lease, shard/serve, state, state/lease, state/mvcc, storage/checkpoint, types |
+//! | shard/upkeep       | checkpoints, compaction, checks                                | block, consensus, env, inquiry, limits, metrics, pb, shard, shard/group, shard/lease, shard/serve, state, state/lease, state/mvcc, storage/checkpoint, types |
 //! | peer               | links to other members: greetings, frames, checkpoints         | env, limits, metrics, pb, shard, shard/serve, storage/checkpoint, types |
-//! | service            | etcd's services as plain handlers, table of methods, errors    | backup, client, env, limits, logging, metrics, pb, shard, shard/group, shard/serve, shard/watch, state, types |
-//! | protocol           | gRPC and plain HTTP: codecs over the table of methods          | client, env, limits, metrics, service, shard, shard/serve, state |
+//! | service            | etcd's services as plain handlers, table of methods, errors    | backup, client, env, inquiry, limits, logging, metrics, pb, shard, shard/group, shard/serve, shard/watch, state, types |
+//! | protocol           | gRPC and plain HTTP: codecs over the table of methods          | client, env, inquiry, limits, metrics, service, shard, shard/serve, state |
 //! | net                | listeners, connections, HTTP/1 and HTTP/2                      | client, env, limits, peer, protocol, service |
-//! | server             | a member from all parts: start, readiness, stop                | block, client, config, env, limits, logging, metrics, net, pb, peer, protocol, service, shard, shard/serve, shard/upkeep, state, state/lease, state/mvcc, storage/checkpoint, storage/data_dir, storage/wal, types |
+//! | server             | a member from all parts: start, readiness, stop                | block, client, config, env, inquiry, limits, logging, metrics, net, pb, peer, protocol, service, shard, shard/serve, shard/upkeep, state, state/lease, state/mvcc, storage/checkpoint, storage/data_dir, storage/wal, types |
+//! | inquiry            | what a member asks others in plain HTTP, and its form          | env, limits, pb, types |
 //!
 //! A row such as `storage/wal` is a part of its folder with rules of its own. Whoever names something that another module
 //! hands on by `pub use` uses both.
@@ -59,6 +60,7 @@ pub mod config;
 pub mod consensus;
 pub mod ctl;
 pub mod env;
+pub mod inquiry;
 pub mod limits;
 pub mod logging;
 pub mod metrics;

@@ -223,6 +223,11 @@ pub const DESCRIPTORS_KEPT: u64 = 150;
 pub const METRICS_CONNECTIONS: usize = 32;
 /// And those that other members may take beside them.
 pub const PEER_CONNECTIONS: usize = 64;
+/// For so long, and so often, a name that nobody knows is looked up before a member founds or joins a cluster.
+pub const RESOLVE_PATIENCE: Duration = Duration::from_secs(30);
+pub const RESOLVE_PAUSE: Duration = Duration::from_secs(1);
+/// For so long a member has to be connected before changes of members count on it (etcd's `HealthInterval`).
+pub const MEMBER_HEALTHY: Duration = Duration::from_secs(5);
 /// Connections a listener takes before others have their turn: each costs some 50 us until its first request is read.
 pub const ACCEPT_BURST: usize = 8;
 /// Pause after a failed accept: out of descriptors or memory, most likely.
@@ -257,6 +262,10 @@ pub const STREAM_SEND_BYTES: usize = 128 * 1024;
 pub const HEADER_LIST_BYTES: u32 = 256 * 1024;
 /// Head of a request over HTTP/1.1, which only plain endpoints are asked over.
 pub const HTTP1_HEAD_BYTES: usize = 64 * 1024;
+/// What is read of a body there: other members ask in a few words.
+pub const HTTP1_BODY_BYTES: usize = 4 * 1024;
+/// What other members may answer.
+pub const INQUIRY_BYTES_MAX: usize = 1024 * 1024;
 /// Of a client's version, as it tells it with each call; the rest is cut off.
 pub const CLIENT_VERSION_BYTES: usize = 64;
 /// Streams a connection may reset, or have reset, before it counts as an attack.

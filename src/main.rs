@@ -77,7 +77,9 @@ fn serve(program: &str, args: &[OsString]) -> ExitCode {
         Err(error) => return refuse(&error),
     };
     match server::run(*config) {
-        Ok(signal) => end(signal),
+        Ok(Some(signal)) => end(signal),
+        // It was removed from its cluster, and has said so.
+        Ok(None) => ExitCode::SUCCESS,
         Err(error) => {
             error!(target: logging::FATAL, %error, "failed to start or to go on");
             ExitCode::FAILURE

@@ -7,7 +7,9 @@
 //! written last of what is on disk. Order of a stop: requests in flight, connections, the shard, its log, the lock on the
 //! directory.
 
+mod end;
 mod identity;
+mod joining;
 mod listeners;
 mod memory;
 mod resources;
@@ -27,10 +29,11 @@ use tracing::{error, info, warn};
 use crate::{
     config::{self, Config, Retention},
     env::{
-        DiskError, Env,
+        DiskError, Env, Peer,
         real::{Bound, Core, ExecutorError, RealEnv, explain_faults, run_on},
         spawn_joined,
     },
+    inquiry::Inquiry,
     limits, logging,
     metrics::{self, Metrics, ShardMetrics},
     net::{self, Listening, NetConfig},
@@ -38,13 +41,14 @@ use crate::{
     peer::{self, Peers},
     protocol::{Offer, Routes, Surface},
     service::{self, Api, Membership, Patience, Word, version},
-    shard::{self, AutoCompaction, CorruptionChecks, Duty, Quota, Shard},
+    shard::{self, AutoCompaction, CorruptionChecks, Duty, Others, Quota, Shard},
     state::{Principal, cluster::PublishMember},
     storage::checkpoint::{CheckpointMetrics, CheckpointOptions},
     storage::data_dir::{DataDir, DataDirError, Identity},
     storage::wal::{WalError, WalMetrics, WalOptions},
-    types::{Keyspace, ShardId},
+    types::{Keyspace, MemberId, ShardId},
 };
+use end::End;
 use identity::Who;
 use resources::Resources;
 use signals::Stop;
@@ -76,6 +80,11 @@ pub enum StartError {
     Metrics(#[from] metrics::Error),
     #[error(transparent)]
     DataDir(#[from] DataDirError),
+    #[error(
+        "member {member:x} has already been bootstrapped ({url} knows it). If its data are lost, remove it from the \
+         cluster, and add and start it as a new one"
+    )]
+    Bootstrapped { member: u64, url: String },
     #[error(transparent)]
     Log(#[from] WalError),
     #[error("cannot read {path}, which --auth-token names: {source}")]
@@ -86,8 +95,9 @@ pub enum StartError {
     Shard(#[from] shard::Fatal),
 }
 
-/// Runs a member until it is asked to stop, which gives the signal, or cannot go on.
-pub fn run(mut config: Config) -> Result<i32, StartError> {
+/// Runs a member until it is asked to stop, which gives the signal, or does not belong to its cluster any more, which gives
+/// none, or cannot go on.
+pub fn run(mut config: Config) -> Result<Option<i32>, StartError> {
     let resources = resources::prepare()?;
     // The executor opens files relative to nowhere, and messages should name where they are.
     for path in [Some(&mut config.data_dir), config.wal_dir.as_mut()].into_iter().flatten() {
@@ -95,12 +105,12 @@ pub fn run(mut config: Config) -> Result<i32, StartError> {
     }
     let auth = tokens::options(&config.auth)?;
     let listeners = listeners::bind(&config)?;
-    let stop = Stop::listen().map_err(StartError::Signals)?;
+    let end = End::new(Stop::listen().map_err(StartError::Signals)?);
     explain_faults(logging::last_words).map_err(StartError::Signals)?;
     let core = Core::choose(config.core)?;
     announce(&config, core.id);
     Quota::new(config.quota_bytes).announce();
-    run_on(core.id, |env| serve(env, config, auth, resources, listeners, stop))?
+    run_on(core.id, |env| serve(env, config, auth, resources, listeners, end))?
 }
 
 async fn serve(
@@ -109,11 +119,20 @@ async fn serve(
     auth: service::auth::Options,
     resources: Resources,
     listeners: Vec<(Bound, Offer)>,
-    stop: Stop,
-) -> Result<i32, StartError> {
+    end: End,
+) -> Result<Option<i32>, StartError> {
     // Locked until this function returns, which is after the log is closed.
     let data_dir: DataDir<RealEnv> = DataDir::open(&env, &config.data_dir, config.wal_dir.as_deref()).await?;
-    let who = identity::load_or_derive(&env, &config, &data_dir).await?;
+    let knowing = async { Some(identity::load_or_derive(&env, &config, &data_dir).await) };
+    let stopped = async {
+        end.requested().await;
+        None
+    };
+    let Some(who) = or(knowing, stopped).await else {
+        say_stop("closed etcd server", &config);
+        return Ok(end.signal());
+    };
+    let who = who?;
     let metrics = Rc::new(Metrics::new(&metrics::Options {
         extensive: config.metrics_extensive,
         server_version: version::SERVER.to_string(),
@@ -126,28 +145,33 @@ async fn serve(
     let links = Rc::new(peers.clone());
     let starting = async { Some(shard::start(env.clone(), links, options, shard_metrics).await) };
     let stopped = async {
-        stop.requested().await;
+        end.requested().await;
         None
     };
     // What a start has done when it is left is what it has done when it is killed.
     let Some(started) = or(starting, stopped).await else {
         say_stop("closed etcd server", &config);
-        return Ok(stop.requested().await);
+        return Ok(end.signal());
     };
     let shard::Started { shard, run, duty, is_new } = started?;
     who.settle(&env, &data_dir).await?;
     peers.attach(keyspace.shard, &shard);
+    let host = |member: &pb::Member| Peer { id: MemberId(member.id), urls: member.peer_ur_ls.clone() };
+    peers.introduce(&who.hosts.iter().map(host).collect::<Vec<_>>());
+    let expelled = peers.expelled();
     let checks = CorruptionChecks {
         initial: config.initial_corrupt_check && !is_new,
         interval: config.corrupt_check_interval,
+        compacted: config.compact_hash_interval,
     };
-    checks.begin(&shard).await;
+    let others = Others::new(&shard, Inquiry::new(&env, config.request_patience()));
+    checks.begin(&shard, &others).await?;
 
     // Whatever ends first: a loop that fails takes the connections down with it, unanswered. It is a
     // task of its own, so that its turns wake nothing else.
     let looping = spawn_joined(&env, run.run());
     let looping = async { looping.await.map_err(StartError::from) };
-    maintain(&env, &config, (&shard, &duty), checks);
+    maintain(&env, &config, (&shard, &duty), (checks, &others));
     let handle = shard.clone();
     let serving = async {
         let options = api_options(&config, auth);
@@ -169,18 +193,15 @@ async fn serve(
             ready(&env, &handle).await;
             publish(&env, &handle, &config).await;
         };
-        let stopped = async {
-            stop.requested().await;
-        };
         let preparing = async {
-            or(becoming_ready, stopped).await;
-            if stop.signal().is_none() {
+            or(becoming_ready, end.requested()).await;
+            if !end.has_come() {
                 say_ready(&config, who.identity, &bound);
                 is_ready.give();
             }
         };
         let stopped = async {
-            stop.requested().await;
+            end.requested().await;
             say_stop("closing etcd server", &config);
             handle.leave();
         };
@@ -193,7 +214,8 @@ async fn serve(
         let serving = async {
             join(preparing, serving).await;
         };
-        or(serving, service::watch_leader(&env, &watched, config.election)).await;
+        let serving = or(serving, service::watch_leader(&env, &watched, config.election));
+        or(serving, end.watch(&env, &handle, &config, expelled)).await;
         handle.stop();
         // The loop ends by itself once everything admitted is answered and the log is closed.
         std::future::pending().await
@@ -201,20 +223,30 @@ async fn serve(
     or(looping, serving).await?;
     drop(data_dir);
     say_stop("closed etcd server", &config);
-    Ok(stop.requested().await)
+    Ok(end.signal())
 }
 
 /// What happens beside serving, until the shard stops.
-fn maintain(env: &RealEnv, config: &Config, (shard, duty): (&Shard, &Duty), checks: CorruptionChecks) {
+fn maintain(
+    env: &RealEnv,
+    config: &Config,
+    (shard, duty): (&Shard, &Duty),
+    (checks, others): (CorruptionChecks, &Others<RealEnv>),
+) {
     let compaction = config.auto_compaction.map(|keep| match keep {
         Retention::Time(period) => AutoCompaction::Periodic(period),
         Retention::Revisions(count) => AutoCompaction::Revisions(count),
     });
+    let parts = || (env.clone(), shard.clone(), duty.clone(), others.clone());
     if let Some(compaction) = compaction {
         env.spawn(compaction.run(env.clone(), shard.clone(), duty.clone()));
     }
-    env.spawn(checks.run(env.clone(), shard.clone(), duty.clone()));
-    env.spawn(shard::watch_version(env.clone(), shard.clone(), duty.clone()));
+    let (own, shard, duty, others) = parts();
+    env.spawn(checks.run(own, shard, duty, others));
+    let (own, shard, duty, others) = parts();
+    env.spawn(checks.run_compacted(own, shard, duty, others));
+    let (own, shard, duty, others) = parts();
+    env.spawn(shard::watch_version(own, shard, duty, others, config.downgrade_check_interval));
 }
 
 /// Tells the other members what the flags say of this one, if that is not what they know; tries until it is done or the
@@ -320,6 +352,7 @@ fn shard_options(
         shard_id: shard,
         anchor: data_dir.anchor(shard),
         founders: who.founders.clone(),
+        go_alone: config.force_new_cluster,
         wal: wal_options(config, data_dir, metrics, shard),
         checkpoint: checkpoint_options(config, data_dir, metrics, shard),
         checkpoint_due: shard::Due {
@@ -342,7 +375,12 @@ fn api_options(config: &Config, auth: service::auth::Options) -> service::Option
         max_request_bytes: config.max_request_bytes,
         max_txn_ops: config.max_txn_ops,
         quota: Quota::new(config.quota_bytes),
-        membership: Membership { strict: config.strict_reconfig_check, learners_max: config.learners_max },
+        membership: Membership {
+            strict: config.strict_reconfig_check,
+            learners_max: config.learners_max,
+            election: config.election,
+            patience: config.request_patience(),
+        },
         patience: Patience { unary: config.warning_unary, apply: config.warning_apply },
         lease_ttl_min: lease_ttl_min(config),
         auth,

@@ -20,6 +20,7 @@ pub mod maintenance;
 mod methods;
 pub mod metrics;
 mod outgoing;
+pub mod peers;
 mod requests;
 pub mod serving;
 pub mod slow;
@@ -109,6 +110,8 @@ struct Inner {
     guard: auth::Guard,
     clients: Clients,
     leaderless: RefCell<Word>,
+    /// To the leader, where it is another member.
+    forward: Rc<peers::Forward>,
 }
 
 impl Api {
@@ -124,7 +127,8 @@ impl Api {
         let clients = Clients::new(options.clients);
         let guard = auth::Guard::new(env, &options.auth);
         let leaderless = RefCell::default();
-        Self(Rc::new(Inner { keyspace, shard, metrics, options, guard, clients, leaderless }))
+        let forward = peers::forward(env, options.membership.patience);
+        Self(Rc::new(Inner { keyspace, shard, metrics, options, guard, clients, leaderless, forward }))
     }
 
     /// Which keyspace is served.

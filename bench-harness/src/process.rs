@@ -7,7 +7,7 @@
 pub mod cluster;
 mod disk;
 mod guard;
-mod ports;
+pub mod ports;
 mod scratch;
 mod spawner;
 mod usage;

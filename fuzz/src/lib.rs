@@ -64,6 +64,7 @@ impl Served {
                 anchor: dir.anchor(shard),
                 shard_id: shard,
                 founders: vec![founder],
+                go_alone: false,
                 wal: WalOptions { segment_bytes: 1 << 20, ..WalOptions::new(PathBuf::new(), shard) },
                 checkpoint: CheckpointOptions::new(dir.checkpoint(shard), shard),
                 checkpoint_due: Due { entries: u64::MAX, bytes: usize::MAX, log_bytes: u64::MAX },

@@ -117,7 +117,11 @@ impl Config {
         let missing = |all: &[Url], from: &[Url]| -> Vec<Url> {
             all.iter().filter(|url| !from.contains(url)).cloned().collect()
         };
-        let Err(reason) = same_addresses(initial, advertised) else { return Ok(()) };
+        let reason = match same_addresses(initial, advertised) {
+            Ok(()) => return Ok(()),
+            Err(unresolved @ Error::Unresolved(_)) => return Err(unresolved),
+            Err(reason) => reason,
+        };
         let only_initial = missing(initial, advertised);
         if !only_initial.is_empty() {
             return Err(Error::Refused(format!(
@@ -135,12 +139,24 @@ impl Config {
     }
 }
 
+/// Whose URLs these are, of members by name.
+pub fn named(urls: &[Url], members: &[(String, Vec<Url>)]) -> Result<String, Error> {
+    let mut last = Error::Refused("there is no other member".to_owned());
+    for (name, theirs) in members {
+        match same_addresses(urls, theirs) {
+            Ok(()) => return Ok(name.clone()),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
 /// Equal as text, or naming the same addresses (`localhost` and `127.0.0.1`), as etcd compares them; else why not.
-fn same_addresses(a: &[Url], b: &[Url]) -> Result<(), String> {
+fn same_addresses(a: &[Url], b: &[Url]) -> Result<(), Error> {
     let quoted =
         |urls: &[Url]| urls.iter().map(|url| format!("{:?}", url.as_str())).collect::<Vec<_>>().join(" ");
     if a.len() != b.len() {
-        return Err(format!("len([{}]) != len([{}])", quoted(a), quoted(b)));
+        return Err(Error::Refused(format!("len([{}]) != len([{}])", quoted(a), quoted(b))));
     }
     let sorted = |urls: &[Url]| {
         let mut urls = urls.to_vec();
@@ -150,7 +166,7 @@ fn same_addresses(a: &[Url], b: &[Url]) -> Result<(), String> {
     if sorted(a) == sorted(b) {
         return Ok(());
     }
-    let addresses = |urls: &[Url]| -> Result<Vec<(Scheme, SocketAddr)>, String> {
+    let addresses = |urls: &[Url]| -> Result<Vec<(Scheme, SocketAddr)>, Error> {
         let mut addresses = urls.iter().map(address).collect::<Result<Vec<_>, _>>()?;
         addresses.sort();
         Ok(addresses)
@@ -158,12 +174,12 @@ fn same_addresses(a: &[Url], b: &[Url]) -> Result<(), String> {
     let (a, b) = (addresses(a)?, addresses(b)?);
     match a.iter().zip(&b).find(|(a, b)| a != b) {
         None => Ok(()),
-        Some(((_, a), (_, b))) => Err(format!("resolved urls: \"{a}\" != \"{b}\"")),
+        Some(((_, a), (_, b))) => Err(Error::Refused(format!("resolved urls: \"{a}\" != \"{b}\""))),
     }
 }
 
-fn address(url: &Url) -> Result<(Scheme, SocketAddr), String> {
-    let failed = |why: String| format!("failed to resolve \"{url}\" ({why})");
+fn address(url: &Url) -> Result<(Scheme, SocketAddr), Error> {
+    let failed = |why: String| Error::Unresolved(format!("failed to resolve \"{url}\" ({why})"));
     let found = (url.host(), url.port()).to_socket_addrs().map_err(|error| failed(error.to_string()))?;
     let found = found.min_by_key(|address| !address.is_ipv4());
     Ok((url.scheme(), found.ok_or_else(|| failed("it has no address".to_owned()))?))

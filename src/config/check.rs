@@ -181,6 +181,12 @@ pub fn config(
         initial_corrupt_check: gates::is_enabled(settings.gates(), "InitialCorruptCheck"),
         lease_checkpoints: gates::is_enabled(settings.gates(), "LeaseCheckpoint"),
         corrupt_check_interval: positive(settings, "corrupt-check-time")?,
+        compact_hash_interval: match gates::is_enabled(settings.gates(), "CompactHashCheck") {
+            true => positive(settings, "compact-hash-check-time")?,
+            false => Duration::ZERO,
+        },
+        downgrade_check_interval: positive(settings, "downgrade-check-time")?,
+        force_new_cluster: settings.bool("force-new-cluster"),
         max_request_bytes,
         watch_progress_interval,
         max_concurrent_streams: u32::try_from(settings.uint("max-concurrent-streams")).unwrap_or(u32::MAX),

@@ -45,7 +45,6 @@ const fn f(name: &'static str, kind: Kind, default: &'static str, state: State, 
 const TLS: State = roadmap("TLS");
 const DISCOVERY: State = roadmap("discovery");
 const NO_TLS: State = Accepted("connections are not encrypted here yet, as with etcd's on http URLs");
-const NO_PEERS: State = Accepted("a single member has no other to deal with");
 const NO_DISCOVERY: State = Accepted("there is no discovery here yet");
 const NO_TRACING: State = Accepted("no traces are sent yet");
 const NO_BBOLT: State = Accepted("there is no bbolt database here");
@@ -343,13 +342,7 @@ const DISTRIBUTED_TRACING: &[Flag] = &[
 
 const FEATURES: &[Flag] = &[
     f("corrupt-check-time", Duration, "0s", Built, "Time between checks for corruption; 0 means none."),
-    f(
-        "compact-hash-check-time",
-        Duration,
-        "1m",
-        Accepted("a single member has no other to compare with"),
-        "Time between comparisons of compaction hashes.",
-    ),
+    f("compact-hash-check-time", Duration, "1m", Built, "Time between comparisons of compaction hashes."),
     f("compaction-batch-limit", Int, "0", OWN_COMPACTION, "Revisions deleted in one step of a compaction."),
     f("compaction-sleep-interval", Duration, "0s", OWN_COMPACTION, "Pause between two steps."),
     f(
@@ -368,18 +361,12 @@ const FEATURES: &[Flag] = &[
         "Space to gain before a start defragments.",
     ),
     f("max-learners", Int, "1", Built, "Learners a cluster may have."),
-    f("downgrade-check-time", Duration, "5s", NO_PEERS, "Time between checks of a downgrade."),
+    f("downgrade-check-time", Duration, "5s", Built, "Time between checks of a downgrade."),
     f("snapshot-catchup-entries", Uint, "5000", Built, "Entries kept for slow followers after a checkpoint."),
 ];
 
 const UNSAFE: &[Flag] = &[
-    f(
-        "force-new-cluster",
-        Bool,
-        "false",
-        Accepted("a single member is the only one of its cluster"),
-        "Make a one-member cluster out of this member's data.",
-    ),
+    f("force-new-cluster", Bool, "false", Built, "Make a one-member cluster out of this member's data."),
     f(
         "unsafe-no-fsync",
         Bool,

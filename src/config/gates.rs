@@ -22,7 +22,6 @@ const fn gate(name: &'static str, stage: Stage, default: bool, idle: Option<&'st
 }
 
 const GATES: [Gate; 9] = [
-    // Compares members only: a single one has none to compare with.
     gate("CompactHashCheck", Alpha, false, None),
     // What is committed is applied before a keepalive is answered, which waits for no more than that anyway.
     gate("FastLeaseKeepAlive", Beta, true, None),
@@ -31,7 +30,12 @@ const GATES: [Gate; 9] = [
     // As in a cluster of etcd 3.6 or newer, they persist whatever it says.
     gate("LeaseCheckpointPersist", Alpha, false, None),
     gate("PriorityRequest", Alpha, false, Some("revoking a lease waits in no other client's line here")),
-    gate("SetMemberLocalAddr", Alpha, false, Some("a single member has no other to connect to")),
+    gate(
+        "SetMemberLocalAddr",
+        Alpha,
+        false,
+        Some("members connect from whichever address the machine takes"),
+    ),
     // A defragmentation never stops the service here, so there is nothing to take clients away from.
     gate("StopGRPCServiceOnDefrag", Alpha, false, None),
     // A property of etcd's own storage engine: clients cannot tell the difference.

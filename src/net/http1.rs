@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     Request, Response,
     body::Incoming,
@@ -79,11 +79,19 @@ impl Service<Request<Incoming>> for Front {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let (endpoints, surface) = (self.endpoints.clone(), self.surface);
         Box::pin(async move {
-            let (head, _) = request.into_parts();
+            let (head, body) = request.into_parts();
             if let Some(refusal) = host::refusal(&head) {
                 return Ok(refusal.map(Full::new));
             }
-            Ok(http::answer(&endpoints, surface, &head).await.map(Full::new))
+            let body = match http::reads_body(surface, &head) {
+                // One that is too long or does not come to its end is none, and makes as little sense.
+                true => match Limited::new(body, limits::HTTP1_BODY_BYTES).collect().await {
+                    Ok(body) => body.to_bytes(),
+                    Err(_) => Bytes::new(),
+                },
+                false => Bytes::new(),
+            };
+            Ok(http::answer(&endpoints, surface, &head, body).await.map(Full::new))
         })
     }
 }

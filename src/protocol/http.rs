@@ -1,4 +1,5 @@
-//! The plain endpoints beside gRPC: health, version, metrics. None of them reads a body.
+//! The plain endpoints beside gRPC: health, version, metrics, and what other members ask. Only those read bodies, over
+//! HTTP/1.1, which is what they speak.
 
 mod gzip;
 mod health;
@@ -55,12 +56,23 @@ impl Endpoints {
     }
 }
 
+/// Whether the answer needs the request's body, which is short then.
+pub(crate) fn reads_body(surface: Option<Surface>, head: &Parts) -> bool {
+    surface == Some(Surface::Peer) && peer::reads_body(head)
+}
+
 /// The answer to a request; a listener without plain endpoints knows no path.
-pub(crate) async fn answer(endpoints: &Endpoints, surface: Option<Surface>, head: &Parts) -> Response<Bytes> {
+pub(crate) async fn answer(
+    endpoints: &Endpoints,
+    surface: Option<Surface>,
+    head: &Parts,
+    body: Bytes,
+) -> Response<Bytes> {
     let Some(surface) = surface else { return not_found() };
     let method = &head.method;
     let mut response = match surface {
         Surface::Client if method == Method::OPTIONS => Response::new(Bytes::new()),
+        Surface::Peer => peer::endpoint(&endpoints.api, head, body).await,
         _ => endpoint(endpoints, surface, head).await,
     };
     if surface == Surface::Client {
@@ -71,7 +83,7 @@ pub(crate) async fn answer(endpoints: &Endpoints, surface: Option<Surface>, head
 
 /// The same over HTTP/2.
 pub(super) async fn answer_call(endpoints: Endpoints, surface: Option<Surface>, head: Parts, reply: Reply) {
-    let (mut answer, body) = answer(&endpoints, surface, &head).await.into_parts();
+    let (mut answer, body) = answer(&endpoints, surface, &head, Bytes::new()).await.into_parts();
     answer.headers.entry(CONTENT_LENGTH).or_insert_with(|| body.len().into());
     let answer = Response::from_parts(answer, ());
     let sent = if head.method == Method::HEAD || body.is_empty() {
@@ -86,9 +98,6 @@ pub(super) async fn answer_call(endpoints: Endpoints, surface: Option<Surface>, 
 
 async fn endpoint(endpoints: &Endpoints, surface: Surface, head: &Parts) -> Response<Bytes> {
     let Endpoints { api, scrapes } = endpoints;
-    if surface == Surface::Peer {
-        return peer::endpoint(api, head);
-    }
     let (method, query) = (&head.method, Query::parse(head.uri.query().unwrap_or("")));
     match head.uri.path() {
         "/metrics" => {

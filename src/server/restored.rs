@@ -61,7 +61,7 @@ async fn write(env: RealEnv, mut config: Config, restored: Restored) -> Result<(
     let target = config.data_dir.clone();
     config.data_dir = target.join(RESTORING);
     let data_dir: DataDir<RealEnv> = DataDir::open(&env, &config.data_dir, config.wal_dir.as_deref()).await?;
-    let who = identity::load_or_derive(&env, &config, &data_dir).await?;
+    let who = identity::founder(&env, &config).await?;
     // A backup is of one keyspace; in a new member it is the one there is without any configuration.
     let Keyspace { shard, .. } = Keyspace::default();
 

@@ -1,19 +1,23 @@
 //! `etcdserverpb.Cluster` (etcd v3.7 `api/v3rpc/member.go` and the checks of `etcdserver/server.go`).
 //!
 //! A change of members is an entry of the log. What is wrong with it is found when it is applied; before that only what
-//! would leave too few members to decide anything is refused, if flags want so.
+//! would leave too few members to decide anything is refused, if flags want so: see `cluster/strict.rs`.
+
+mod strict;
+
+use std::time::Duration;
 
 use sha1::{Digest, Sha1};
 use tracing::{info, warn};
 
-use super::{Api, Caller, Error};
+use super::{Api, Caller, Error, peers};
 use crate::{
     limits,
     pb::etcdserverpb as pb,
     shard::Seat,
     state::{
         self, Principal,
-        cluster::{Cluster, JoinMember, PromoteMember, RemoveMember, UpdateMember},
+        cluster::{JoinMember, PromoteMember, RemoveMember, UpdateMember},
     },
     types::{MemberId, url::Url},
 };
@@ -25,11 +29,15 @@ pub struct Membership {
     pub strict: bool,
     /// `--max-learners`.
     pub learners_max: u64,
+    /// One election, and how long somebody waits for another member in all.
+    pub election: Duration,
+    pub patience: Duration,
 }
 
 impl Default for Membership {
     fn default() -> Self {
-        Self { strict: true, learners_max: 1 }
+        let election = Duration::from_secs(1);
+        Self { strict: true, learners_max: 1, election, patience: Duration::from_secs(5) + 2 * election }
     }
 }
 
@@ -54,15 +62,11 @@ pub async fn member_add(
     let who = api.admin(caller)?;
     let id = member_id(&urls, api.shard().status().applied.0);
     let member = pb::Member { id, peer_ur_ls: urls, is_learner: request.is_learner, ..pb::Member::default() };
-    let command =
-        JoinMember { member: Some(member.clone()), learners_max: api.options().membership.learners_max };
-    if !member.is_learner {
-        api.shard().with_state(|state| command.check(&member, state.cluster()))?;
-        return Err(Error::Unimplemented(
-            "etcdserver: members do not replicate to each other yet: one more with a vote would stop this one",
-        ));
-    }
-    let members = change(api, caller, &who, Seat::Follow, member.id, command).await?;
+    api.may_add(&member)?;
+    let learners_max = api.options().membership.learners_max;
+    let command = JoinMember { member: Some(member.clone()), learners_max };
+    let seat = if member.is_learner { Seat::Follow } else { Seat::Vote };
+    let members = change(api, caller, &who, seat, member.id, command).await?;
     Ok(pb::MemberAddResponse { header: header(api), member: Some(member), members })
 }
 
@@ -72,10 +76,7 @@ pub async fn member_remove(
     request: pb::MemberRemoveRequest,
 ) -> Result<pb::MemberRemoveResponse, Error> {
     let (who, id) = (api.admin(caller)?, request.id);
-    api.check_quorum("rejecting member remove request; not enough healthy members", id, |cluster| {
-        let is_learner = cluster.member(MemberId(id)).is_some_and(|member| member.is_learner);
-        is_learner || has_quorum(voters(cluster).filter(|member| member.id != id))
-    })?;
+    api.may_remove(MemberId(id))?;
     let members = change(api, caller, &who, Seat::Leave, id, RemoveMember { id }).await?;
     Ok(pb::MemberRemoveResponse { header: header(api), members })
 }
@@ -108,16 +109,43 @@ pub async fn member_promote(
     promoted
 }
 
+/// How far a learner has come is known to the leader alone, so it is the one to ask (`EtcdServer.PromoteMember`).
 async fn promote(api: &Api, caller: &Caller, id: u64) -> Result<pb::MemberPromoteResponse, Error> {
     let who = api.admin(caller)?;
-    api.check_quorum("rejecting member promote request; not enough healthy members", id, |cluster| {
-        // It counts, and as started.
-        let (started, all) = count(voters(cluster));
-        let (started, all) = (started + 1, all + 1);
-        started > all / 2
-    })?;
+    if !api.shard().is_leader() {
+        let members = promote_there(api, caller, id).await?;
+        return Ok(pb::MemberPromoteResponse { header: header(api), members });
+    }
+    if api.shard().with_state(|state| state.cluster().member(MemberId(id)).is_none()) {
+        return Err(state::Error::MemberNotFound.into());
+    }
+    api.may_promote(MemberId(id))?;
     let members = change(api, caller, &who, Seat::Vote, id, PromoteMember { id }).await?;
     Ok(pb::MemberPromoteResponse { header: header(api), members })
+}
+
+/// As long as somebody waits, whoever leads is asked, at each of its URLs.
+async fn promote_there(api: &Api, caller: &Caller, id: u64) -> Result<Vec<pb::Member>, Error> {
+    let Membership { election, patience, .. } = api.options().membership;
+    let (shard, mut waited) = (api.shard(), Duration::ZERO);
+    loop {
+        let leader = shard.leader();
+        let member = shard.with_state(|state| state.cluster().member(leader).cloned());
+        for url in member.map(|member| member.peer_ur_ls).unwrap_or_default() {
+            match (api.0.forward)(url.clone(), id, caller.token.clone()).await {
+                Ok(members) => return Ok(members),
+                Err(error) => match peers::refusal(&error) {
+                    Some(refusal) => return Err(refusal),
+                    None => warn!(url, %error, "failed to forward the promotion to the leader"),
+                },
+            }
+        }
+        if waited >= patience {
+            return Err(if leader.0 == 0 { Error::NoLeader } else { Error::Timeout });
+        }
+        shard.sleep(election).await;
+        waited += election;
+    }
 }
 
 async fn change<C: state::Command>(
@@ -152,43 +180,6 @@ fn say_changed(api: &Api, kind: &'static str, id: u64) {
         "raft-conf-change-node-id" = format!("{id:x}"),
         "applied a configuration change through raft"
     );
-}
-
-impl Api {
-    /// Refuses what leaves too few members to decide, unless flags say otherwise.
-    fn check_quorum(
-        &self,
-        refusal: &'static str,
-        id: u64,
-        is_enough: impl FnOnce(&Cluster) -> bool,
-    ) -> Result<(), Error> {
-        let is_enough = || self.shard().with_state(|state| is_enough(state.cluster()));
-        if !self.options().membership.strict || is_enough() {
-            return Ok(());
-        }
-        let error = Error::Apply(state::Error::NotEnoughStarted);
-        warn!(
-            "local-member-id" = format!("{:x}", self.shard().member_id().0),
-            "requested-member-id" = format!("{id:x}"),
-            error = %error.grpc().1,
-            "{refusal}"
-        );
-        Err(error)
-    }
-}
-
-fn voters(cluster: &Cluster) -> impl Iterator<Item = &pb::Member> {
-    cluster.members().filter(|member| !member.is_learner)
-}
-
-/// How many have told their name, and how many there are.
-fn count<'a>(members: impl Iterator<Item = &'a pb::Member>) -> (usize, usize) {
-    members.fold((0, 0), |(started, all), member| (started + usize::from(!member.name.is_empty()), all + 1))
-}
-
-fn has_quorum<'a>(members: impl Iterator<Item = &'a pb::Member>) -> bool {
-    let (started, all) = count(members);
-    started > all / 2
 }
 
 /// Headers of this service carry no revision.

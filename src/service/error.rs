@@ -74,6 +74,8 @@ pub enum Error {
     /// A learner that is to get a vote has not come far enough.
     LearnerNotReady,
     BadMemberUrls,
+    /// Too few members are connected to change them.
+    Unhealthy,
     DowngradeFormat,
     DowngradeTarget,
     DowngradeUnderWay,
@@ -204,6 +206,7 @@ impl Error {
                 Code::FailedPrecondition,
                 "etcdserver: can only promote a learner member which is in sync with leader",
             ),
+            Error::Unhealthy => (Code::Unavailable, "etcdserver: unhealthy cluster"),
             Error::BadMemberUrls => (Code::InvalidArgument, "etcdserver: given member URLs are invalid"),
             Error::DowngradeFormat => {
                 (Code::InvalidArgument, "etcdserver: wrong downgrade target version format")

@@ -7,6 +7,7 @@
 //! Invariants: nothing is given out as committed before it is durable here; a failed log write ends the shard before
 //! anything depends on it.
 
+mod alone;
 mod backlog;
 mod founding;
 mod replay;
@@ -39,6 +40,7 @@ use crate::{
 use backlog::{Backlog, hard_state_record};
 use restoring::Restoring;
 
+pub use alone::go_alone;
 pub use backlog::{baseline_record, entry_bytes_max};
 pub use founding::found;
 pub use replay::{EntryError, Replay};

@@ -53,6 +53,11 @@ pub enum Fatal {
          cluster, remove its data and add it again; else its log or its `identity` is another member's"
     )]
     NotAMember { member: u64, members: String },
+    #[error(
+        "{member:x} found data inconsistency with peers: it does not serve what others know to be otherwise. If they are \
+         right, remove this member from the cluster, and add and start it as a new one, without its data"
+    )]
+    Inconsistent { member: u64 },
     #[error("what the checkpoint says of the state: {0}")]
     State(#[from] LoadError),
     #[error("entry {index} of the log: {reason}")]

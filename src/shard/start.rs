@@ -14,7 +14,7 @@ use super::{
     group::config,
     lease::Times,
     pace::Pace,
-    replica::{Parts, Replay, Replica, baseline_record, entry_bytes_max, found},
+    replica::{Parts, Replay, Replica, baseline_record, entry_bytes_max, found, go_alone},
     run::{Loop, remember},
     serve::{self, Inbox, Serving, Shard, Standing, Turnstile},
     upkeep::{Checkpoints, Due, Duty, LeaseExpiry, Loader, Upkeep},
@@ -41,8 +41,10 @@ pub struct Options {
     pub shard_id: ShardId,
     /// Which log it is: see [`Anchor`].
     pub anchor: PathBuf,
-    /// The members a new log begins with, this one among them.
+    /// The members a new log begins with, this one among them; none where it joins a cluster that is there.
     pub founders: Vec<pb::Member>,
+    /// The other members are lost for good: this one goes on without them.
+    pub go_alone: bool,
     /// Whose log and checkpoint these are, and what is known of the log, is added here.
     pub wal: WalOptions,
     pub checkpoint: CheckpointOptions,
@@ -117,6 +119,9 @@ pub async fn start<E: Env>(
         found(&mut wal, &mut replay, &options.founders).await?;
         anchor.reached(wal.durable_batches()).await?;
     } else {
+        if options.go_alone {
+            go_alone(&mut wal, &mut replay, options.identity.member).await?;
+        }
         remember(&mut anchor, wal.durable_batches()).await;
         let took_ms = env.now().since(began).as_millis() as u64;
         let (applied, revision) = (replay.applied, replay.state.revision().0);
@@ -238,9 +243,10 @@ async fn anchor<E: Env>(env: &E, options: &Options) -> Result<Anchor<E>, Fatal> 
     Ok(Anchor::open(env.clone(), options.anchor.clone(), expected).await?)
 }
 
-/// A member that is not in its own group would wait for a leader in vain.
+/// A member that is not in its own group would wait for a leader in vain; one that has joined and heard of nothing yet
+/// does not know of any.
 fn refuse_stranger(member: MemberId, cluster: &Cluster) -> Result<(), Fatal> {
-    if cluster.member(member).is_some() {
+    if cluster.member(member).is_some() || cluster.members().next().is_none() {
         return Ok(());
     }
     let members: Vec<_> = cluster.members().map(|member| format!("{:x}", member.id)).collect();

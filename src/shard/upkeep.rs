@@ -11,6 +11,7 @@ mod duty;
 mod expiry;
 mod incoming;
 mod loader;
+mod others;
 mod sweeping;
 #[cfg(test)]
 mod tests;
@@ -44,6 +45,7 @@ pub use corruption::CorruptionChecks;
 pub use duty::Duty;
 pub use expiry::LeaseExpiry;
 pub use loader::Loader;
+pub use others::Others;
 pub use version::watch_version;
 
 pub struct Upkeep<E: Env> {

@@ -120,6 +120,11 @@ impl Cluster {
         self.removed.iter().copied()
     }
 
+    /// Whether the member belonged to the cluster and does not any more.
+    pub fn was_removed(&self, id: MemberId) -> bool {
+        self.removed.contains(&id.0)
+    }
+
     /// The release whose features all members have.
     pub fn version(&self) -> Release {
         self.version.unwrap_or(Release::OURS)

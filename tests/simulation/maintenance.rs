@@ -7,7 +7,8 @@ use pinion::{
         Env,
         sim::{Faults, SimEnv},
     },
-    shard::{AutoCompaction, CorruptionChecks, Duty},
+    inquiry::Inquiry,
+    shard::{AutoCompaction, CorruptionChecks, Duty, Others},
 };
 
 use crate::world::{self, Memory, STEPS_MAX, World};
@@ -84,8 +85,14 @@ fn hashes_of_the_same_history_agree() {
         let world = World::new(seed, 1);
         world.start(0);
         let shard = world.serving(0).expect("it serves");
-        let checks = CorruptionChecks { initial: true, interval: Duration::from_millis(20) };
-        world.sim.spawn(world.nodes[0].id, checks.run(env(&world), shard.clone(), duty(&world)));
+        let often = Duration::from_millis(20);
+        let checks = CorruptionChecks { initial: true, interval: often, compacted: often };
+        let others = || Others::new(&shard, Inquiry::new(&env(&world), Duration::from_secs(1)));
+        let parts = || (env(&world), shard.clone(), duty(&world), others());
+        let (own, of, on, with) = parts();
+        world.sim.spawn(world.nodes[0].id, checks.run(own, of, on, with));
+        let (own, of, on, with) = parts();
+        world.sim.spawn(world.nodes[0].id, checks.run_compacted(own, of, on, with));
         let keep = AutoCompaction::Periodic(Duration::from_millis(300));
         world.sim.spawn(world.nodes[0].id, keep.run(env(&world), shard.clone(), duty(&world)));
         let (_, running) = loaded(&world, 300);

@@ -130,6 +130,7 @@ impl World {
             anchor: PathBuf::new(),
             shard_id: ShardId(0),
             founders: self.founders(),
+            go_alone: false,
             // The directory is known once it is open.
             wal: WalOptions { segment_bytes: 1 << 20, ..WalOptions::new(PathBuf::new(), ShardId(0)) },
             checkpoint: CheckpointOptions::new(PathBuf::new(), ShardId(0)),

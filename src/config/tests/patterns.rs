@@ -264,7 +264,7 @@ const PATTERNS: &[Pattern] = &[
         "disaster recovery",
         &["--force-new-cluster", "--data-dir=/var/lib/etcd", "--strict-reconfig-check=false"],
         &[],
-        Starts(&["force-new-cluster"]),
+        Starts(&[]),
     ),
     (
         "a cluster of three",

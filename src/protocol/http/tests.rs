@@ -9,10 +9,15 @@ fn healthy() -> TestMember {
 }
 
 fn ask(member: &TestMember, surface: Surface, method: &str, target: &str) -> Response<Bytes> {
-    let request = http::Request::builder().method(method).uri(target).body(()).expect("a request");
-    let (head, ()) = request.into_parts();
+    let request = http::Request::builder().method(method).uri(target).body("").expect("a request");
+    ask_with(member, surface, request)
+}
+
+fn ask_with(member: &TestMember, surface: Surface, request: http::Request<&str>) -> Response<Bytes> {
+    let (head, body) = request.into_parts();
     let endpoints = Endpoints::new(member.api.clone(), Timers::new(&member.env));
-    member.run(async move { answer(&endpoints, Some(surface), &head).await })
+    let asked = body.to_owned();
+    member.run(async move { answer(&endpoints, Some(surface), &head, asked.into()).await })
 }
 
 /// Code, content type and body of a GET on a client listener.
@@ -180,4 +185,52 @@ fn queries_are_decoded() {
     assert_eq!(query.first("b"), Some("NO X"));
     assert!(query.has("c") && !query.has("d"));
     assert_eq!(query.first("bad"), Some("%zz%"));
+}
+
+/// Answers of upstream 3.7.1 to the same requests.
+#[test]
+fn other_members_are_told_what_they_ask() {
+    let member = healthy();
+    let peer = |method: &str, target: &str, cluster: &str, body: &'static str| {
+        let request = http::Request::builder().method(method).uri(target);
+        let request = match cluster {
+            "" => request,
+            id => request.header("X-Etcd-Cluster-ID", id),
+        };
+        let response = ask_with(&member, Surface::Peer, request.body(body).expect("a request"));
+        let text = String::from_utf8(response.body().to_vec()).expect("text");
+        (response.status().as_u16(), header(&response, "x-etcd-cluster-id").map(str::to_owned), text)
+    };
+    let own = format!("{:x}", CLUSTER.0);
+    let told = |code: u16, text: &str| (code, Some(own.clone()), text.to_owned());
+    let plain = |code: u16, text: &str| (code, None, text.to_owned());
+
+    let (code, id, members) = peer("GET", "/members", "", "");
+    assert_eq!((code, id), (200, Some(own.clone())));
+    assert!(members.starts_with(&format!("[{{\"id\":{},\"peerURLs\":[", MEMBER.0)), "{members}");
+    assert_eq!(peer("POST", "/members", "", ""), plain(405, "Method Not Allowed\n"));
+    assert_eq!(peer("GET", "/downgrade/enabled", "", ""), told(200, "false"));
+    assert_eq!(peer("GET", "/version", "", "").0, 200);
+    for path in ["/", "/metrics", "/health", "/members/", "/members/x"] {
+        assert_eq!(peer("GET", path, "", ""), plain(404, "404 page not found\n"), "{path}");
+    }
+
+    assert_eq!(peer("GET", "/members/promote/1", "", ""), plain(405, "Method Not Allowed\n"));
+    assert_eq!(peer("POST", "/members/promote/x", "", ""), told(404, "member x not found in cluster\n"));
+    assert_eq!(peer("POST", "/members/promote/99", "", ""), told(404, "membership: ID not found\n"));
+    let target = format!("/members/promote/{}", MEMBER.0);
+    let voter = "membership: can only promote a learner member\n";
+    assert_eq!(peer("POST", &target, "", ""), told(412, voter));
+
+    let (code, id, hash) = peer("GET", "/members/hashkv", &own, "{}");
+    assert_eq!((code, id), (200, Some(own.clone())));
+    assert!(hash.starts_with("{\"header\":{\"revision\":1},\"hash\":"), "{hash}");
+    assert_eq!(peer("GET", "/members/hashkv", "1", "{}"), plain(412, "cluster ID mismatch\n"));
+    assert_eq!(peer("GET", "/members/hashkv", "", ""), plain(400, "error unmarshalling request\n"));
+    let future = "mvcc: required revision is a future revision\n";
+    assert_eq!(peer("GET", "/members/hashkv", "", "{\"revision\":9}"), plain(400, future));
+
+    let stream = "/raft/stream/msgappv2/1";
+    assert_eq!(peer("GET", stream, &own, ""), told(412, "incompatible version\n"));
+    assert_eq!(peer("GET", stream, "1", ""), told(412, "cluster ID mismatch\n"));
 }

@@ -48,6 +48,7 @@ async fn open_with<E: Env>(
         founded: false,
         anchor: data_dir.anchor(shard),
         founders,
+        go_alone: false,
         wal: WalOptions {
             segment_bytes: limits::WAL_SEGMENT_BYTES_MIN,
             ..WalOptions::new(data_dir.wal(shard), shard)

@@ -1,4 +1,5 @@
-//! The beginning of a new cluster's log: its founders, already committed.
+//! The beginning of a log: the founders of a new cluster, already committed; or nothing yet but that it was begun, if its
+//! member joins a cluster that is there.
 
 use crate::{
     consensus::HardState,
@@ -14,7 +15,7 @@ use super::{
     backlog::{entry_record, hard_state_record},
 };
 
-/// Writes the founders' entries and replays them.
+/// Writes the founders' entries, if any, and replays them.
 pub async fn found<E: Env>(
     wal: &mut Wal<E>,
     replay: &mut Replay,
@@ -23,7 +24,8 @@ pub async fn found<E: Env>(
     let entries: Vec<_> =
         (1..).zip(founders).map(|(index, member)| founding_entry(LogIndex(index), Term(1), member)).collect();
     let commit = LogIndex(entries.len() as u64);
-    let hard_state = HardState { term: Term(1), commit, ..HardState::default() };
+    let term = Term(founders.len().min(1) as u64);
+    let hard_state = HardState { term, commit, ..HardState::default() };
     let records = || entries.iter().map(entry_record).chain([hard_state_record(&hard_state)]);
     records().for_each(|record| wal.append(record));
     let write = wal.submit().expect("records are pending");

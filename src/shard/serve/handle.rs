@@ -243,6 +243,10 @@ impl Shard {
         self.turnstile.spawn(task);
     }
 
+    pub fn now(&self) -> Instant {
+        (self.clock)()
+    }
+
     /// Over after a time.
     pub fn sleep(&self, time: Duration) -> impl Future<Output = ()> + Unpin + 'static {
         self.turnstile.sleep(time)

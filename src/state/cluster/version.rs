@@ -20,6 +20,21 @@ impl Release {
     /// The one this server has the behaviour of.
     pub const OURS: Self = Self { major: 3, minor: 7 };
 
+    /// The first one that clusters of members like these may be of (`version.MinClusterVersion` of etcd v3.7).
+    pub const LOWEST: Self = Self { major: 3, minor: 0 };
+
+    /// `3.7.0` or `3.7.1`, as a version of which nothing else counts.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.splitn(3, '.');
+        let (major, minor) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        parts.next().map(|_| Self { major, minor })
+    }
+
+    /// The one that comes next.
+    pub fn after(self) -> Self {
+        Self { minor: self.minor + 1, ..self }
+    }
+
     /// The one that a cluster of this release may go down to.
     pub fn before(self) -> Option<Self> {
         Some(Self { minor: self.minor.checked_sub(1)?, ..self })
@@ -61,5 +76,13 @@ mod tests {
         assert!(crate::types::ETCD_VERSION.starts_with(&format!("{major}.{minor}.")));
         assert_eq!(Release::OURS.before().map(|release| release.to_string()).as_deref(), Some("3.6.0"));
         assert_eq!(Release { major: 4, minor: 0 }.before(), None);
+        assert_eq!(Release::parse(crate::types::ETCD_VERSION), Some(Release::OURS));
+        assert_eq!(
+            Release::parse(&Release::OURS.after().to_string()),
+            Some(Release { major, minor: minor + 1 })
+        );
+        for text in ["not_decided", "", "3.7", "3.x.1"] {
+            assert_eq!(Release::parse(text), None, "{text}");
+        }
     }
 }
