@@ -19,6 +19,6 @@ mod pipeline;
 
 pub use config::{ChangeKind, Config, ConfigChange, ConfigError};
 pub use entry::{Entry, EntryKind, HardState, LogPosition, Payload};
-pub use frame::{Frame, FrameError};
+pub use frame::{Aside, Frame, FrameError, Received};
 pub use log_window::{Baseline, LogWindow};
 pub use pipeline::{ChangeError, Error, Options, Outgoing, Pipeline, ProposeError, Ready, Role, StepError};

@@ -50,6 +50,26 @@ pub const TXN_COMPARED_KEYS: u64 = 100_000;
 pub const SHARD_PENDING_MAX: usize = 5_000;
 /// Bytes of admitted writes that are not proposed yet; reached, one more gets the same answer.
 pub const SHARD_QUEUED_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Payload bytes that other members forwarded and that are not proposed yet; beyond, they are refused.
+pub const FORWARDED_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Batches of another member that are known by their number, so that none of them is taken twice; older ones that come so
+/// late are not taken. And of how many runs of members.
+pub const FORWARDS_KNOWN: usize = 4_096;
+pub const FORWARDING_RUNS_MAX: usize = 64;
+/// Batches on their way to the leader at a time: what comes meanwhile gathers, and a lone one goes out at once.
+pub const FORWARDS_UNDER_WAY: usize = 4;
+/// Rounds of linearizable reads under way at a time, likewise.
+pub const READ_ROUNDS_MAX: usize = 4;
+/// Time after which another member that has not answered is asked again (etcd's `readIndexRetryTime`).
+pub const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// Questions of other members that are being answered; more are not, and asked again. And those of this member that wait
+/// for an answer.
+pub const QUESTIONS_MAX: usize = 1_024;
+pub const ASKING_MAX: usize = 16 * 1_024;
+/// Between two looks at whether another member leads.
+pub const LEADER_PAUSE: Duration = Duration::from_millis(1);
+/// While there is no leader, writes that came within this time of each other are given up together.
+pub const BATCH_AGE: Duration = Duration::from_millis(100);
 /// Linearizable reads that wait for their read index.
 pub const SHARD_READS_MAX: usize = 100_000;
 /// One frame between members: the longest entry, or several that are shorter than [`COMMITTED_BYTES_MAX`] together.
@@ -119,13 +139,17 @@ pub const APPLY_SLICE_FACTOR: u32 = 4;
 /// has looked for finished I/O and run what that woke.
 pub const TURN_PAUSE: Duration = Duration::from_nanos(500);
 /// Payload bytes of entries that are committed and not applied: with more, nothing is proposed, and far beyond, nothing
-/// is taken from the leader, which sends it again.
+/// is taken from the leader, which sends it again. The latter also goes for entries that wait for the disk.
 pub const UNAPPLIED_BYTES: usize = 4 * 1024 * 1024;
 pub const UNAPPLIED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long a member that is asked to stop goes on with applying; the next start goes on with the rest.
 pub const APPLY_PATIENCE: Duration = Duration::from_millis(500);
 /// Bytes of applied entries kept in memory for followers; `--snapshot-catchup-entries` bounds their number.
 pub const CATCHUP_BYTES: usize = 16 * 1024 * 1024;
+/// The same with those that a member needs which is there and behind, one that is just being sent a checkpoint above all.
+pub const NEEDED_BYTES: usize = 64 * 1024 * 1024;
+/// Elections for which a member is still there that was not heard of.
+pub const NEEDED_ELECTIONS: usize = 2;
 /// Pause between two slices of work in the background.
 pub const BACKGROUND_PAUSE: Duration = Duration::from_micros(100);
 /// Records of one slice of physical compaction between two turns of the loop, and more of them for each request that

@@ -10,6 +10,7 @@
 mod end;
 mod identity;
 mod joining;
+mod leaving;
 mod listeners;
 mod memory;
 mod resources;
@@ -203,6 +204,7 @@ async fn serve(
         let stopped = async {
             end.requested().await;
             say_stop("closing etcd server", &config);
+            leaving::hand_over(&env, &handle, config.election).await;
             handle.leave();
         };
         // Until the shard has stopped: the others hear of what it leaves, and its last writes need them.

@@ -10,10 +10,14 @@
 //! core are proposed in the order they were admitted; a failed log write ends the loop before
 //! anything depends on it.
 
+mod answering;
 mod committed;
+mod forwarded;
 mod group;
+mod handover;
 mod lease;
 mod pace;
+mod propose;
 mod replica;
 mod reply;
 mod run;
@@ -44,12 +48,24 @@ pub enum Error {
     /// A learner has not come far enough for a vote.
     #[error("the learner is not in sync with the leader")]
     LearnerNotReady,
-    /// No leader is known: try again.
+    /// This member does not lead, and only the leader may: try again.
     #[error("no leader")]
     NoLeader,
+    /// There was no leader for as long as one waits for it, and the request was given up: it never takes effect.
+    #[error("no leader took the request in time")]
+    NotProposed,
+    /// Its leader was lost, and the request with it as far as is known.
+    #[error("the leader was lost, and maybe the request with it")]
+    LeaderLost,
     /// The request waited too long for its commit: it may or may not take effect.
     #[error("request timed out")]
     Timeout,
+    /// The request waited too long, and this member has no link to those who would have decided.
+    #[error("request timed out, without a link to the leader or to a quorum")]
+    Unlinked,
+    /// Another member was to lead, and does not.
+    #[error("leadership was not taken over in time")]
+    NotHandedOver,
     /// The member is stopping.
     #[error("server stopped")]
     Stopped,

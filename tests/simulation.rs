@@ -8,6 +8,8 @@ mod keys;
 #[path = "history/linearizable.rs"]
 mod linearizable;
 
+#[path = "simulation/anywhere.rs"]
+mod anywhere;
 #[path = "simulation/auth.rs"]
 mod auth;
 #[path = "simulation/backup.rs"]

@@ -12,7 +12,7 @@ use raft::{
 
 use crate::{
     limits,
-    pb::peer::{self as pb, frame::Body},
+    pb::peer::{self as pb, aside::Word, frame::Body},
     types::{LogIndex, MemberId, Term},
 };
 
@@ -66,7 +66,60 @@ pub enum FrameError {
     ReadIndex,
 }
 
-/// A message that makes sense in itself.
+/// What came from another member.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Received {
+    Frame(Frame),
+    Aside(Aside),
+}
+
+/// A word beside Raft.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Aside {
+    pub from: MemberId,
+    pub to: MemberId,
+    /// Which leader's it is about.
+    pub term: Term,
+    pub word: Word,
+}
+
+impl Received {
+    pub fn decode(bytes: Bytes) -> Result<Self, FrameError> {
+        let (frame, body) = parts(bytes)?;
+        let Body::Aside(aside) = body else { return Ok(Received::Frame(Frame::checked(frame, body)?)) };
+        let word = aside.word.ok_or(FrameError::NoBody)?;
+        if frame.term == 0 {
+            return Err(FrameError::Term(frame.term));
+        }
+        let (from, to, term) = (MemberId(frame.from), MemberId(frame.to), Term(frame.term));
+        Ok(Received::Aside(Aside { from, to, term, word }))
+    }
+}
+
+impl Aside {
+    pub fn encode(self) -> Bytes {
+        let Aside { from, to, term, word } = self;
+        let body = Some(Body::Aside(pb::Aside { word: Some(word) }));
+        pb::Frame { from: from.0, to: to.0, term: term.0, body }.encode_to_vec().into()
+    }
+}
+
+/// A frame whose addresses and term can be, without its body.
+fn parts(bytes: Bytes) -> Result<(pb::Frame, Body), FrameError> {
+    if bytes.len() > limits::PEER_FRAME_BYTES_MAX {
+        return Err(FrameError::TooLong(bytes.len()));
+    }
+    let mut frame = pb::Frame::decode(bytes)?;
+    let body = frame.body.take().ok_or(FrameError::NoBody)?;
+    let pb::Frame { from, to, term, .. } = frame;
+    if from == 0 || to == 0 || from == to {
+        return Err(FrameError::Address { from, to });
+    }
+    numbers(&[term])?;
+    Ok((frame, body))
+}
+
+/// A message of Raft's that makes sense in itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Frame {
     pub(super) from: MemberId,
@@ -77,15 +130,12 @@ pub struct Frame {
 
 impl Frame {
     pub fn decode(bytes: Bytes) -> Result<Self, FrameError> {
-        if bytes.len() > limits::PEER_FRAME_BYTES_MAX {
-            return Err(FrameError::TooLong(bytes.len()));
-        }
-        let pb::Frame { from, to, term, body } = pb::Frame::decode(bytes)?;
-        let body = body.ok_or(FrameError::NoBody)?;
-        if from == 0 || to == 0 || from == to {
-            return Err(FrameError::Address { from, to });
-        }
-        numbers(&[term])?;
+        let (frame, body) = parts(bytes)?;
+        Self::checked(frame, body)
+    }
+
+    fn checked(frame: pb::Frame, body: Body) -> Result<Self, FrameError> {
+        let pb::Frame { from, to, term, .. } = frame;
         let has_term = term != 0;
         if has_term == matches!(body, Body::ReadIndex(_)) {
             return Err(FrameError::Term(term));
@@ -153,6 +203,7 @@ fn check(term: u64, body: &Body) -> Result<(), FrameError> {
             numbers(&[reply.index])?;
             context(&reply.context, false)
         }
+        Body::Aside(_) => Err(FrameError::NoBody),
     }
 }
 
@@ -349,6 +400,7 @@ impl From<Frame> for eraftpb::Message {
                 message.index = reply.index;
                 message.entries = vec![context_entry(reply.context)].into();
             }
+            Body::Aside(_) => unreachable!("it is checked to be Raft's"),
         }
         message
     }

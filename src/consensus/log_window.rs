@@ -1,8 +1,9 @@
 //! The part of the log raft-rs reads back: a window in memory over the newest entries.
 //!
 //! The log on disk holds everything; entries already applied leave the window once it holds more
-//! than `catchup` of them, so its size is bounded. Followers that need older entries are the
-//! checkpoint's business.
+//! than `catchup` of them, so its size is bounded. There is more room for what members need that are there and behind.
+//! Who needs older entries gets a checkpoint instead of them being read back from the log: of that only the segments
+//! travel that are new since the last one, so that each is sooner there than the one before, and then the window is enough.
 
 use std::{cell::Cell, collections::VecDeque};
 
@@ -11,7 +12,10 @@ use raft::{
     eraftpb::{self, ConfState, Snapshot},
 };
 
-use crate::types::{LogIndex, MemberId, Term};
+use crate::{
+    limits,
+    types::{LogIndex, MemberId, Term},
+};
 
 use super::{Config, Entry, HardState, LogPosition};
 
@@ -128,10 +132,21 @@ impl LogWindow {
     /// Lets applied entries go, oldest first, until at most `keep_entries` and `keep_bytes` of the
     /// applied ones remain; if it is alone, until one does.
     pub fn trim(&mut self, applied: LogIndex, keep_entries: usize, keep_bytes: usize) {
+        self.trim_for(applied, (keep_entries, keep_bytes), applied);
+    }
+
+    /// The same, but for entries after `needed`, for which there is more room: a member is about to be sent them.
+    pub fn trim_for(
+        &mut self,
+        applied: LogIndex,
+        (keep_entries, keep_bytes): (usize, usize),
+        needed: LogIndex,
+    ) {
         let keep_entries = if self.is_alone() { 0 } else { keep_entries };
         while let Some(oldest) = self.entries.front() {
-            let keep = self.entries.len() <= keep_entries && self.bytes <= keep_bytes;
-            if oldest.index >= applied.0 || keep {
+            let is_kept = self.entries.len() <= keep_entries && self.bytes <= keep_bytes;
+            let is_needed = oldest.index > needed.0 && self.bytes <= limits::NEEDED_BYTES;
+            if oldest.index >= applied.0 || is_kept || is_needed {
                 break;
             }
             self.base = LogPosition { index: LogIndex(oldest.index), term: Term(oldest.term) };
@@ -269,6 +284,19 @@ mod tests {
         assert_eq!(window.bytes, 50);
         window.trim(LogIndex(100), 5, 10);
         assert_eq!(window.first_index().unwrap(), 100);
+    }
+
+    #[test]
+    fn what_a_member_is_about_to_be_sent_is_kept_for_longer() {
+        let mut window = window(1..=100);
+        window.trim_for(LogIndex(90), (5, 10), LogIndex(40));
+        assert_eq!(window.first_index().unwrap(), 41);
+        window.trim_for(LogIndex(95), (5, 10), LogIndex(30));
+        assert_eq!(window.first_index().unwrap(), 41);
+        let long = Entry { data: vec![0; limits::NEEDED_BYTES].into(), ..entry(101, 1) };
+        window.append([long]);
+        window.trim_for(LogIndex(95), (5, 10), LogIndex(40));
+        assert_eq!(window.first_index().unwrap(), 95, "within bounds");
     }
 
     #[test]

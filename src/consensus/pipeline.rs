@@ -8,11 +8,15 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use raft::{
-    RawNode, ReadOnlyOption, SnapshotStatus, StateRole,
+    Progress, ProgressState, RawNode, ReadOnlyOption, SnapshotStatus, StateRole,
     eraftpb::{self, Message, MessageType},
 };
 
-use crate::types::{LogIndex, MemberId, Term};
+use crate::{
+    limits,
+    pb::peer::frame::Body,
+    types::{LogIndex, MemberId, Term},
+};
 
 use super::{
     Baseline, Config, ConfigChange, Entry, EntryKind, Frame, FrameError, HardState, LogPosition,
@@ -56,6 +60,9 @@ pub enum ProposeError {
     NotLeader,
     #[error("too much is proposed and not committed yet")]
     Full,
+    /// Another member is about to lead.
+    #[error("leadership is being handed over")]
+    HandingOver,
 }
 
 /// Why a change of the group was not taken.
@@ -123,8 +130,13 @@ pub struct Pipeline {
     held: VecDeque<(u64, Vec<eraftpb::Message>)>,
     durable_number: u64,
     last_number: u64,
+    /// Readies with entries that Raft was not told are durable: number, first and last index.
+    unreported: VecDeque<(u64, LogIndex, LogIndex)>,
     election_timeout: usize,
     timed_for: (u64, StateRole),
+    is_stalled: bool,
+    /// Members that were heard of, and for how many ticks they count as being there.
+    present: Vec<(u64, usize)>,
 }
 
 impl Pipeline {
@@ -154,8 +166,11 @@ impl Pipeline {
             held: VecDeque::new(),
             durable_number: 0,
             last_number: 0,
+            unreported: VecDeque::new(),
             election_timeout: options.election_ticks,
             timed_for,
+            is_stalled: false,
+            present: Vec::new(),
         };
         pipeline.draw_election_timeout(random);
         Ok(pipeline)
@@ -173,22 +188,25 @@ impl Pipeline {
     /// process's generator, which a simulation cannot replay.
     pub fn tick(&mut self, random: u64) {
         self.node.tick();
+        self.note_present();
         self.keep_election_timeout(random);
     }
 
-    /// Takes in a frame from another member. It may be anything: what is no good changes nothing.
-    pub fn step(&mut self, frame: Bytes, random: u64) -> Result<(), StepError> {
+    /// Takes in a frame from another member. It may say anything: what is no good changes nothing.
+    pub fn step(&mut self, frame: Frame, random: u64) -> Result<(), StepError> {
         self.take(frame, false, random)
     }
 
     /// Takes in the frame of a checkpoint whose files are complete here: [`Ready::restored`] tells to put it in place,
     /// unless this member is as far already.
     pub fn step_with_checkpoint(&mut self, frame: Bytes, random: u64) -> Result<(), StepError> {
-        self.take(frame, true, random)
+        self.take(Frame::decode(frame)?, true, random)
     }
 
-    fn take(&mut self, frame: Bytes, files_came: bool, random: u64) -> Result<(), StepError> {
-        let frame = Frame::decode(frame)?;
+    fn take(&mut self, frame: Frame, files_came: bool, random: u64) -> Result<(), StepError> {
+        if self.is_stalled && matches!(frame.body, Body::Campaign(_)) {
+            return Err(FrameError::Campaign.into());
+        }
         admission::check(&self.node, &frame, files_came)?;
         let stepped = self.node.step(frame.into());
         self.keep_election_timeout(random);
@@ -201,7 +219,8 @@ impl Pipeline {
             self.timed_for = now;
             self.draw_election_timeout(random);
         }
-        let timeout = if may_campaign(&self.node) { self.election_timeout } else { usize::MAX - 1 };
+        let may_campaign = may_campaign(&self.node) && !self.is_stalled;
+        let timeout = if may_campaign { self.election_timeout } else { usize::MAX - 1 };
         self.node.raft.set_randomized_election_timeout(timeout);
     }
 
@@ -211,10 +230,10 @@ impl Pipeline {
         self.node.raft.set_randomized_election_timeout(self.election_timeout);
     }
 
-    /// Adds one entry to the log.
-    pub fn propose(&mut self, data: Bytes) -> Result<(), ProposeError> {
+    /// Adds entries to the log, all or none. Other members are sent them together.
+    pub fn propose(&mut self, data: impl IntoIterator<Item = Bytes>) -> Result<(), ProposeError> {
         // RawNode::propose takes a Vec and would copy what is already shared.
-        self.propose_entry(Entry { data, ..Entry::default() })
+        self.propose_entries(data.into_iter().map(|data| Entry { data, ..Entry::default() }.into()).collect())
     }
 
     /// Adds a change of the group to the log; one at a time.
@@ -224,7 +243,53 @@ impl Pipeline {
             return Err(ChangeError::Pending);
         }
         let entry = Entry { kind: EntryKind::Config, data: change.encode(), ..Entry::default() };
-        Ok(self.propose_entry(entry)?)
+        Ok(self.propose_entries(vec![entry.into()])?)
+    }
+
+    /// Hands leadership over: once the member has all of the log it campaigns at once. Until it leads, or an election
+    /// timeout has passed, nothing is proposed.
+    pub fn hand_over(&mut self, to: MemberId) {
+        assert!(to != self.options.id, "to another member");
+        self.node.transfer_leader(to.0);
+    }
+
+    /// Whom leadership can be handed over to: who has a vote, those first that were heard of lately, and of them the one
+    /// that has most of the log.
+    pub fn successor(&self) -> Option<MemberId> {
+        let raft = &self.node.raft;
+        let voters = raft.prs().conf().voters().ids();
+        let standing = |id: &u64| {
+            let progress = raft.prs().get(*id)?;
+            Some((progress.recent_active, progress.matched, *id))
+        };
+        voters.iter().filter(|id| *id != raft.id).max_by_key(standing).map(MemberId)
+    }
+
+    /// Leads no more, without waiting for who will.
+    pub fn step_down(&mut self, random: u64) {
+        if self.role() == Role::Leader {
+            let term = self.node.raft.term;
+            self.node.raft.become_follower(term, 0);
+            self.keep_election_timeout(random);
+        }
+    }
+
+    /// Whether the disk does not answer: until it does, this member campaigns for nothing. Its vote could not become
+    /// durable, and if it led, nothing it promised.
+    pub fn set_stalled(&mut self, stalled: bool, random: u64) {
+        if self.is_stalled != stalled {
+            self.is_stalled = stalled;
+            self.keep_election_timeout(random);
+        }
+    }
+
+    pub fn is_sole_voter(&self) -> bool {
+        is_sole_voter(&self.node)
+    }
+
+    /// Whether another member is about to lead in this one's place.
+    pub fn is_handing_over(&self) -> bool {
+        self.node.raft.lead_transferee.is_some()
     }
 
     /// Whether a change of the group may still be waiting for its turn: until then there is no other.
@@ -243,13 +308,16 @@ impl Pipeline {
         leads.then(|| self.node.raft.prs().get(member.0).map(|progress| LogIndex(progress.matched)))?
     }
 
-    fn propose_entry(&mut self, entry: Entry) -> Result<(), ProposeError> {
+    fn propose_entries(&mut self, entries: Vec<eraftpb::Entry>) -> Result<(), ProposeError> {
         if self.role() != Role::Leader {
             return Err(ProposeError::NotLeader);
         }
+        if self.is_handing_over() {
+            return Err(ProposeError::HandingOver);
+        }
         let mut message = Message { msg_type: MessageType::MsgPropose, ..Message::default() };
         message.from = self.options.id.0;
-        message.entries = vec![entry.into()].into();
+        message.entries = entries.into();
         self.node.raft.step(message).map_err(|_| ProposeError::Full)
     }
 
@@ -296,9 +364,15 @@ impl Pipeline {
             window.set_hard_state(hard_state);
         }
         window.append_raw(entries.iter().cloned());
-        let persisted_messages = ready.take_persisted_messages();
-        if !persisted_messages.is_empty() {
-            self.held.push_back((number, persisted_messages));
+        if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
+            self.unreported.push_back((number, LogIndex(first.index), LogIndex(last.index)));
+        }
+        let mut now = ready.take_messages();
+        let (promises, others): (Vec<_>, Vec<_>) =
+            ready.take_persisted_messages().into_iter().partition(promises_something);
+        now.extend(others);
+        if !promises.is_empty() {
+            self.held.push_back((number, promises));
         }
         let reads = ready.take_read_states().into_iter().filter_map(|state| {
             // What is not of this run came late, to the one before.
@@ -309,7 +383,7 @@ impl Pipeline {
             must_log: ready.must_sync(),
             hard_state,
             reads: reads.collect(),
-            messages: outgoing(ready.take_messages()).collect(),
+            messages: outgoing(now).collect(),
             committed: ready.take_committed_entries().into_iter().map(Entry::from).collect(),
             entries: entries.into_iter().map(Entry::from).collect(),
             restored,
@@ -323,7 +397,7 @@ impl Pipeline {
         assert!(number >= self.durable_number && number <= self.last_number, "persisted out of order");
         if number > self.durable_number {
             self.durable_number = number;
-            self.node.on_persist_ready(number);
+            self.report_durable();
         }
         let mut released = Vec::new();
         while self.held.front().is_some_and(|(n, _)| *n <= number) {
@@ -332,12 +406,62 @@ impl Pipeline {
         released
     }
 
+    /// Tells Raft what is durable, unless something that replaces part of it is still on its way to the disk: raft-rs
+    /// compares places only, and the entry that it finds there may have been replaced twice, by one that is the same and is
+    /// not durable.
+    fn report_durable(&mut self) {
+        let count = self.unreported.iter().take_while(|(number, ..)| *number <= self.durable_number).count();
+        let last = self.unreported.iter().take(count).map(|(.., last)| *last).max();
+        let is_replaced = self.unreported.iter().skip(count).any(|(_, first, _)| Some(*first) <= last);
+        if !is_replaced {
+            self.unreported.drain(..count);
+            self.node.on_persist_ready(self.durable_number);
+        }
+    }
+
     /// Everything up to `index` is applied.
     pub fn applied(&mut self, index: LogIndex) {
         assert!(index.0 <= self.node.raft.raft_log.committed, "applied beyond committed");
         self.node.advance_apply_to(index.0);
         let Options { catchup_entries, catchup_bytes, .. } = self.options;
-        self.node.mut_store().trim(index, catchup_entries, catchup_bytes);
+        let needed = self.needed().unwrap_or(index);
+        self.node.mut_store().trim_for(index, (catchup_entries, catchup_bytes), needed);
+    }
+
+    /// Up to where the members that are there have the log, or will once the checkpoint came that is on its way to them;
+    /// none if this member does not lead.
+    fn needed(&self) -> Option<LogIndex> {
+        if self.role() != Role::Leader {
+            return None;
+        }
+        let progress = |(id, _): &(u64, usize)| self.node.raft.prs().get(*id);
+        let has = |progress: &Progress| {
+            LogIndex(match progress.state {
+                ProgressState::Snapshot => progress.pending_snapshot,
+                ProgressState::Probe => progress.next_idx - 1,
+                ProgressState::Replicate => progress.matched,
+            })
+        };
+        self.present.iter().filter_map(progress).map(has).min()
+    }
+
+    /// Who of the others was heard of lately.
+    fn note_present(&mut self) {
+        self.present.retain_mut(|(_, ticks)| {
+            *ticks -= 1;
+            *ticks > 0
+        });
+        if self.role() != Role::Leader {
+            return;
+        }
+        let ticks = limits::NEEDED_ELECTIONS * self.options.election_ticks;
+        for (id, _) in self.node.raft.prs().iter().filter(|(_, progress)| progress.recent_active) {
+            match self.present.iter_mut().find(|(present, _)| present == id) {
+                Some((_, left)) => *left = ticks,
+                None if *id != self.options.id.0 => self.present.push((*id, ticks)),
+                None => {}
+            }
+        }
     }
 
     /// The oldest entry kept for followers. The log on disk is needed from there on.
@@ -351,6 +475,12 @@ impl Pipeline {
         let state = self.node.apply_conf_change(&change.for_raft())?;
         let config = Config::from(&state);
         self.node.mut_store().set_config(config.clone());
+        if !config.voters.contains(&self.options.id) && self.role() == Role::Leader {
+            // raft-rs has a leader that was removed lead on, and look for its own progress, which is gone. What it
+            // committed is told to the others by then.
+            let term = self.node.raft.term;
+            self.node.raft.become_follower(term, 0);
+        }
         Ok(config)
     }
 
@@ -401,15 +531,29 @@ impl Pipeline {
         LogIndex(self.node.raft.raft_log.committed)
     }
 
-    /// Whether the leader has committed an entry of its own term, which reads depend on.
-    pub fn committed_in_term(&self) -> bool {
-        self.role() == Role::Leader && self.node.raft.commit_to_current_term()
+    /// The term in which a read index would be answered, as far as this member knows: there is a leader, which has
+    /// committed an entry of that term.
+    pub fn readable(&self) -> Option<Term> {
+        let raft = &self.node.raft;
+        (raft.leader_id != 0 && raft.commit_to_current_term()).then_some(Term(raft.term))
+    }
+
+    /// Whether a member is in the group.
+    pub fn knows(&self, member: MemberId) -> bool {
+        self.node.raft.prs().get(member.0).is_some()
     }
 
     /// Term, vote and commit as last given out, to close the log with.
     pub fn hard_state(&self) -> HardState {
         HardState::from(&self.node.raft.hard_state())
     }
+}
+
+/// Whether it may leave only once what it says is durable here. raft-rs has everything wait that a follower sends; but
+/// a heartbeat's answer says nothing of the log that is not durable, and a term that was heard of is no vote: who is
+/// asked to confirm a leader must not wait for a disk, or reads would, and a slow disk would look like a dead member.
+fn promises_something(message: &Message) -> bool {
+    !matches!(message.msg_type, MessageType::MsgHeartbeatResponse | MessageType::MsgReadIndex)
 }
 
 fn outgoing(messages: Vec<Message>) -> impl Iterator<Item = Outgoing> {

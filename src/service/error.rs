@@ -61,6 +61,10 @@ pub enum Error {
 
     TooManyRequests,
     NoLeader,
+    /// The leader failed before it had the request decided.
+    LeaderLost,
+    /// This member has no link to who would have decided.
+    Unlinked,
     Timeout,
     Stopped,
     /// A learner has not the say that the call needs.
@@ -71,6 +75,8 @@ pub enum Error {
     /// What only the leader can tell or do is asked of another member.
     NotLeader,
     BadTransferee,
+    /// Who was to lead does not.
+    NotHandedOver,
     /// A learner that is to get a vote has not come far enough.
     LearnerNotReady,
     BadMemberUrls,
@@ -123,6 +129,10 @@ impl From<shard::Error> for Error {
             shard::Error::TooManyRequests => Error::TooManyRequests,
             shard::Error::LearnerNotReady => Error::LearnerNotReady,
             shard::Error::NoLeader => Error::NoLeader,
+            shard::Error::NotProposed => Error::DeadlineExceeded,
+            shard::Error::LeaderLost => Error::LeaderLost,
+            shard::Error::NotHandedOver => Error::NotHandedOver,
+            shard::Error::Unlinked => Error::Unlinked,
             shard::Error::Timeout => Error::Timeout,
             shard::Error::Stopped => Error::Stopped,
         }
@@ -197,10 +207,19 @@ impl Error {
             // what arrives at a client is Unknown, and clients go by the text.
             Error::TooManyRequests => (Code::Unknown, "etcdserver: too many requests"),
             Error::NoLeader => (Code::Unavailable, "etcdserver: no leader"),
+            Error::LeaderLost => {
+                (Code::Unavailable, "etcdserver: request timed out, possibly due to previous leader failure")
+            }
             Error::Timeout => (Code::Unavailable, "etcdserver: request timed out"),
             Error::Stopped => (Code::Unavailable, "etcdserver: server stopped"),
             Error::NotForLearners => (Code::FailedPrecondition, "etcdserver: rpc not supported for learner"),
             Error::NotLeader => (Code::FailedPrecondition, "etcdserver: not leader"),
+            Error::Unlinked => {
+                (Code::Unavailable, "etcdserver: request timed out, possibly due to connection lost")
+            }
+            Error::NotHandedOver => {
+                (Code::Unavailable, "etcdserver: request timed out, leader transfer took too long")
+            }
             Error::BadTransferee => (Code::FailedPrecondition, "etcdserver: bad leader transferee"),
             Error::LearnerNotReady => (
                 Code::FailedPrecondition,

@@ -12,7 +12,7 @@ use super::{Api, Caller, Error, Requests};
 use crate::{
     limits,
     pb::etcdserverpb as pb,
-    shard::{AnswerReader, Shard},
+    shard::{self, AnswerReader, Shard},
     state::{
         auth::Access,
         kv::{Answer, cost},
@@ -62,6 +62,7 @@ pub fn lease_keep_alive(
         header: None,
         ids: VecDeque::new(),
         failed: None,
+        renewed: VecDeque::new(),
     };
     Ok(stream::try_unfold(keeping, KeepAlive::next))
 }
@@ -108,6 +109,8 @@ struct KeepAlive {
     ids: VecDeque<i64>,
     /// What the requests ended with, until those before it are answered.
     failed: Option<Error>,
+    /// What another member, which leads, made of the first of them.
+    renewed: VecDeque<Option<i64>>,
 }
 
 impl KeepAlive {
@@ -121,12 +124,37 @@ impl KeepAlive {
             poll_fn(|context| self.take_more(context)).await;
             self.header = None;
             self.api.fill(&mut self.header);
-            self.shard.linearize().await?;
+            self.renew_elsewhere().await?;
+            if self.renewed.is_empty() {
+                self.shard.linearize().await?;
+            }
         }
         let id = self.ids.pop_front().expect("a request has come");
         self.api.may_renew(&self.caller, id)?;
-        let ttl = self.shard.renew(id).await?.unwrap_or(0);
+        let ttl = match self.renewed.pop_front() {
+            Some(ttl) => ttl,
+            None => match self.shard.renew(id).await {
+                Err(shard::Error::NoLeader) => self.shard.renew_anywhere(id).await?,
+                renewed => renewed?,
+            },
+        };
+        let ttl = ttl.unwrap_or(0);
         Ok(Some((pb::LeaseKeepAliveResponse { header: self.header, id, ttl }, self)))
+    }
+
+    /// Where another member leads, has it renew what may be renewed; the first that may not ends the stream.
+    async fn renew_elsewhere(&mut self) -> Result<(), Error> {
+        if self.shard.is_leader() {
+            return Ok(());
+        }
+        let may = |id: &&i64| self.api.may_renew(&self.caller, **id).is_ok();
+        let ids: Vec<_> = self.ids.iter().take_while(may).copied().collect();
+        if !ids.is_empty()
+            && let Some(renewed) = self.shard.renew_elsewhere(ids).await?
+        {
+            self.renewed = renewed.into();
+        }
+        Ok(())
     }
 
     /// What has come, too. The end of the requests is met again when these are answered.

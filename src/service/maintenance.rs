@@ -120,7 +120,7 @@ pub async fn hash(api: &Api, caller: &Caller, _: pb::HashRequest) -> Result<pb::
     Ok(pb::HashResponse { header, hash })
 }
 
-/// To this member itself, as long as no other has a vote.
+/// Returns once the other member leads. To this member itself there is nothing to do.
 pub async fn move_leader(
     api: &Api,
     caller: &Caller,
@@ -136,15 +136,12 @@ pub async fn move_leader(
     if !votes {
         return Err(Error::BadTransferee);
     }
-    if target != shard.member_id() {
-        return Err(Error::Unimplemented("leadership cannot be handed over yet"));
-    }
-    let id = format!("{:x}", target.0);
+    shard.hand_over(Some(target)).await?;
     info!(
-        "local-member-id" = id,
-        "current-leader-member-id" = id,
-        "transferee-member-id" = id,
-        "leadership transfer starting"
+        "local-member-id" = format!("{:x}", shard.member_id().0),
+        "current-leader-member-id" = format!("{:x}", target.0),
+        "transferee-member-id" = format!("{:x}", target.0),
+        "leadership transfer finished"
     );
     Ok(pb::MoveLeaderResponse { header: None })
 }

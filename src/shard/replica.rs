@@ -24,14 +24,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
     consensus::{
-        Baseline, ChangeError, Config, ConfigChange, Entry, Error, Frame, LogPosition, Outgoing, Pipeline,
-        ProposeError, Ready, Role,
+        Aside, Baseline, ChangeError, Config, ConfigChange, Entry, Error, Frame, FrameError, LogPosition,
+        Outgoing, Pipeline, ProposeError, Ready, Received, Role, StepError,
     },
     env::{Env, Instant, Lane, Law, Links},
+    pb::peer::aside::Word,
     shard::group::Leadership,
     storage::wal::{Wal, WalError, Written},
     types::{LogIndex, MemberId, ShardId, Term},
@@ -44,6 +45,15 @@ pub use alone::go_alone;
 pub use backlog::{baseline_record, entry_bytes_max};
 pub use founding::found;
 pub use replay::{EntryError, Replay};
+
+/// Tells another member something beside Raft. It may get lost.
+pub fn tell(links: &dyn Links, shard: ShardId, aside: Aside) {
+    let lane = match &aside.word {
+        Word::Forward(_) | Word::ForwardChange(_) => Lane::Entries,
+        Word::Refusal(_) | Word::Question(_) | Word::Answer(_) => Lane::Signals,
+    };
+    links.send(aside.to, shard, lane, aside.encode());
+}
 
 /// What became known of the log.
 #[derive(Debug, Default)]
@@ -81,6 +91,7 @@ pub struct Parts<E: Env> {
 
 pub struct Replica<E: Env> {
     env: E,
+    member: MemberId,
     shard_id: ShardId,
     pipeline: Pipeline,
     links: Rc<dyn Links>,
@@ -98,10 +109,11 @@ pub struct Replica<E: Env> {
 }
 
 impl<E: Env> Replica<E> {
-    pub fn new(env: E, shard_id: ShardId, parts: Parts<E>) -> Self {
+    pub fn new(env: E, (member, shard_id): (MemberId, ShardId), parts: Parts<E>) -> Self {
         let Parts { pipeline, wal, applied, links } = parts;
         Replica {
             env,
+            member,
             shard_id,
             pipeline,
             links,
@@ -131,14 +143,33 @@ impl<E: Env> Replica<E> {
         false
     }
 
-    /// `takes_entries`: or those of the frame are dropped, as Raft allows.
-    pub fn step(&mut self, frame: Bytes, takes_entries: bool) {
-        if !takes_entries && Frame::decode(frame.clone()).is_ok_and(|frame| frame.has_entries()) {
-            return;
+    /// Takes in a frame of another member; what is not Raft's is given back. `takes_entries`: or those of the frame are
+    /// dropped, as Raft allows; and so they are while much waits for the disk.
+    pub fn step(&mut self, frame: Bytes, takes_entries: bool) -> Option<Aside> {
+        let takes_entries = takes_entries && !self.backlog.is_too_much();
+        let stepped = match Received::decode(frame) {
+            Ok(Received::Aside(aside)) if aside.to == self.member => return Some(aside),
+            Ok(Received::Aside(Aside { from, to, .. })) => {
+                Err(FrameError::Address { from: from.0, to: to.0 }.into())
+            }
+            Ok(Received::Frame(frame)) if !takes_entries && frame.has_entries() => Ok(()),
+            Ok(Received::Frame(frame)) => self.pipeline.step(frame, self.env.random_u64()),
+            Err(error) => Err(error.into()),
+        };
+        match stepped {
+            Ok(()) => {}
+            // Who asked will see for itself that another member leads.
+            Err(StepError::Frame(error @ (FrameError::ReadIndex | FrameError::Campaign))) => {
+                debug!(%error, "ignored a frame of another member");
+            }
+            Err(error) => warn!(%error, "ignored a frame of another member"),
         }
-        if let Err(error) = self.pipeline.step(frame, self.env.random_u64()) {
-            warn!(%error, "ignored a frame of another member");
-        }
+        None
+    }
+
+    /// Tells another member something beside Raft. It may get lost.
+    pub fn tell(&self, to: MemberId, term: Term, word: Word) {
+        tell(&*self.links, self.shard_id, Aside { from: self.member, to, term, word });
     }
 
     /// Takes in the frame of a checkpoint that was brought here: [`Replica::to_install`] tells if it is wanted.
@@ -203,13 +234,44 @@ impl<E: Env> Replica<E> {
         !self.wal.in_flight() && self.backlog.is_empty()
     }
 
-    pub fn propose(&mut self, batch: Bytes) -> Result<(), ProposeError> {
-        self.pipeline.propose(batch)
+    /// An entry for each batch, all or none.
+    pub fn propose(&mut self, batches: impl IntoIterator<Item = Bytes>) -> Result<(), ProposeError> {
+        self.pipeline.propose(batches)
     }
 
     /// Proposes a change of the group; one at a time.
     pub fn propose_change(&mut self, change: &ConfigChange) -> Result<(), ChangeError> {
         self.pipeline.propose_change(change)
+    }
+
+    /// Hands leadership over to a member, or to whoever is best suited; to whom, if there is somebody.
+    pub fn hand_over(&mut self, to: Option<MemberId>) -> Option<MemberId> {
+        if !self.leads() {
+            return None;
+        }
+        let to = to.or(self.pipeline.successor()).filter(|to| *to != self.member)?;
+        self.pipeline.hand_over(to);
+        Some(to)
+    }
+
+    /// Leads no more, without waiting for who will.
+    pub fn step_down(&mut self) {
+        self.pipeline.step_down(self.env.random_u64());
+    }
+
+    /// Whether the disk does not answer.
+    pub fn set_stalled(&mut self, stalled: bool) {
+        self.pipeline.set_stalled(stalled, self.env.random_u64());
+    }
+
+    /// Whether nobody else could lead.
+    pub fn is_sole_voter(&self) -> bool {
+        self.pipeline.is_sole_voter()
+    }
+
+    /// Whether another member is about to lead: until it does, or that fails, nothing is proposed.
+    pub fn is_handing_over(&self) -> bool {
+        self.pipeline.is_handing_over()
     }
 
     /// Whether a change of the group may not be applied yet.
@@ -379,9 +441,15 @@ impl<E: Env> Replica<E> {
         self.pipeline.role() == Role::Leader
     }
 
-    /// Whether a read index would be answered: before its term's first commit a leader cannot know what is committed.
-    pub fn can_read(&self) -> bool {
-        self.pipeline.committed_in_term()
+    /// The term in which a read index would be answered now: before its first commit in it a leader cannot know what is
+    /// committed.
+    pub fn readable(&self) -> Option<Term> {
+        self.pipeline.readable()
+    }
+
+    /// Whether a member is in the group.
+    pub fn knows(&self, member: MemberId) -> bool {
+        self.pipeline.knows(member)
     }
 
     pub fn leader(&self) -> MemberId {

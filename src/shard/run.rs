@@ -21,22 +21,25 @@ use tracing::warn;
 
 use super::{
     Error,
+    answering::Answering,
     committed::{Committed, UnderWay},
-    group::{self, Leadership, Seat},
+    forwarded::Forwarded,
+    group::{self, Leadership},
+    handover::Stalled,
     pace::{Pace, Slice},
     replica::{EntryError, Offer, Replica},
     serve::Serving,
     upkeep::{LeaseExpiry, Step, Upkeep},
 };
 use crate::{
-    consensus::{self, ChangeError, ConfigChange, Entry, LogPosition, Payload, ProposeError},
+    consensus::{self, ChangeKind, ConfigChange, Entry, LogPosition, Payload},
     env::{Env, Instant, Law, Links},
     limits,
     state::{LoadError, StateMachine, mvcc::Freed},
     storage::checkpoint::CheckpointError,
     storage::data_dir::{Anchor, DataDirError},
     storage::wal::WalError,
-    types::LogIndex,
+    types::{LogIndex, MemberId, Term},
 };
 
 /// Why a shard, and with it the member, cannot go on.
@@ -80,6 +83,8 @@ pub struct Loop<E: Env> {
     pub(super) links: Rc<dyn Links>,
     /// One Raft tick (`--heartbeat-interval`).
     pub(super) heartbeat: Duration,
+    /// `--election-timeout`.
+    pub(super) election: Duration,
     pub(super) state: Rc<RefCell<StateMachine>>,
     pub(super) replica: Replica<E>,
     pub(super) serving: Serving,
@@ -91,6 +96,15 @@ pub struct Loop<E: Env> {
     pub(super) ticked: bool,
     pub(super) pace: Pace,
     pub(super) committed: Committed,
+    /// What other members want in the log while this one leads.
+    pub(super) forwarded: Forwarded,
+    /// And what they ask of it.
+    pub(super) answering: Answering<E>,
+    pub(super) stalled: Stalled,
+    /// The newest leader, and since when it is known.
+    pub(super) elected: (MemberId, Instant),
+    /// The term whose leader the reads under way were asked of.
+    pub(super) read_in: Option<Term>,
     /// Upkeep waits for the end of an entry.
     pub(super) upkeep_waits: bool,
     /// Since when the member is about to stop.
@@ -164,7 +178,9 @@ impl<E: Env> Loop<E> {
     fn turn(&mut self, quiet: bool) -> Result<(), Fatal> {
         let now = self.env.now();
         while let Some(frame) = self.serving.inbox.take_frame() {
-            self.replica.step(frame, !self.committed.is_too_much());
+            if let Some(aside) = self.replica.step(frame, !self.committed.is_too_much()) {
+                self.hear(aside);
+            }
         }
         for member in self.serving.inbox.take_unreachable() {
             self.replica.unreachable(member);
@@ -172,24 +188,22 @@ impl<E: Env> Loop<E> {
         self.take_transfers();
         self.leave_if_late(now);
         if std::mem::take(&mut self.ticked) {
+            self.look_after_disk(now);
             self.replica.tick();
-            self.serving.expire(now, self.replica.can_read(), self.replica.writing_since());
+            self.expire(now);
+            self.forward_again(now);
             self.upkeep.tick();
         }
         if let Some(took) = self.replica.finish_write(now)? {
             self.serving.log_written(took);
         }
+        self.hand_over();
         let mut slice = Slice::new(self.pace);
         loop {
-            self.propose_change();
+            self.propose_changes(now);
             self.propose(now);
-            if self.serving.inbox.has_reads() && self.replica.can_read() {
-                let number = self.serving.begin_reads();
-                match self.env.breaks(Law::ReadIndex) {
-                    true => self.serving.confirmed(number, self.replica.committed()),
-                    false => self.replica.read_index(number),
-                }
-            }
+            self.ask_for_reads(now);
+            self.ask_leader(now);
             match self.replica.next(self.committed.is_empty()) {
                 Some(progress) => {
                     self.committed.extend(progress.committed);
@@ -206,10 +220,14 @@ impl<E: Env> Loop<E> {
         if self.serving.is_telling() {
             self.serving.tell(&self.state.borrow(), || self.env.now());
         }
+        let leader = self.replica.leader();
+        if leader != MemberId(0) && leader != self.elected.0 {
+            self.elected = (leader, now);
+        }
         if let Some(leadership) = self.replica.leadership() {
             self.upkeep.leadership(leadership);
-            if leadership == Leadership::Lost {
-                self.serving.leadership_lost();
+            if matches!(leadership, Leadership::Gained(_)) {
+                self.serving.leads();
             }
         }
         self.give_transfers();
@@ -263,54 +281,32 @@ impl<E: Env> Loop<E> {
         Ok(())
     }
 
-    /// Proposes the oldest change of the group that waits, if there is none under way.
-    fn propose_change(&mut self) {
-        if self.serving.inbox.changes().is_empty() || self.replica.is_changing() {
-            return;
+    /// One question to the leader for all reads that wait. What was asked of another than who leads now is asked again.
+    fn ask_for_reads(&mut self, now: Instant) {
+        let readable = self.replica.readable();
+        if self.read_in != readable && std::mem::replace(&mut self.read_in, readable).is_some() {
+            self.serving.leader_lost();
         }
-        let Some((change, caller)) = self.serving.inbox.changes().take() else { return };
-        let refused = match self.may_change(&change) {
-            Ok(()) => self.replica.propose_change(&change.into()).map_err(|error| match error {
-                ChangeError::Propose(ProposeError::NotLeader) => Error::NoLeader,
-                ChangeError::Propose(ProposeError::Full) | ChangeError::Pending => Error::TooManyRequests,
-            }),
-            Err(error) => Err(error),
-        };
-        match refused {
-            Ok(()) => self.serving.proposed_change(caller),
-            Err(error) => self.serving.refuse([caller], error),
+        if readable.is_some() && self.serving.may_read() {
+            let number = self.serving.begin_reads(now);
+            match self.env.breaks(Law::ReadIndex) {
+                true => self.serving.confirmed(number, self.replica.committed()),
+                false => self.replica.read_index(number),
+            }
         }
     }
 
     /// A learner that has little of the log would hold up everybody, had it a vote (`readyPercentThreshold` of etcd).
-    fn may_change(&self, change: &group::Change) -> Result<(), Error> {
+    pub(super) fn may_change(&self, change: &ConfigChange) -> Result<(), Error> {
         let (Some(here), Some(there)) =
             (self.replica.matched(self.serving.inbox.origin.member), self.replica.matched(change.member))
         else {
             return Ok(());
         };
         let is_ready = there.0.saturating_mul(10) >= here.0.saturating_mul(9);
-        match change.seat {
-            Seat::Vote if !is_ready => Err(Error::LearnerNotReady),
-            Seat::Vote | Seat::Follow | Seat::Leave => Ok(()),
-        }
-    }
-
-    /// Packs all waiting writes into one entry, unless the log is busy with the one before, or what is committed has to
-    /// be applied first.
-    fn propose(&mut self, now: Instant) {
-        if !self.replica.is_open() || !self.serving.inbox.has_writes() || self.committed.is_much() {
-            return;
-        }
-        if !self.replica.leads() {
-            self.serving.refuse_all(Error::NoLeader);
-            return;
-        }
-        let (batch, callers) = self.serving.next_batch().expect("writes are waiting");
-        match self.replica.propose(batch) {
-            Ok(()) => self.serving.proposed(callers, now),
-            Err(ProposeError::NotLeader) => self.serving.refuse(callers, Error::NoLeader),
-            Err(ProposeError::Full) => self.serving.refuse(callers, Error::TooManyRequests),
+        match change.kind {
+            ChangeKind::AddVoter if !is_ready => Err(Error::LearnerNotReady),
+            ChangeKind::AddVoter | ChangeKind::AddLearner | ChangeKind::Remove => Ok(()),
         }
     }
 
@@ -363,6 +359,9 @@ impl<E: Env> Loop<E> {
     fn applied(&mut self) -> Result<(), Fatal> {
         let UnderWay { index, term, change } =
             self.committed.under_way.take().expect("an entry is under way");
+        if term != self.replica.applied_term() {
+            self.serving.term_began(term);
+        }
         if let Some(change) = change {
             self.change_group(index, &change)?;
         }
@@ -372,7 +371,9 @@ impl<E: Env> Loop<E> {
 
     /// A member that is about to stop leaves what takes long to the next start.
     fn leave_if_late(&mut self, now: Instant) {
-        if !self.serving.is_leaving() || !self.has_to_apply() {
+        // What other members are needed for may never come.
+        let waits = self.has_to_apply() || (!self.replica.is_sole_voter() && !self.serving.is_idle());
+        if !self.serving.is_leaving() || self.has_left || !waits {
             return;
         }
         let since = *self.leaving_since.get_or_insert(now);
@@ -421,6 +422,7 @@ impl<E: Env> Loop<E> {
     /// Lets connections see where this shard stands.
     fn show(&self) {
         self.serving.inbox.set_log_busy(self.replica.is_writing());
+        self.serving.inbox.set_writes_wait(!self.may_propose(self.env.now()));
         self.serving.show_leader(self.replica.leader(), self.replica.term());
         let standing = &self.serving.standing;
         standing.is_leader.set(self.replica.leads());
@@ -428,7 +430,7 @@ impl<E: Env> Loop<E> {
         standing.committed.set(self.replica.committed());
         standing.applied_term.set(self.replica.applied_term());
         standing.bytes_on_disk.set(self.upkeep.bytes_on_disk());
-        standing.can_read.set(self.replica.can_read());
+        standing.can_read.set(self.replica.leads() && self.replica.readable().is_some());
         if standing.take_members_changed() {
             group::tell(&*self.links, self.state.borrow().cluster());
         }

@@ -17,6 +17,8 @@ mod leases;
 mod pending;
 mod places;
 mod proposal;
+mod proposed;
+mod questions;
 mod quota;
 mod reader;
 mod reads;
@@ -27,15 +29,15 @@ mod transfer;
 mod transfers;
 mod turnstile;
 
-use std::{cell::RefCell, collections::VecDeque, rc::Rc, task::Waker, time::Duration};
+use std::{cell::RefCell, rc::Rc, task::Waker, time::Duration};
 
-use bytes::Bytes;
 use tracing::{info, warn};
 
 use crate::{
     env::Instant,
     limits,
     metrics::ShardMetrics,
+    pb::peer::{Answer, Question, aside::Word},
     shard::{Error, lease::Times, reply::Reply, watch::Hub},
     state::{Operations, Outcome, StateMachine},
     types::{LogIndex, MemberId, Term},
@@ -44,12 +46,16 @@ use crate::{
 use applying::Applying;
 use pending::Pending;
 use proposal::Proposal;
+use proposed::{Batch, Proposed};
+use questions::Asking;
 use reads::Reads;
 
 pub use backup::{Backup, BackupError};
+pub use changes::is_change;
 pub use feed::Feed;
 pub use handle::{Chunks, Parts, Shard, ShardStatus};
-pub use inbox::{Inbox, Taker, Waiting};
+pub use inbox::{Inbox, Taken, Taker, Waiting};
+pub use proposed::Way;
 pub use quota::Quota;
 pub use reader::AnswerReader;
 pub use standing::Standing;
@@ -72,8 +78,9 @@ pub struct Serving {
     /// Callers of changes of the group that are in the log.
     changing: Pending,
     reads: Reads,
-    /// When each entry of ours that is not applied yet was proposed, by its first request.
-    proposed: VecDeque<(u64, Instant)>,
+    /// Batches of ours that are not applied yet.
+    proposed: Proposed,
+    asking: Asking,
     /// Callers of physical compactions, answered when nothing is left to free.
     compactions: Vec<Proposal>,
     /// The entry that is being applied, and what it came to so far.
@@ -103,7 +110,8 @@ impl Serving {
             pending: Pending::default(),
             changing: Pending::default(),
             reads: Reads::default(),
-            proposed: VecDeque::new(),
+            proposed: Proposed::default(),
+            asking: Asking::default(),
             compactions: Vec::new(),
             applying: None,
             outcome: Outcome::default(),
@@ -137,23 +145,98 @@ impl Serving {
             && !self.inbox.has_reads()
     }
 
-    /// The oldest batch that waits to be proposed, with its callers.
-    pub fn next_batch(&self) -> Option<(Bytes, Vec<Waiting>)> {
+    /// The oldest batch that waits to be proposed.
+    pub fn next_batch(&self) -> Option<Taken> {
         self.inbox.take_batch()
     }
 
-    /// A batch is proposed: its callers wait until it is applied.
-    pub fn proposed(&mut self, callers: Vec<Waiting>, now: Instant) {
+    /// Whether one more batch may be forwarded.
+    pub fn may_forward(&self, now: Instant) -> bool {
+        self.proposed.may_send(now)
+    }
+
+    /// A batch is proposed, or sent to who leads in `term`: its callers wait until it is applied. `word`: what it is sent
+    /// as; none if no other leader may have it.
+    pub fn proposed(
+        &mut self,
+        callers: Vec<Waiting>,
+        term: Term,
+        now: Instant,
+        (way, word): (Way, Option<Word>),
+    ) {
         for caller in &callers {
             self.metrics.stage_queued.observe(now.since(caller.arrived).as_secs_f64());
         }
-        self.proposed.push_back((callers[0].sequence, now));
-        self.pending.extend(callers);
+        let (first, count) = (callers[0].sequence, callers.len() as u64);
+        self.proposed.push(Batch { first, count, term, at: now, way, word });
+        let pending = if is_change(first) { &mut self.changing } else { &mut self.pending };
+        pending.extend(callers);
     }
 
-    /// A change of the group is proposed: its caller waits until it is applied.
-    pub fn proposed_change(&mut self, caller: Waiting) {
-        self.changing.extend(vec![caller]);
+    /// Number of the oldest batch that is in no log and is to get into another, and what it is sent as; `changes`: of the
+    /// group, too.
+    pub fn lost(&self, changes: bool) -> Option<(u64, Word)> {
+        self.proposed.lost(changes)
+    }
+
+    /// It is proposed, or sent, once more.
+    pub fn begin_anew(&mut self, first: u64, term: Term, way: Way) {
+        self.proposed.begin_anew(first, term, way);
+    }
+
+    /// It gets into none.
+    pub fn give_up_lost(&mut self, first: u64, error: Error) {
+        if let Some(batch) = self.proposed.take(first) {
+            self.give_up(batch, error);
+        }
+    }
+
+    /// What was sent to the leader of `term` and is to be sent again.
+    pub fn again(&mut self, term: Term, now: Instant) -> Vec<Word> {
+        self.proposed.again(term, now)
+    }
+
+    /// The leader of `term` does not take a batch of this run that was sent to it.
+    pub fn refused(&mut self, first: u64, term: Term, error: Error) {
+        if let Some(batch) = self.proposed.refused(first, term) {
+            self.give_up(batch, error);
+        }
+    }
+
+    /// An entry of `term` is applied, the first of it: what was meant for a leader before and is not applied never will be,
+    /// unless it starts anew.
+    pub fn term_began(&mut self, term: Term) {
+        for batch in self.proposed.lose(term) {
+            self.give_up(batch, Error::LeaderLost);
+        }
+    }
+
+    /// What is to be asked of the leader, for the first time and again.
+    pub fn questions(&mut self, now: Instant) -> Vec<Question> {
+        let Self { asking, inbox, .. } = self;
+        asking.to_send(inbox.questions(), inbox.origin.run, now)
+    }
+
+    pub fn questions_again(&mut self, now: Instant) -> Vec<Question> {
+        self.asking.again(self.inbox.origin.run, now)
+    }
+
+    /// The leader's answer to one of them.
+    pub fn answered(&mut self, answer: Answer) {
+        if answer.run == self.inbox.origin.run {
+            self.asking.answered(answer);
+        }
+    }
+
+    /// This member leads: whoever asks finds out here.
+    pub fn leads(&mut self) {
+        self.asking.leads(self.inbox.questions());
+    }
+
+    fn give_up(&mut self, Batch { first, count, .. }: Batch, error: Error) {
+        let pending = if is_change(first) { &mut self.changing } else { &mut self.pending };
+        let callers: Vec<_> = pending.take_batch(first, count).collect();
+        self.refuse(callers, error);
     }
 
     pub fn refuse(&self, callers: impl IntoIterator<Item = Waiting>, error: Error) {
@@ -166,7 +249,7 @@ impl Serving {
 
     /// Refuses what is not proposed yet.
     pub fn refuse_all(&self, error: Error) {
-        while let Some((_, callers)) = self.inbox.take_batch() {
+        while let Some(Taken { callers, .. }) = self.inbox.take_batch() {
             self.refuse(callers, error);
         }
         while let Some((_, caller)) = self.inbox.changes().take() {
@@ -174,9 +257,14 @@ impl Serving {
         }
     }
 
+    /// Whether a round of reads is due.
+    pub fn may_read(&self) -> bool {
+        self.inbox.has_reads() && self.reads.may_begin()
+    }
+
     /// Begins a round for all reads that wait; its number.
-    pub fn begin_reads(&mut self) -> u64 {
-        self.reads.begin(self.inbox.take_reads())
+    pub fn begin_reads(&mut self, now: Instant) -> u64 {
+        self.reads.begin(self.inbox.take_reads(), now)
     }
 
     /// What must be applied before the readers of this round and of those before it go on.
@@ -192,30 +280,66 @@ impl Serving {
         self.reads.release(applied);
     }
 
-    /// This member leads no more, and nobody answers the rounds under way: their readers wait to be asked for again.
-    pub fn leadership_lost(&mut self) {
+    /// Whom the rounds under way were asked of leads no more, and nobody answers them: their readers wait to be asked for
+    /// again.
+    pub fn leader_lost(&mut self) {
+        let rounds = self.ask_again();
+        self.metrics.read_indexes_failed.inc_by(rounds);
+    }
+
+    /// How many rounds were under way.
+    fn ask_again(&mut self) -> u64 {
         let rounds: Vec<_> = self.reads.lost().collect();
-        self.metrics.read_indexes_failed.inc_by(rounds.len() as u64);
+        let count = rounds.len() as u64;
         self.inbox.put_back_reads(rounds.into_iter().flatten().collect());
+        count
     }
 
     /// Tells callers who have waited too long; their request may still take effect. `can_read`: a round of reads would
     /// begin now. `writing_since`: when the log write under way began.
-    pub fn expire(&mut self, now: Instant, can_read: bool, writing_since: Option<Instant>) {
+    /// `why`: what to tell of a request that came at that time and may be in the log.
+    pub fn expire(
+        &mut self,
+        now: Instant,
+        can_read: bool,
+        writing_since: Option<Instant>,
+        why: impl Fn(Instant) -> Error,
+    ) {
         let patience = self.patience;
         let old = |at: Instant| now.since(at) > patience;
         let under_way = self.expired_under_way(old);
         let mut expired: Vec<_> = under_way.into_iter().chain(self.pending.expired(now, patience)).collect();
         expired.extend(self.changing.expired(now, patience));
-        expired.extend(self.inbox.changes().take_expired(now, patience));
-        self.refuse(expired, Error::Timeout);
+        for caller in expired {
+            let error = why(caller.arrived);
+            self.refuse([caller], error);
+        }
+        self.proposed.expire(now, patience);
         if writing_since.is_some_and(old) {
             // The disk does not answer: what waits behind that write would wait in vain.
             self.refuse_all(Error::Timeout);
         }
+        while let Some(callers) = self.inbox.take_expired(now, patience) {
+            self.refuse(callers, Error::NotProposed);
+        }
+        self.refuse(self.inbox.changes().take_abandoned(), Error::NotProposed);
+        self.asking.expire(self.inbox.questions(), now, patience);
+        self.expire_reads(now, can_read);
+    }
+
+    fn expire_reads(&mut self, now: Instant, can_read: bool) {
+        let patience = self.patience;
+        let old = |at: Instant| now.since(at) > patience;
         // As in etcd, which counts rounds that nobody waits for any more, and not those who waited.
         let late = self.reads.expire(now, patience);
         self.metrics.slow_read_indexes.inc_by(late as u64);
+        if self.reads.are_late(now) {
+            warn!(
+                "retry-timeout" = ?limits::ASK_AGAIN,
+                "waiting for ReadIndex response took too long, retrying"
+            );
+            self.ask_again();
+        }
         if self.inbox.has_reads() && !can_read {
             let (late, waiting): (Vec<_>, Vec<_>) =
                 self.inbox.take_reads().into_iter().partition(|r| old(r.0));
@@ -247,20 +371,18 @@ impl Serving {
         }
     }
 
-    /// Another state was put in the place of the one before.
-    pub fn replaced(&self, state: &StateMachine) {
+    /// Another state was put in the place of the one before. Whether what was under way is part of it nobody knows here.
+    pub fn replaced(&mut self, state: &StateMachine) {
+        self.proposed.clear();
+        let callers: Vec<_> = self.pending.drain().chain(self.changing.drain()).collect();
+        self.refuse(callers, Error::Timeout);
         self.standing.set_members(state.cluster().members());
         self.hub.borrow_mut().lose(state.revision().0);
     }
 
     fn observe_commit(&mut self, first: u64, now: Instant) {
-        while let Some(&(sequence, at)) = self.proposed.front()
-            && sequence <= first
-        {
-            self.proposed.pop_front();
-            if sequence == first {
-                self.metrics.stage_commit.observe(now.since(at).as_secs_f64());
-            }
+        if let Some(batch) = self.proposed.take(first) {
+            self.metrics.stage_commit.observe(now.since(batch.at).as_secs_f64());
         }
     }
 

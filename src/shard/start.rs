@@ -10,8 +10,11 @@ use tracing::info;
 
 use super::{
     Fatal,
+    answering::Answering,
     committed::Committed,
+    forwarded::Forwarded,
     group::config,
+    handover::Stalled,
     lease::Times,
     pace::Pace,
     replica::{Parts, Replay, Replica, baseline_record, entry_bytes_max, found, go_alone},
@@ -22,7 +25,7 @@ use super::{
 };
 use crate::{
     consensus::{self, Baseline, LogPosition, Pipeline},
-    env::{Env, Links},
+    env::{Env, Instant, Links},
     limits,
     metrics::ShardMetrics,
     pb::etcdserverpb as pb,
@@ -178,6 +181,8 @@ pub async fn start<E: Env>(
         Rc::new(move || env.random_u64())
     };
     let times = Times::new(options.election, options.lease_checkpoints);
+    // etcd's request timeout: five seconds and two elections.
+    let patience = Duration::from_secs(5) + 2 * options.election;
     let shard = Shard::new(serve::Parts {
         inbox: inbox.clone(),
         state: state.clone(),
@@ -191,32 +196,31 @@ pub async fn start<E: Env>(
         random,
         cluster_id,
         member_id,
+        patience,
     });
-    // etcd's request timeout: five seconds and two elections.
-    let patience = Duration::from_secs(5) + 2 * options.election;
     let parts = Parts { pipeline, wal, applied, links: links.clone() };
     let checkpoints = Checkpoints::new(store, options.checkpoint_due, checkpoint);
+    let upkeep = Upkeep::new(env.clone(), metrics.clone(), checkpoints, times.clone());
+    let expiry = LeaseExpiry::new(env.clone(), shard.clone(), times.clone(), upkeep.duty());
     let run = Loop {
-        replica: Replica::new(env.clone(), options.shard_id, parts),
-        serving: Serving::new(
-            inbox,
-            standing,
-            hub,
-            metrics.clone(),
-            times.clone(),
-            patience,
-            options.slow_apply,
-        ),
-        upkeep: Upkeep::new(env.clone(), metrics, checkpoints, times.clone()),
-        expiry: Some(LeaseExpiry::new(env.clone(), shard.clone(), times)),
+        replica: Replica::new(env.clone(), (member_id, options.shard_id), parts),
+        serving: Serving::new(inbox, standing, hub, metrics, times, patience, options.slow_apply),
+        upkeep,
+        expiry: Some(expiry),
         anchor,
-        links,
+        links: links.clone(),
         state,
         heartbeat: options.heartbeat,
+        election: options.election,
         tick: None,
         ticked: false,
         pace: options.pace,
         committed: Committed::default(),
+        forwarded: Forwarded::default(),
+        stalled: Stalled::default(),
+        read_in: None,
+        elected: (MemberId(0), Instant(0)),
+        answering: Answering::new(env.clone(), links, shard.clone(), options.shard_id),
         upkeep_waits: false,
         leaving_since: None,
         has_left: false,

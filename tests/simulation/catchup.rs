@@ -66,7 +66,9 @@ impl Behind {
     fn write(&self, writes: u64) {
         let running = Rc::new(Cell::new(0));
         let number = self.clients.replace(self.clients.get() + 1);
-        world::client(&self.world, number, writes, self.memory.clone(), running.clone());
+        // Through those who are not away.
+        let nodes = &self.world.nodes[..AWAY];
+        world::client_of(&self.world, nodes, (number, writes), self.memory.clone(), running.clone());
         let seed = self.seed;
         assert!(
             self.world.sim.run_until(STEPS_MAX, || running.get() == 0),

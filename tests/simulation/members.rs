@@ -169,11 +169,7 @@ fn reader(world: &World, number: u64, memory: Rc<RefCell<Memory>>, running: Rc<C
     world.sim.spawn(world::client_id(100 + number), async move {
         while !memory.borrow().over {
             sim.sleep(Duration::from_micros(sim.below(2_000))).await;
-            // Mostly one that takes itself for the leader, which need not be true.
-            let picky = sim.chance(970);
-            let able = |shard: &Shard| !picky || shard.can_read();
-            let able =
-                shards.iter().filter_map(|shard| shard.borrow().clone()).filter(able).collect::<Vec<_>>();
+            let able = shards.iter().filter_map(|shard| shard.borrow().clone()).collect::<Vec<_>>();
             let Some(shard) = able.get(sim.below(able.len().max(1) as u64) as usize) else { continue };
             let key = world::key(sim.below(WRITERS), sim.below(4));
             let (least, least_revision) = memory.borrow().least(&key);

@@ -364,10 +364,21 @@ pub fn number(value: &[u8]) -> u64 {
     std::str::from_utf8(value).expect("a number").parse().expect("a number")
 }
 
-/// A client: writes ascending values to its own keys through any member that takes them.
+/// A client: writes ascending values to its own keys through any member.
 pub fn client(world: &World, number: u64, writes: u64, memory: Rc<RefCell<Memory>>, running: Rc<Cell<u64>>) {
+    client_of(world, &world.nodes, (number, writes), memory, running);
+}
+
+/// The same through some of the members.
+pub fn client_of(
+    world: &World,
+    nodes: &[Node],
+    (number, writes): (u64, u64),
+    memory: Rc<RefCell<Memory>>,
+    running: Rc<Cell<u64>>,
+) {
     let sim = world.sim.clone();
-    let shards: Vec<_> = world.nodes.iter().map(|node| node.shard.clone()).collect();
+    let shards: Vec<_> = nodes.iter().map(|node| node.shard.clone()).collect();
     running.set(running.get() + 1);
     world.sim.spawn(client_id(number), async move {
         for value in 1..=writes {

@@ -20,29 +20,34 @@ enum Item {
 }
 
 #[derive(Default)]
-pub struct Backlog(VecDeque<Item>);
+pub struct Backlog {
+    items: VecDeque<Item>,
+    /// Payload bytes.
+    bytes: usize,
+}
 
 impl Backlog {
     /// Takes in a ready. True if it has nothing to log and nothing logs before it, so that the
     /// caller need not wait for this backlog.
     pub fn add(&mut self, number: u64, entries: Vec<Entry>, hard_state: Option<HardState>) -> bool {
-        if entries.is_empty() && hard_state.is_none() && self.0.is_empty() {
+        if entries.is_empty() && hard_state.is_none() && self.items.is_empty() {
             return true;
         }
-        self.0.extend(entries.into_iter().map(Item::Entry));
-        self.0.extend(hard_state.map(Item::HardState));
-        self.0.push_back(Item::End(number));
+        self.bytes += entries.iter().map(|entry| entry.data.len()).sum::<usize>();
+        self.items.extend(entries.into_iter().map(Item::Entry));
+        self.items.extend(hard_state.map(Item::HardState));
+        self.items.push_back(Item::End(number));
         false
     }
 
     /// What must be durable by itself.
     pub fn add_hard_state(&mut self, hard_state: HardState) {
-        self.0.push_back(Item::HardState(hard_state));
+        self.items.push_back(Item::HardState(hard_state));
     }
 
     /// The log goes on after a checkpoint that was put in place.
     pub fn add_baseline(&mut self, at: LogPosition) {
-        self.0.push_back(Item::Baseline(at));
+        self.items.push_back(Item::Baseline(at));
     }
 
     /// Appends what fits into the log's next write. Returns the newest ready that is then complete.
@@ -51,14 +56,14 @@ impl Backlog {
     /// If a record is larger than any write: proposals are bounded below that.
     pub fn drain_into<E: Env>(&mut self, wal: &mut Wal<E>) -> Option<u64> {
         let mut complete = None;
-        while let Some(item) = self.0.front() {
+        while let Some(item) = self.items.front() {
             let record = match item {
                 Item::Entry(entry) => entry_record(entry),
                 Item::HardState(hard_state) => hard_state_record(hard_state),
                 Item::Baseline(at) => baseline_record(at),
                 Item::End(number) => {
                     complete = Some(*number);
-                    self.0.pop_front();
+                    self.items.pop_front();
                     continue;
                 }
             };
@@ -71,13 +76,20 @@ impl Backlog {
                 break;
             }
             wal.append(record);
-            self.0.pop_front();
+            if let Some(Item::Entry(entry)) = self.items.pop_front() {
+                self.bytes -= entry.data.len();
+            }
         }
         complete
     }
 
+    /// Whether so much waits for the disk that nothing more should come from the leader.
+    pub fn is_too_much(&self) -> bool {
+        self.bytes > limits::UNAPPLIED_BYTES_MAX
+    }
+
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.items.is_empty()
     }
 }
 

@@ -46,7 +46,7 @@ async fn sole(env: SimEnv) -> Replica<SimEnv> {
     let pipeline = Pipeline::new(options, replay.window, LogIndex(1), 1).unwrap();
     let applied = LogPosition { index: LogIndex(1), term: Term(1) };
     let parts = Parts { pipeline, wal, applied, links: Rc::new(NoLinks) };
-    let mut replica = Replica::new(env, ShardId(3), parts);
+    let mut replica = Replica::new(env, (MemberId(1), ShardId(3)), parts);
     replica.campaign_if_sole_voter().unwrap();
     replica
 }
@@ -73,14 +73,14 @@ fn a_batch_is_committed_when_its_write_has_ended() {
         let mut replica = sole(env.clone()).await;
         assert_eq!(replica.leadership(), Some(Leadership::Gained(Term(2))));
         assert_eq!(replica.leadership(), None, "told once");
-        while !replica.can_read() {
+        while replica.readable().is_none() {
             turn(&mut replica);
             if replica.is_writing() {
                 poll_fn(|cx| if replica.poll(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
                 replica.finish_write(env.now()).unwrap();
             }
         }
-        replica.propose(Bytes::from_static(b"x")).unwrap();
+        replica.propose([Bytes::from_static(b"x")]).unwrap();
         assert_eq!(turn(&mut replica), Vec::<Bytes>::new());
         assert!(replica.is_writing() && !replica.is_open(), "the next batch gathers");
         assert_eq!(replica.finish_write(env.now()).unwrap(), None, "it has not ended");

@@ -52,7 +52,7 @@ impl Serving {
         let batch = Batch::decode(data)?;
         let (ours, sequence) = (batch.origin == self.inbox.origin, batch.first);
         let is_batch = ours && !is_change(sequence);
-        if is_batch {
+        if ours {
             self.observe_commit(sequence, now);
         }
         let replies = Vec::with_capacity(if is_batch { self.pending.len() } else { 0 });
@@ -208,6 +208,9 @@ impl Serving {
         let waiting: Vec<_> =
             under_way.into_iter().chain(self.pending.drain()).chain(self.changing.drain()).collect();
         self.refuse(waiting, Error::Stopped);
+        self.proposed.clear();
+        self.asking.clear();
+        self.inbox.questions().clear();
         self.inbox.answered(self.compactions.len());
         self.compactions.drain(..).for_each(|proposal| proposal.refuse(Error::Stopped));
         self.reads.clear();

@@ -2,11 +2,10 @@
 //!
 //! Their numbers are apart from those of other writes, which may overtake them.
 
-use std::{cell::Cell, cell::RefCell, collections::VecDeque, time::Duration};
+use std::{cell::Cell, cell::RefCell, collections::VecDeque};
 
 use super::inbox::Waiting;
 use crate::{
-    env::Instant,
     limits,
     shard::{
         Error,
@@ -55,11 +54,18 @@ impl Changes {
         self.waiting.borrow_mut().pop_front()
     }
 
-    /// Those whose callers have waited longer than `patience`.
-    pub fn take_expired(&self, now: Instant, patience: Duration) -> Vec<Waiting> {
+    /// It is the oldest one again.
+    pub fn put_back(&self, change: Change, caller: Waiting) {
+        self.waiting.borrow_mut().push_front((change, caller));
+    }
+
+    /// Those that nobody waits for any more. One that is not proposed waits for as long as its caller does.
+    pub fn take_abandoned(&self) -> Vec<Waiting> {
         let mut waiting = self.waiting.borrow_mut();
-        let count = waiting.iter().take_while(|(_, caller)| now.since(caller.arrived) > patience).count();
-        waiting.drain(..count).map(|(_, caller)| caller).collect()
+        let (awaited, abandoned) =
+            waiting.drain(..).partition(|(_, caller): &(_, Waiting)| caller.proposal.is_awaited());
+        *waiting = awaited;
+        abandoned.into_iter().map(|(_, caller)| caller).collect()
     }
 
     pub fn is_empty(&self) -> bool {

@@ -56,6 +56,8 @@ pub struct Parts {
     pub(in crate::shard) random: Rc<dyn Fn() -> u64>,
     pub(in crate::shard) cluster_id: ClusterId,
     pub(in crate::shard) member_id: MemberId,
+    /// How long one waits for what other members have a part in.
+    pub(in crate::shard) patience: Duration,
 }
 
 /// The shard's condition at one moment.
@@ -119,9 +121,18 @@ impl Shard {
             None => None,
         };
         let (proposal, answer) = proposal::<C>();
-        self.inbox.push_write(principal, &command, (self.clock)(), proposal, place)?;
+        self.inbox.push_write(principal, (&command, None), (self.clock)(), proposal, place)?;
         // What it was decoded from is given back while it waits.
         drop(command);
+        answer.await.unwrap_or(Err(Error::Stopped))
+    }
+
+    /// The same for what the leader of `term` wants itself: no other may put it into the log, nor this one in another term.
+    pub async fn write_leading<C: Command>(&self, term: Term, command: C) -> Result<C::Answer, Error> {
+        let nobody = Principal::default();
+        self.admit(&nobody, &command)?;
+        let (proposal, answer) = proposal::<C>();
+        self.inbox.push_write(&nobody, (&command, Some(term)), (self.clock)(), proposal, None)?;
         answer.await.unwrap_or(Err(Error::Stopped))
     }
 
@@ -329,6 +340,32 @@ impl Shard {
     /// The state, for as long as the caller does not wait.
     pub fn with_state<T>(&self, read: impl FnOnce(&StateMachine) -> T) -> T {
         read(&self.state.borrow())
+    }
+
+    /// Has another member lead, a certain one or any that can; returns when it does, or when this one need not hand over.
+    pub async fn hand_over(&self, to: Option<MemberId>) -> Result<(), Error> {
+        let until = (self.clock)().after(self.patience);
+        let is_done = || match to {
+            Some(to) => self.leader() == to,
+            None => !self.is_leader() && self.leader().0 != 0,
+        };
+        if is_done() {
+            return Ok(());
+        }
+        self.inbox.push_handover(to);
+        while !is_done() {
+            self.sleep(limits::LEADER_PAUSE).await;
+            if (self.clock)() >= until {
+                return Err(Error::NotHandedOver);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether another member could lead.
+    pub fn has_successor(&self) -> bool {
+        let members = self.standing.members();
+        members.iter().any(|member| member.id != self.member_id.0 && !member.is_learner)
     }
 
     /// A frame from another member's shard of the same number.

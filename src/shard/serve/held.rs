@@ -122,6 +122,7 @@ mod tests {
             random: Rc::new(|| 4),
             cluster_id: ClusterId(1),
             member_id: MemberId(1),
+            patience: std::time::Duration::from_secs(5),
         })
     }
 

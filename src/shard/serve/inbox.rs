@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeSet, VecDeque},
     rc::Rc,
     task::Waker,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -13,15 +14,21 @@ use super::{
     changes::Changes,
     places::{Place, Places},
     proposal::Proposal,
+    questions::{Questions, Told},
     transfers::{Arriving, Transfers},
 };
 use crate::{
     env::Instant,
     limits,
-    shard::{Error, group::Seat, reply::Reply},
+    pb::peer::question::About,
+    shard::{
+        Error,
+        group::Seat,
+        reply::{self, Reply},
+    },
     state,
     state::{Builder, Command, Origin, Principal},
-    types::MemberId,
+    types::{MemberId, Term},
 };
 
 /// A write whose caller waits.
@@ -37,6 +44,16 @@ pub struct Waiting {
 struct OpenBatch {
     builder: Builder,
     waiting: Vec<Waiting>,
+    only_in: Option<Term>,
+}
+
+/// A batch that is to be proposed.
+pub struct Taken {
+    /// An entry's payload.
+    pub payload: Bytes,
+    pub callers: Vec<Waiting>,
+    /// Only by this member, and only while it leads in this term.
+    pub only_in: Option<Term>,
 }
 
 /// Arrivals of one shard. Connections push, the shard's loop takes.
@@ -53,15 +70,18 @@ pub struct Inbox {
     frames: RefCell<VecDeque<Bytes>>,
     frame_bytes: Cell<usize>,
     /// Members for whom something got lost; each at most once.
-    unreachable: RefCell<BTreeSet<MemberId>>,
     defragments: RefCell<Vec<Reply<()>>>,
     pub transfers: Transfers,
+    questions: Questions,
+    handover: Cell<Option<Option<MemberId>>>,
+    unreachable: RefCell<BTreeSet<MemberId>>,
     /// Writes admitted and not answered, and their bytes while they wait here.
     pending: Cell<usize>,
     queued_bytes: Cell<usize>,
     batch_bytes: Cell<usize>,
-    /// While the log is busy a new write only waits: it does not wake the loop.
     log_busy: Cell<bool>,
+    /// A new write only waits: it does not wake the loop.
+    writes_wait: Cell<bool>,
     woken: Cell<bool>,
     waker: Cell<Option<Waker>>,
     leaving: Cell<bool>,
@@ -81,13 +101,16 @@ impl Inbox {
             reads: RefCell::default(),
             frames: RefCell::default(),
             frame_bytes: Cell::new(0),
-            unreachable: RefCell::default(),
             defragments: RefCell::default(),
             transfers: Transfers::default(),
+            questions: Questions::default(),
+            handover: Cell::new(None),
+            unreachable: RefCell::default(),
             pending: Cell::new(0),
             queued_bytes: Cell::new(0),
             batch_bytes: Cell::new(0),
             log_busy: Cell::new(false),
+            writes_wait: Cell::new(false),
             woken: Cell::new(false),
             waker: Cell::new(None),
             leaving: Cell::new(false),
@@ -96,11 +119,11 @@ impl Inbox {
         }
     }
 
-    /// Admits a write or says why not.
+    /// Admits a write or says why not. `only_in`: it is the leader's own, and of no use in another term.
     pub fn push_write<C: Command>(
         &self,
         principal: &Principal,
-        command: &C,
+        (command, only_in): (&C, Option<Term>),
         arrived: Instant,
         proposal: Proposal,
         place: Option<Place>,
@@ -120,14 +143,16 @@ impl Inbox {
         let sequence = self.next_sequence.get();
         self.next_sequence.set(sequence + 1);
         let mut batches = self.batches.borrow_mut();
-        let closed = batches.back().is_none_or(|OpenBatch { builder, .. }| {
-            let payload = Builder::HEADER_BYTES + builder.bytes() + bytes;
-            builder.count() >= limits::ENTRY_REQUESTS_MAX
+        let closed = batches.back().is_none_or(|open| {
+            let payload = Builder::HEADER_BYTES + open.builder.bytes() + bytes;
+            open.builder.count() >= limits::ENTRY_REQUESTS_MAX
                 || payload > self.entry_bytes_max.min(limits::ENTRY_BYTES_MAX)
+                || open.only_in != only_in
+                || arrived.since(open.waiting[0].arrived) > limits::BATCH_AGE
         });
         if closed {
             let builder = Builder::new(self.origin, sequence, self.batch_bytes.get());
-            batches.push_back(OpenBatch { builder, waiting: Vec::new() });
+            batches.push_back(OpenBatch { builder, waiting: Vec::new(), only_in });
         }
         let open = batches.back_mut().expect("a batch is open");
         open.builder.push(principal, command);
@@ -135,7 +160,7 @@ impl Inbox {
         open.waiting.push(Waiting { sequence, arrived, proposal, _place: place });
         self.pending.set(self.pending.get() + 1);
         drop(batches);
-        if !self.log_busy.get() {
+        if !self.writes_wait.get() {
             self.wake();
         }
         Ok(())
@@ -192,6 +217,31 @@ impl Inbox {
         drop(defragments);
         self.wake();
         Ok(())
+    }
+
+    /// Asks something of whoever leads.
+    pub fn push_question(&self, about: About, began: Instant) -> Result<reply::Answer<Told>, Error> {
+        if self.refusing.get() {
+            return Err(Error::Stopped);
+        }
+        let answer = self.questions.push(about, began)?;
+        self.wake();
+        Ok(answer)
+    }
+
+    /// Leadership is to be handed over, to a certain member or to any.
+    pub fn push_handover(&self, to: Option<MemberId>) {
+        // The newest counts.
+        self.handover.set(Some(to));
+        self.wake();
+    }
+
+    pub fn take_handover(&self) -> Option<Option<MemberId>> {
+        self.handover.take()
+    }
+
+    pub fn questions(&self) -> &Questions {
+        &self.questions
     }
 
     pub fn take_defragments(&self) -> Vec<Reply<()>> {
@@ -257,6 +307,7 @@ impl Inbox {
         drop(self.reads.take());
         drop(self.frames.take());
         drop(self.defragments.take());
+        self.questions.clear();
         self.transfers.close();
     }
 
@@ -298,18 +349,31 @@ impl Inbox {
         self.log_busy.set(busy);
     }
 
+    pub fn set_writes_wait(&self, wait: bool) {
+        self.writes_wait.set(wait);
+    }
+
     /// Whether a log write is in flight.
     pub fn is_log_busy(&self) -> bool {
         self.log_busy.get()
     }
 
-    /// The oldest batch of writes as an entry's payload, with those who wait for it.
-    pub fn take_batch(&self) -> Option<(Bytes, Vec<Waiting>)> {
-        let OpenBatch { builder, waiting } = self.batches.borrow_mut().pop_front()?;
+    /// The oldest batch of writes.
+    pub fn take_batch(&self) -> Option<Taken> {
+        let OpenBatch { builder, waiting: callers, only_in } = self.batches.borrow_mut().pop_front()?;
         self.queued_bytes.set(self.queued_bytes.get() - builder.bytes());
         // The next batch is likely to be as large as this one.
         self.batch_bytes.set(builder.bytes());
-        Some((builder.finish(), waiting))
+        Some(Taken { payload: builder.finish(), callers, only_in })
+    }
+
+    /// The callers of the oldest batch, which is given up, if it has waited longer than `patience`.
+    pub fn take_expired(&self, now: Instant, patience: Duration) -> Option<Vec<Waiting>> {
+        let is_old = |open: &OpenBatch| now.since(open.waiting[0].arrived) > patience;
+        if !self.batches.borrow().front().is_some_and(is_old) {
+            return None;
+        }
+        self.take_batch().map(|taken| taken.callers)
     }
 
     pub fn has_writes(&self) -> bool {
@@ -381,7 +445,7 @@ mod tests {
     }
 
     fn push(inbox: &Inbox, put: &pb::PutRequest) -> Result<(), Error> {
-        inbox.push_write(&Principal::default(), put, Instant(0), proposal::<pb::PutRequest>().0, None)
+        inbox.push_write(&Principal::default(), (put, None), Instant(0), proposal::<pb::PutRequest>().0, None)
     }
 
     #[test]
@@ -403,7 +467,7 @@ mod tests {
         let mib = put(1 << 20);
         while push(&inbox, &mib).is_ok() {}
         assert!(inbox.pending() <= limits::SHARD_QUEUED_BYTES_MAX / (1 << 20) + 1);
-        while let Some((payload, waiting)) = inbox.take_batch() {
+        while let Some(Taken { payload, callers: waiting, .. }) = inbox.take_batch() {
             assert!(payload.len() <= limits::ENTRY_BYTES_MAX + (1 << 20) + 64);
             inbox.answered(waiting.len());
         }
@@ -417,8 +481,8 @@ mod tests {
         for _ in 0..limits::ENTRY_REQUESTS_MAX + 1 {
             push(&inbox, &put(1)).unwrap();
         }
-        let (_, first) = inbox.take_batch().unwrap();
-        let (_, second) = inbox.take_batch().unwrap();
+        let first = inbox.take_batch().unwrap().callers;
+        let second = inbox.take_batch().unwrap().callers;
         assert_eq!(first.len(), limits::ENTRY_REQUESTS_MAX);
         assert_eq!(second[0].sequence, first.last().unwrap().sequence + 1);
     }
@@ -428,7 +492,7 @@ mod tests {
         let inbox = Inbox::new(ORIGIN, 1000);
         assert_eq!(push(&inbox, &put(1000)), Err(Error::Apply(state::Error::RequestTooLarge)));
         (0..10).for_each(|_| push(&inbox, &put(400)).unwrap());
-        while let Some((payload, _)) = inbox.take_batch() {
+        while let Some(Taken { payload, .. }) = inbox.take_batch() {
             assert!(payload.len() <= 1000);
         }
     }
@@ -438,7 +502,7 @@ mod tests {
         let inbox = Rc::new(Inbox::new(ORIGIN, 8 << 20));
         let taker = Taker(inbox.clone());
         let ((write, answer), (read, ready)) = (proposal::<pb::PutRequest>(), channel());
-        inbox.push_write(&Principal::default(), &put(1), Instant(0), write, None).unwrap();
+        inbox.push_write(&Principal::default(), (&put(1), None), Instant(0), write, None).unwrap();
         inbox.push_read(Instant(0), read).unwrap();
         drop(taker);
         assert_eq!(futures_lite::future::block_on(answer), None);

@@ -10,12 +10,16 @@ use prost::{
 
 use super::{
     handle::Shard,
+    questions::Told,
     reader::{AnswerReader, Stake},
 };
 use crate::{
     env::Instant,
     limits,
-    pb::etcdserverpb as pb,
+    pb::{
+        etcdserverpb as pb,
+        peer::{self, Renewals, TimeLeft, question::About},
+    },
     shard::{Error, lease::Renewal},
     state::{
         self, Principal,
@@ -33,6 +37,54 @@ const LEASES_LEASES: u32 = 2;
 type Ending = (Instant, i64);
 
 impl Shard {
+    /// Has whoever leads give leases all of their time again; how many seconds that are, none for a lease that is not there.
+    /// None at all if this member leads: then [`Shard::linearize`] and [`Shard::renew`] do it.
+    pub async fn renew_elsewhere(&self, ids: Vec<i64>) -> Result<Option<Vec<Option<i64>>>, Error> {
+        let told = self.ask(About::Renewals(Renewals { ids })).await?;
+        let seconds = |lease: peer::Lease| lease.is_there.then_some(lease.seconds);
+        Ok(told.map(|leases| leases.into_iter().map(seconds).collect()))
+    }
+
+    /// Gives a lease all of its time again, whoever leads meanwhile.
+    pub async fn renew_anywhere(&self, id: i64) -> Result<Option<i64>, Error> {
+        loop {
+            if let Some(renewed) = self.renew_elsewhere(vec![id]).await? {
+                return Ok(renewed.into_iter().next().flatten());
+            }
+            self.linearize().await?;
+            match self.renew(id).await {
+                // Just now.
+                Err(Error::NoLeader) => self.sleep(limits::LEADER_PAUSE).await,
+                renewed => return renewed,
+            }
+        }
+    }
+
+    /// Asks whoever leads; none if this member does.
+    async fn ask(&self, about: About) -> Result<Told, Error> {
+        if self.is_leader() {
+            return Ok(None);
+        }
+        let answer = self.inbox.push_question(about, (self.clock)())?;
+        match answer.await {
+            Some(told) => Ok(told),
+            None if self.inbox.refusing() => Err(Error::Stopped),
+            None if self.leader().0 == 0 => Err(Error::NoLeader),
+            None => Err(Error::Timeout),
+        }
+    }
+
+    /// How many seconds a lease has yet, as its leader, which this member is, has it; none if there is no such lease.
+    pub(in crate::shard) fn time_left(&self, id: i64) -> Result<Option<i64>, Error> {
+        let Some((place, lease)) = self.lease(id) else { return Ok(None) };
+        if !self.is_leader() {
+            return Err(Error::NoLeader);
+        }
+        let now = (self.clock)();
+        let left = |ends: Instant| ends.since(now).as_secs() as i64 - now.since(ends).as_secs() as i64;
+        Ok(Some(self.times.ends(place).map_or(lease.ttl, left)))
+    }
+
     /// Gives a lease all of its time again, and tells how many seconds that are; none if there is no such lease. One
     /// whose time is over is waited for until it is gone. Whoever asks has seen to it that this member leads.
     pub async fn renew(&self, id: i64) -> Result<Option<i64>, Error> {
@@ -75,17 +127,24 @@ impl Shard {
         who: &Principal,
         (id, with_keys): (i64, bool),
     ) -> Result<Answer<pb::LeaseTimeToLiveResponse, AnswerReader>, Error> {
+        let elsewhere = match self.ask(About::TimeLeft(TimeLeft { id })).await? {
+            Some(leases) => leases.first().map(|lease| lease.is_there.then_some(lease.seconds)),
+            None => None,
+        };
         self.linearize().await?;
         // A deletion that is done in part has let go of keys that are still there. It is committed.
         while with_keys && self.state.borrow().is_paused() {
             self.linearize().await?;
         }
         let mut response = pb::LeaseTimeToLiveResponse { id, ttl: -1, ..Default::default() };
-        let Some((place, lease)) = self.lease(id) else { return Ok(Answer::Whole(response)) };
-        let now = (self.clock)();
-        let left = |ends: Instant| ends.since(now).as_secs() as i64 - now.since(ends).as_secs() as i64;
-        response.ttl = self.times.ends(place).map_or(lease.ttl, left);
-        response.granted_ttl = lease.ttl;
+        let left = match elsewhere {
+            Some(left) => left,
+            None => self.time_left(id)?,
+        };
+        let (Some((_, lease)), Some(left)) = (self.lease(id), left) else {
+            return Ok(Answer::Whole(response));
+        };
+        (response.ttl, response.granted_ttl) = (left, lease.ttl);
         if !with_keys {
             return Ok(Answer::Whole(response));
         }

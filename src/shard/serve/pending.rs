@@ -26,6 +26,13 @@ impl Pending {
         self.0.remove(at)
     }
 
+    /// The callers of `count` requests from `first` on, as far as they still wait.
+    pub fn take_batch(&mut self, first: u64, count: u64) -> impl Iterator<Item = Waiting> {
+        let at = |sequence| self.0.partition_point(|waiting| waiting.sequence < sequence);
+        let range = at(first)..at(first + count);
+        self.0.drain(range)
+    }
+
     /// Callers that have waited longer than `patience`.
     pub fn expired(&mut self, now: Instant, patience: Duration) -> impl Iterator<Item = Waiting> {
         let count = self.0.iter().take_while(|w| now.since(w.arrived) > patience).count();

@@ -62,6 +62,11 @@ impl Proposal {
     pub fn refuse(self, error: Error) {
         self.0.refuse(error);
     }
+
+    /// Whether somebody still waits for it.
+    pub fn is_awaited(&self) -> bool {
+        Rc::strong_count(&self.0) > 1
+    }
 }
 
 impl Drop for Proposal {

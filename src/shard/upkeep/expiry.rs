@@ -8,25 +8,27 @@ use std::time::Duration;
 
 use tracing::warn;
 
+use super::Duty;
 use crate::{
     env::Env,
     limits,
     pb::etcdserverpb as pb,
     shard::{Error, Shard, lease::Times},
-    state::{Principal, lease::ExpireLeases},
+    state::lease::ExpireLeases,
 };
 
 pub struct LeaseExpiry<E: Env> {
     env: E,
     shard: Shard,
     times: Times,
+    duty: Duty,
     /// Leases of the next batch: fewer, if the last ones had many keys.
     batch: usize,
 }
 
 impl<E: Env> LeaseExpiry<E> {
-    pub fn new(env: E, shard: Shard, times: Times) -> Self {
-        Self { env, shard, times, batch: limits::LEASE_BATCH_MIN }
+    pub fn new(env: E, shard: Shard, times: Times, duty: Duty) -> Self {
+        Self { env, shard, times, duty, batch: limits::LEASE_BATCH_MIN }
     }
 
     /// Runs until the shard stops.
@@ -56,6 +58,8 @@ impl<E: Env> LeaseExpiry<E> {
 
     /// Revokes what is over. False if there is nothing for the moment.
     async fn expire(&mut self) -> bool {
+        // A leader that is none any more, and does not know it yet, must not have another end what is alive there.
+        let Some(term) = self.duty.term() else { return false };
         let (now, mut over) = (self.env.now(), Vec::new());
         while over.len() < self.batch
             && self.times.take_over(now, limits::LEASE_VISITS, self.batch, &mut over)
@@ -78,7 +82,7 @@ impl<E: Env> LeaseExpiry<E> {
             return true;
         }
         let leases = ids.len();
-        match self.shard.write(&Principal::default(), ExpireLeases { ids }).await {
+        match self.shard.write_leading(term, ExpireLeases { ids }).await {
             Ok(expired) => {
                 self.shard.metrics().lease_expired.inc_by(expired.leases);
                 let keys = expired.keys / expired.leases.max(1);
@@ -91,7 +95,13 @@ impl<E: Env> LeaseExpiry<E> {
                 let pause = match error {
                     Error::TooManyRequests => limits::LEASE_BUSY_PAUSE,
                     Error::NoLeader | Error::Stopped => limits::LEASE_PAUSE,
-                    Error::Apply(_) | Error::Timeout | Error::LearnerNotReady => {
+                    Error::Apply(_)
+                    | Error::Timeout
+                    | Error::NotProposed
+                    | Error::LeaderLost
+                    | Error::Unlinked
+                    | Error::NotHandedOver
+                    | Error::LearnerNotReady => {
                         warn!(leases, %error, "failed to revoke expired leases");
                         limits::LEASE_RETRY
                     }
@@ -104,9 +114,7 @@ impl<E: Env> LeaseExpiry<E> {
 
     /// Notes in the log what is left of long leases. False if there is nothing for the moment.
     async fn note(&self) -> bool {
-        if !self.times.notes() {
-            return false;
-        }
+        let Some(term) = self.duty.term().filter(|_| self.times.notes()) else { return false };
         let now = self.env.now();
         let (visits, most) = (limits::LEASE_VISITS, limits::LEASE_NOTES_MAX);
         let notes = self.shard.with_state(|state| self.times.take_to_note(state.leases(), now, visits, most));
@@ -116,7 +124,7 @@ impl<E: Env> LeaseExpiry<E> {
         let note = |(id, remaining_ttl)| pb::LeaseCheckpoint { id, remaining_ttl };
         let checkpoints = notes.into_iter().map(note).collect();
         let request = pb::LeaseCheckpointRequest { checkpoints };
-        if let Err(error) = self.shard.write(&Principal::default(), request).await {
+        if let Err(error) = self.shard.write_leading(term, request).await {
             // They are noted again after the next interval.
             warn!(%error, "failed to note what is left of leases");
             return false;

@@ -113,7 +113,9 @@ fn for_leases_that_are_gone_already_nothing_is_logged() {
         let lease = Lease { id: 7, ttl: 1, remaining: 0 };
         times.granted(Place::of(3, 5), lease, env.now());
         let before = shard.status().applied;
-        let expiry = LeaseExpiry::new(env.clone(), shard.clone(), times.clone());
+        let duty = Duty::default();
+        duty.follow(Leadership::Gained(shard.term()));
+        let expiry = LeaseExpiry::new(env.clone(), shard.clone(), times.clone(), duty);
         or(expiry.run(), env.sleep(Duration::from_secs(3))).await;
         assert_eq!((times.next(), shard.status().applied), (None, before));
     });

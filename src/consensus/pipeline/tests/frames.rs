@@ -120,7 +120,7 @@ fn run(mut pipeline: Pipeline, steps: Vec<Step>) {
                 drop(pipeline.step_with_checkpoint(frame.into(), 3));
             }
             Step::Tick => (0..5).for_each(|_| pipeline.tick(3)),
-            Step::Propose => drop(pipeline.propose(Bytes::from_static(b"x"))),
+            Step::Propose => drop(pipeline.propose([Bytes::from_static(b"x")])),
             Step::Settle => take_all(&mut pipeline, true),
             Step::Take => take_all(&mut pipeline, false),
         }
