@@ -154,6 +154,10 @@ async fn serve(
         say_stop("closed etcd server", &config);
         return Ok(end.signal());
     };
+    if let Err(shard::Fatal::Removed) = started {
+        end::say_removed(&config);
+        return Ok(end.signal());
+    }
     let shard::Started { shard, run, duty, is_new } = started?;
     who.settle(&env, &data_dir).await?;
     peers.attach(keyspace.shard, &shard);

@@ -6,7 +6,12 @@ use futures_lite::future::or;
 use tracing::warn;
 
 use super::signals::Stop;
-use crate::{config::Config, env::Env, service::Word, shard::Shard};
+use crate::{
+    config::Config,
+    env::Env,
+    service::Word,
+    shard::{Fatal, Shard},
+};
 
 /// How often a member looks whether it still belongs to the cluster.
 const LOOK: Duration = Duration::from_millis(200);
@@ -58,13 +63,18 @@ impl End {
             env.sleep(GOODBYE).await;
         };
         or(by_log, told).await;
-        warn!(error = "the member has been permanently removed from the cluster", "server error");
-        warn!(
-            "data-dir" = %config.data_dir.display(),
-            "wal-dir" = %config.wal_dir.as_deref().unwrap_or_else(|| std::path::Path::new("")).display(),
-            "data-dir used by this member must be removed"
-        );
+        say_removed(config);
         self.removed.give();
         std::future::pending().await
     }
+}
+
+/// What is to be done about a member that was removed.
+pub fn say_removed(config: &Config) {
+    warn!(error = %Fatal::Removed, "server error");
+    warn!(
+        "data-dir" = %config.data_dir.display(),
+        "wal-dir" = %config.wal_dir.as_deref().unwrap_or_else(|| std::path::Path::new("")).display(),
+        "data-dir used by this member must be removed"
+    );
 }

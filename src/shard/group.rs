@@ -2,6 +2,7 @@
 //! carries the command for the other.
 
 use bytes::Bytes;
+use tracing::info;
 
 use crate::{
     consensus::{ChangeKind, Config, ConfigChange, Entry},
@@ -57,6 +58,46 @@ pub fn config(cluster: &Cluster) -> Config {
         cluster.members().filter(move |member| member.is_learner == learner).map(|m| MemberId(m.id)).collect()
     };
     Config { voters: ids(false), learners: ids(true) }
+}
+
+/// Says what has changed of who belongs to the cluster, as each member comes to know it; what it knows at its start is
+/// recovered.
+pub fn say(before: &[pb::Member], after: &[pb::Member]) {
+    let id = |member: &pb::Member| format!("{:x}", member.id);
+    let of = |members: &[pb::Member], id: u64| members.iter().find(|member| member.id == id).cloned();
+    for member in after {
+        match of(before, member.id) {
+            None if before.is_empty() => info!(
+                "recovered-remote-peer-id" = id(member),
+                "recovered-remote-peer-urls" = ?member.peer_ur_ls,
+                "recovered-remote-peer-is-learner" = member.is_learner,
+                "recovered/added member from store"
+            ),
+            None => info!(
+                "added-peer-id" = id(member),
+                "added-peer-peer-urls" = ?member.peer_ur_ls,
+                "added-peer-is-learner" = member.is_learner,
+                "added member"
+            ),
+            Some(known) if known.is_learner && !member.is_learner => {
+                info!("promoted-member-id" = id(member), "promote member");
+            }
+            Some(known) if known.peer_ur_ls != member.peer_ur_ls => info!(
+                "updated-remote-peer-id" = id(member),
+                "updated-remote-peer-urls" = ?member.peer_ur_ls,
+                "updated member"
+            ),
+            Some(_) => {}
+        }
+    }
+    for member in before.iter().filter(|member| of(after, member.id).is_none()) {
+        info!(
+            "removed-remote-peer-id" = id(member),
+            "removed-remote-peer-urls" = ?member.peer_ur_ls,
+            "removed-remote-peer-is-learner" = member.is_learner,
+            "removed member"
+        );
+    }
 }
 
 /// Tells the links who is in the group and who was.

@@ -35,7 +35,7 @@ use crate::{
     consensus::{self, ChangeKind, ConfigChange, Entry, LogPosition, Payload},
     env::{Env, Instant, Law, Links},
     limits,
-    state::{LoadError, StateMachine, mvcc::Freed},
+    state::{LoadError, StateMachine, cluster::Release, mvcc::Freed},
     storage::checkpoint::CheckpointError,
     storage::data_dir::{Anchor, DataDirError},
     storage::wal::WalError,
@@ -52,8 +52,16 @@ pub enum Fatal {
     #[error(transparent)]
     DataDir(#[from] DataDirError),
     #[error(
-        "the group of this log has the members {members}, and not this one, {member:x}. If it was removed from the \
-         cluster, remove its data and add it again; else its log or its `identity` is another member's"
+        "invalid downgrade; server version is lower than determined cluster version (this is {ours}, the cluster is of \
+         {version}): start the newer release, which can prepare the cluster for an older one (etcdctl downgrade enable)",
+        ours = Release::OURS
+    )]
+    Downgrade { version: Release },
+    #[error("the member has been permanently removed from the cluster")]
+    Removed,
+    #[error(
+        "the group of this log has the members {members}, and not this one, {member:x}: its log or its `identity` is \
+         another member's"
     )]
     NotAMember { member: u64, members: String },
     #[error(

@@ -29,7 +29,10 @@ use crate::{
     limits,
     metrics::ShardMetrics,
     pb::etcdserverpb as pb,
-    state::{Origin, cluster::Cluster},
+    state::{
+        Origin,
+        cluster::{Cluster, Release},
+    },
     storage::checkpoint::{CheckpointOptions, CheckpointStore},
     storage::data_dir::{Anchor, Expected, Identity},
     storage::wal::{Known, Wal, WalError, WalOptions},
@@ -143,6 +146,7 @@ pub async fn start<E: Env>(
     }
     let Identity { member: member_id, cluster: cluster_id } = options.identity;
     refuse_stranger(member_id, replay.state.cluster())?;
+    refuse_downgrade(replay.state.cluster())?;
     let mut window = replay.window;
     window.set_config(config(replay.state.cluster()));
     let origin = Origin { member: member_id, run: env.random_u64() };
@@ -253,6 +257,17 @@ fn refuse_stranger(member: MemberId, cluster: &Cluster) -> Result<(), Fatal> {
     if cluster.member(member).is_some() || cluster.members().next().is_none() {
         return Ok(());
     }
+    if cluster.was_removed(member) {
+        return Err(Fatal::Removed);
+    }
     let members: Vec<_> = cluster.members().map(|member| format!("{:x}", member.id)).collect();
     Err(Fatal::NotAMember { member: member.0, members: members.join(", ") })
+}
+
+/// A cluster may use what this release does not know.
+fn refuse_downgrade(cluster: &Cluster) -> Result<(), Fatal> {
+    match cluster.version() {
+        version if version > Release::OURS => Err(Fatal::Downgrade { version }),
+        _ => Ok(()),
+    }
 }

@@ -1,8 +1,8 @@
 //! A member whose others are lost for good goes on without them (`--force-new-cluster`): the log says that they left, as
 //! if all had agreed.
 //!
-//! What was in the log and not known to be committed is replaced: nobody is left to decide about it. A term of its own
-//! keeps what is written here apart from what the others may have at the same place.
+//! What is in the log counts, all of it: what was acknowledged last may be known as committed to those only that are gone. A
+//! term of its own keeps what is written here apart from what the others may have at the same place.
 
 use tracing::info;
 
@@ -23,40 +23,39 @@ use super::{
     backlog::{entry_record, hard_state_record},
 };
 
-/// Writes the changes after which `member` is the only one, with a vote, and replays them. Nothing if it is.
+/// Writes the changes after which `member` is the only one, with a vote, and replays them; none if it is.
 pub async fn go_alone<E: Env>(
     wal: &mut Wal<E>,
     replay: &mut Replay,
     member: MemberId,
 ) -> Result<(), WalError> {
+    let (known, applied, last) = (replay.window.hard_state(), replay.applied, replay.window.last());
+    let all = HardState { commit: last, ..known };
+    let failed = |error: super::replay::ReplayError| WalError::Replay(error.to_string());
+    replay.take(hard_state_record(&all)).and_then(|()| replay.settle()).map_err(failed)?;
     let changes = changes(replay.state.cluster(), member);
     if changes.is_empty() {
         return Ok(());
     }
-    let (known, last) = (replay.window.hard_state(), replay.window.last());
-    let applied = replay.applied;
-    let term = Term(known.term.0 + 1);
-    let entries: Vec<_> = (applied + 1..)
-        .zip(changes)
-        .map(|(index, change)| ConfigChange::from(change).entry(LogIndex(index), term))
-        .collect();
-    let commit = LogIndex(applied + entries.len() as u64);
     info!(
         "local-member-id" = format!("{:x}", member.0),
         "commit-index" = applied,
-        "number-of-uncommitted-entries" = last.0.saturating_sub(applied),
+        "last-index" = last.0,
         "forcing restart member"
     );
+    let term = Term(known.term.0 + 1);
+    let entries: Vec<_> = (last.0 + 1..)
+        .zip(changes)
+        .map(|(index, change)| ConfigChange::from(change).entry(LogIndex(index), term))
+        .collect();
+    let commit = LogIndex(last.0 + entries.len() as u64);
     let hard_state = HardState { term, commit, ..HardState::default() };
     let records = || entries.iter().map(entry_record).chain([hard_state_record(&hard_state)]);
     records().for_each(|record| wal.append(record));
     let write = wal.submit().expect("records are pending");
     let written = write.await?;
     wal.written(written);
-    for record in records() {
-        replay.take(record).map_err(|error| WalError::Replay(error.to_string()))?;
-    }
-    replay.settle().map_err(|error| WalError::Replay(error.to_string()))
+    records().try_for_each(|record| replay.take(record)).and_then(|()| replay.settle()).map_err(failed)
 }
 
 fn changes(cluster: &Cluster, own: MemberId) -> Vec<Change> {

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 
 use crate::{
     pb::etcdserverpb as pb,
+    shard::group,
     types::{LogIndex, MemberId, Term},
 };
 
@@ -25,7 +26,9 @@ pub struct Standing {
 
 impl Standing {
     pub fn set_members<'a>(&self, members: impl Iterator<Item = &'a pb::Member>) {
-        *self.members.borrow_mut() = members.cloned().collect();
+        let members: Vec<_> = members.cloned().collect();
+        group::say(&self.members.borrow(), &members);
+        *self.members.borrow_mut() = members;
         self.members_changed.set(true);
     }
 
