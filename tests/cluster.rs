@@ -1,0 +1,120 @@
+//! Several members as real processes: how they find each other, who belongs to them, who joins and who leaves. The same
+//! steps with upstream's members beside, where they show the same.
+//!
+//! `PINION_BIN` names another program to test than the one just built.
+
+#[path = "cluster/members.rs"]
+mod members;
+#[path = "cluster/membership.rs"]
+mod membership;
+#[path = "cluster/recovery.rs"]
+mod recovery;
+
+use members::{Cluster, Place, Run, get, initial, places, program, tool};
+
+/// What operators and tools are told of a new cluster of three: ids, members, peers' view of it.
+fn founded(program: &std::path::Path, places: &[Place]) -> Vec<String> {
+    let cluster = Cluster::founded(program, places);
+    let mut told = Vec::new();
+    for member in &cluster.members {
+        told.extend(cluster.list(&member.place.client_url()).into_iter().map(|member| member.join(" ")));
+        let (head, members) = get(member.place.peer, "/members");
+        let id = head.lines().find(|line| line.to_lowercase().starts_with("x-etcd-cluster-id"));
+        told.push(id.expect("which cluster").to_lowercase());
+        told.push(members);
+        told.push(get(member.place.peer, "/downgrade/enabled").1);
+    }
+    told
+}
+
+#[test]
+fn three_members_are_those_that_etcd_would_be() {
+    let places = places::<3>();
+    let upstream = founded(&tool("etcd"), &places);
+    assert_eq!(founded(&program(), &places), upstream);
+}
+
+#[test]
+fn what_one_member_is_told_all_of_them_know() {
+    let places = places::<3>();
+    let mut cluster = Cluster::founded(&program(), &places);
+    for (at, place) in places.iter().enumerate() {
+        let put = cluster.ctl(&place.client_url(), &format!("put k{at} v{at}"));
+        assert_eq!((put.code, &put.output[..]), (Some(0), "OK\n"), "{put:?}");
+    }
+    let all = |cluster: &Cluster, place: Place| {
+        let read = cluster.ctl_until_done(&place.client_url(), "get --prefix k --print-value-only");
+        assert_eq!(read.output, "v0\nv1\nv2\n", "{read:?}");
+    };
+    places.iter().for_each(|place| all(&cluster, *place));
+    // One is away and comes back, by whatever way it ends.
+    for (at, place) in places.iter().enumerate() {
+        if at % 2 == 0 {
+            cluster.members[at].kill()
+        } else {
+            cluster.members[at].stop()
+        }
+        let others = places.iter().filter(|other| *other != place).map(|other| other.client_url());
+        let put = cluster.ctl_until_done(&others.collect::<Vec<_>>().join(","), &format!("put away{at} x"));
+        assert_eq!(put.output, "OK\n");
+        cluster.launch(at, *place, &["--initial-cluster", &initial(&places)]).wait_until_ready(2);
+        all(&cluster, *place);
+        let read = cluster.ctl_until_done(&place.client_url(), &format!("get away{at} --print-value-only"));
+        assert_eq!(read.output, "x\n");
+    }
+}
+
+/// What a start that must not be says, and how it ends.
+fn refused(program: &std::path::Path, places: &[Place; 3]) -> Vec<(Option<i32>, bool)> {
+    let mut cluster = Cluster::founded(program, &places[..1]);
+    let first = cluster.members[0].place;
+    let others = [
+        // Nobody announced it.
+        (initial(&places[..2]), "existing", "member count is unequal"),
+        (
+            format!("m1={},x={}", first.peer_url(), places[1].peer_url()),
+            "existing",
+            "couldn't find local name",
+        ),
+        (format!("m2={}", places[1].peer_url()), "existing", "could not retrieve cluster information"),
+        (format!("m1={},m2={}", first.peer_url(), places[2].peer_url()), "new", "but missing from"),
+    ];
+    let mut outcomes = Vec::new();
+    for (initial, state, reason) in others {
+        let args = ["--initial-cluster", &initial, "--initial-cluster-state", state];
+        let member = cluster.launch(1, places[1], &args);
+        let status = member.ended();
+        outcomes.push((status.code(), member.log().contains(reason)));
+    }
+    // One that was announced, by another URL.
+    let add = format!("member add m2 --peer-urls={}", places[2].peer_url());
+    assert_eq!(cluster.ctl(&first.client_url(), &add).code, Some(0));
+    let both = initial(&places[..2]);
+    let args = ["--initial-cluster", &both, "--initial-cluster-state", "existing"];
+    let member = cluster.launch(1, places[1], &args);
+    let status = member.ended();
+    outcomes.push((status.code(), member.log().contains("no match found for existing member")));
+    outcomes
+}
+
+#[test]
+fn who_is_not_expected_is_told_why() {
+    let program = program();
+    assert_eq!(refused(&program, &places()), [(Some(1), true); 5]);
+    assert_eq!(refused(&tool("etcd"), &places()), [(Some(1), true); 5]);
+}
+
+/// A member whose data are lost must not begin again under its old name.
+#[test]
+fn a_founder_does_not_begin_twice() {
+    let places = places::<3>();
+    let mut cluster = Cluster::founded(&program(), &places);
+    cluster.members[2].kill();
+    std::fs::remove_dir_all(&cluster.members[2].dir).expect("it is there");
+    let initial = initial(&places);
+    let member = cluster.launch(2, places[2], &["--initial-cluster", &initial]);
+    assert_eq!(member.ended().code(), Some(1));
+    assert!(member.log().contains("has already been bootstrapped"), "{}", member.log());
+    let Run { code, .. } = cluster.ctl(&places[0].client_url(), "put a b");
+    assert_eq!(code, Some(0));
+}
