@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     env::{
         Listener, Socket,
-        sim::{Faults, Sim, SimEnv, disk::SimDisk},
+        sim::{Faults, LinkFault, Sim, SimEnv, disk::SimDisk},
     },
     metrics::{self, Metrics},
 };
@@ -315,4 +315,51 @@ fn an_etcd_at_the_other_end_is_told_apart() {
     assert!(sim.run_until(STEPS, || error.borrow().is_some()));
     let error = error.take().expect("just seen").to_string();
     assert!(error.contains("all members of a cluster must be of the same kind"), "{error}");
+}
+
+/// Takes a member's link as another one would, and notes what comes.
+async fn take_link(machine: SimEnv, own: Own, came: Rc<RefCell<Vec<(Lane, usize)>>>) {
+    let listener = machine.listen(PORT);
+    let mut channel = channel::Channel::new(listener.accept().await.expect("somebody comes"));
+    channel.expect_preface().await.expect("a preface");
+    let hello = channel.next().await.expect("a greeting");
+    assert_eq!(hello.kind, wire::Kind::Hello);
+    channel.push(&own.answer(Ok(1)));
+    channel.flush().await.expect("it is taken");
+    while let Ok(record) = channel.next().await {
+        match record.kind {
+            wire::Kind::Probe => channel.push(&wire::Record::new(wire::Kind::Echo, record.payload)),
+            _ => came.borrow_mut().push((record.lane, record.payload.len())),
+        }
+        channel.flush().await.expect("it is taken");
+    }
+}
+
+#[test]
+fn a_heartbeat_does_not_wait_for_long_entries_on_a_slow_link() {
+    let sim = Sim::new(1);
+    let node = Node::new(&sim, 1, CLUSTER);
+    let other = SimEnv::new(&sim, MemberId(2), SimDisk::new(&sim));
+    let url = format!("http://{}", other.address(PORT));
+    let came = Rc::new(RefCell::new(Vec::new()));
+    let own = Own { cluster: CLUSTER, member: MemberId(2) };
+    sim.spawn(MemberId(2), take_link(other, own, came.clone()));
+    node.peers.set_members(&[node.peer(), Peer { id: MemberId(2), urls: vec![url] }], &[]);
+    assert!(sim.run_until(STEPS, || node.peers.active_since(MemberId(2)).is_some()));
+    let slow = LinkFault::Slow(Duration::from_millis(40));
+    sim.set_faults(Faults { links: [((1, 2), slow)].into(), ..Faults::default() });
+    let send = |lane, bytes: usize| node.peers.send(MemberId(2), ShardId(0), lane, vec![1; bytes].into());
+    const LONG: usize = 4 << 20;
+    (0..2).for_each(|_| send(Lane::Entries, LONG));
+    assert!(sim.run_until(STEPS, || !came.borrow().is_empty()), "the entries are on their way");
+    let bytes =
+        || came.borrow().iter().filter(|(lane, _)| *lane == Lane::Entries).map(|(_, b)| b).sum::<usize>();
+    let before = bytes();
+    send(Lane::Signals, 40);
+    let beat = || came.borrow().iter().any(|(lane, _)| *lane == Lane::Signals);
+    assert!(sim.run_until(STEPS, beat), "it never comes");
+    // What was gathered, a part, and what a simulated stream holds.
+    let ahead = limits::PEER_GATHERED_BYTES + 2 * limits::PEER_PART_BYTES + 64 * 1024;
+    assert!(bytes() - before <= ahead, "{} bytes went ahead of it", bytes() - before);
+    assert!(sim.run_until(STEPS, || bytes() == 2 * LONG), "and the entries come all the same");
 }

@@ -172,6 +172,8 @@ mod tests {
         net::{Ipv4Addr, TcpStream},
     };
 
+    use futures_lite::future::or;
+
     use super::*;
     use crate::env::{Env, real::run_anywhere};
 
@@ -239,6 +241,38 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_that_is_given_up_leaves_nothing_behind() {
+        // Whoever comes after the first ones is not answered.
+        let full = socket2::Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).expect("a socket");
+        full.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a free port");
+        full.listen(0).expect("it listens");
+        let port = full.local_addr().expect("bound").as_socket().expect("an address").port();
+        run_anywhere(async move |env| {
+            let mut taken = Vec::new();
+            let attempt = || {
+                let late = async {
+                    env.sleep(Duration::from_millis(20)).await;
+                    None
+                };
+                or(async { Some(env.connect("127.0.0.1", port).await) }, late)
+            };
+            while let Some(connected) = attempt().await {
+                taken.push(connected.expect("there is room"));
+            }
+            for _ in 0..20 {
+                assert!(attempt().await.is_none(), "it is full");
+            }
+            let bound = Bound::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), Reuse::default());
+            let bound = bound.expect("a free port");
+            let address = bound.address().expect("bound");
+            let listener = bound.listen();
+            env.connect("127.0.0.1", address.port()).await.expect("somebody listens");
+            listener.accept().await.expect("accepted");
+        })
+        .expect("an executor");
+    }
+
+    #[test]
     fn a_connection_is_watched_by_the_kernel() {
         run_anywhere(async |_| {
             let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -249,6 +283,9 @@ mod tests {
             let socket = listener.accept().await.expect("accepted");
             socket.give_up_after(Duration::from_secs(20)).expect("a socket");
             check_options(&socket.stream);
+            socket.keep_unsent_below(1 << 16).expect("a socket");
+            let unsent = borrowed(&socket.stream, |options| options.tcp_notsent_lowat());
+            assert_eq!(unsent.expect("a socket"), 1 << 16);
             let patience = borrowed(&socket.stream, |options| options.tcp_user_timeout());
             assert_eq!(patience.expect("a socket"), Some(Duration::from_secs(20)));
         })
