@@ -187,8 +187,15 @@ impl<E: Env> Peers<E> {
         self.0.remotes.borrow().get(&id).cloned()
     }
 
-    /// Whoever calls and is not known is answered, if there is room: the others may be ahead of this member.
-    fn guest(&self, id: MemberId, urls: &[String]) -> Option<Rc<Remote>> {
+    /// Whoever calls. One that is not known is answered, if there is room: the others may be ahead of this member.
+    fn caller(&self, id: MemberId, urls: &[String]) -> Option<Rc<Remote>> {
+        if let Some(known) = self.remote(id) {
+            // The cluster's word counts more than its own.
+            if known.is_guest() {
+                known.set_urls(urls);
+            }
+            return Some(known);
+        }
         let guests = self.0.remotes.borrow().values().filter(|remote| remote.is_guest()).count();
         (guests < limits::PEER_GUESTS_MAX).then(|| self.add(id, urls, true))
     }

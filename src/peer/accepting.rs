@@ -80,8 +80,7 @@ async fn greet<E: Env, S: Socket>(
     let hello = pb::Hello::decode(record.payload)?;
     let from = MemberId(hello.from);
     let considered = peers.0.own.consider(&hello, peers.is_removed(from)).and_then(|version| {
-        let known = peers.remote(from).or_else(|| peers.guest(from, &hello.urls));
-        known.map(|remote| (version, remote)).ok_or(pb::Reason::Busy)
+        peers.caller(from, &hello.urls).map(|remote| (version, remote)).ok_or(pb::Reason::Busy)
     });
     let version = considered.as_ref().map(|(version, _)| *version).map_err(|reason| *reason);
     channel.push(&peers.0.own.answer(version));

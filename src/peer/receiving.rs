@@ -192,7 +192,9 @@ pub async fn serve<E: Env, S: Socket>(
         return Err(LinkError::OutOfTurn(record.kind));
     }
     let offer = pb::Offer::decode(record.payload)?;
-    let arrival = arrival(peers, remote.id, offer).await?;
+    // One that goes on and cannot be ended may take longer: the offer is made again.
+    let arrival = peers.within(patience, arrival(peers, remote.id, offer)).await;
+    let arrival = arrival.unwrap_or(Err(LinkError::Unanswered(patience)))?;
     let mut connection = Connection {
         peers,
         number: arrival.connect(),

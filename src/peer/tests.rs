@@ -178,6 +178,9 @@ fn who_is_cut_off_is_noticed_and_found_again() {
 fn whoever_is_not_known_yet_is_answered() {
     let sim = Sim::new(1);
     let nodes = nodes(&sim, 2);
+    // It has called before, from elsewhere.
+    let elsewhere = ["http://10.0.0.9:2380".to_owned()];
+    assert!(nodes[0].peers.caller(MemberId(2), &elsewhere).is_some());
     nodes[1].peers.introduce(&[nodes[0].peer()]);
     // What is known of the cluster so far has neither of them.
     nodes[0].peers.set_members(&[], &[]);
