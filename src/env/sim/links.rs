@@ -160,9 +160,11 @@ mod tests {
         Faults { links: fault.map(|fault| (LINK, fault)).into_iter().collect(), ..Faults::default() }
     }
 
+    type Came = Rc<RefCell<Vec<(u64, Bytes)>>>;
+
     /// Members 1 and 2, and what came to each.
-    fn world() -> (Sim, Rc<RefCell<Vec<(u64, Bytes)>>>) {
-        let (sim, came) = (Sim::new(3), Rc::new(RefCell::new(Vec::new())));
+    fn world() -> (Sim, Came) {
+        let (sim, came) = (Sim::new(3), Came::default());
         for member in [1, 2] {
             let came = came.clone();
             sim.listen(MemberId(member), ShardId(0), move |frame| came.borrow_mut().push((member, frame)));

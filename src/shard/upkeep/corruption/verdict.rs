@@ -62,7 +62,7 @@ pub fn compacted(id: MemberId, own: HashKv, all: usize, others: &[(MemberId, Has
         counted += 1;
         members.entry(theirs.hash).or_default().push(*member);
     }
-    let quorum = (all + 1) / 2 + 1;
+    let quorum = all.div_ceil(2) + 1;
     let blamed = if members.len() == 1 {
         Vec::new()
     } else if members.values().any(|agree| agree.len() >= quorum) {
