@@ -3,6 +3,8 @@
 //!
 //! `PINION_BIN` names another program to test than the one just built.
 
+#[path = "cluster/links.rs"]
+mod links;
 #[path = "cluster/members.rs"]
 mod members;
 #[path = "cluster/membership.rs"]

@@ -58,11 +58,16 @@ impl Member {
         fs::read_to_string(&self.log).expect("it has a log")
     }
 
+    /// The process that runs now.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("started").id()
+    }
+
     pub fn wait_for(&self, text: &str) {
         self.wait_until(text, || self.log().contains(text));
     }
 
-    fn wait_until(&self, what: &str, is_done: impl Fn() -> bool) {
+    pub fn wait_until(&self, what: &str, is_done: impl Fn() -> bool) {
         let began = Instant::now();
         while !is_done() {
             assert!(began.elapsed() < PATIENCE, "{}: no {what:?} in\n{}", self.name, self.log());
