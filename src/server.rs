@@ -170,7 +170,16 @@ async fn serve(
         compacted: config.compact_hash_interval,
     };
     let others = Others::new(&shard, Inquiry::new(&env, config.request_patience()));
-    checks.begin(&shard, &others).await?;
+    let checking = async { Some(checks.begin(&shard, &others).await) };
+    let stopped = async {
+        end.requested().await;
+        None
+    };
+    let Some(checked) = or(checking, stopped).await else {
+        say_stop("closed etcd server", &config);
+        return Ok(end.signal());
+    };
+    checked?;
 
     // Whatever ends first: a loop that fails takes the connections down with it, unanswered. It is a
     // task of its own, so that its turns wake nothing else.

@@ -120,3 +120,77 @@ fn a_founder_does_not_begin_twice() {
     let Run { code, .. } = cluster.ctl(&places[0].client_url(), "put a b");
     assert_eq!(code, Some(0));
 }
+
+/// Members of etcd and of this server do not replicate to each other, and both say so.
+#[test]
+fn members_of_another_kind_are_told_so() {
+    let (ours, etcd) = (program(), tool("etcd"));
+    for (first, second, reason) in
+        [(&etcd, &ours, "replicates in another way"), (&ours, &etcd, "server version incompatibility")]
+    {
+        let places = places::<2>();
+        let mut cluster = Cluster::founded(first, &places[..1]);
+        let add = format!("member add m2 --learner --peer-urls={}", places[1].peer_url());
+        cluster.ctl_until_done(&places[0].client_url(), &add);
+        cluster.program = second.clone();
+        let both = initial(&places);
+        let args = ["--initial-cluster", &both, "--initial-cluster-state", "existing"];
+        cluster.launch(1, places[1], &args).wait_for(reason);
+        // A learner that is of no use takes nothing away.
+        assert_eq!(cluster.ctl(&places[0].client_url(), "put a b").code, Some(0));
+    }
+}
+
+/// What etcdctl shows of a cluster, and has it do, without what differs from run to run.
+fn shown(program: &std::path::Path, places: &[Place; 3]) -> Vec<String> {
+    let cluster = Cluster::founded(program, places);
+    let any = places[1].client_url();
+    let mut shown = Vec::new();
+    let mut say = |step: &str, run: Run| {
+        let text = format!("{}{}", run.output, run.error);
+        let mut lines: Vec<String> =
+            text.lines().map(|line| line.split(" took = ").next().unwrap_or(line).to_owned()).collect();
+        lines.sort();
+        shown.push(format!("{step}: {:?}", run.code));
+        shown.extend(lines);
+    };
+    // Etcd's leader asks all members for their version first.
+    cluster.ctl_until_done(&any, "downgrade validate 3.6");
+    say("validate", cluster.ctl(&any, "downgrade validate 3.6"));
+    say("validate another", cluster.ctl(&any, "downgrade validate 3.5"));
+    say("health", cluster.ctl(&any, "endpoint health --cluster"));
+    say("enable", cluster.ctl(&any, "downgrade enable 3.6"));
+    say("enable again", cluster.ctl(&any, "downgrade enable 3.6"));
+    let (_, told) = get(places[2].peer, "/downgrade/enabled");
+    say("cancel", cluster.ctl(&any, "downgrade cancel"));
+    let (_, ended) = get(places[0].peer, "/downgrade/enabled");
+
+    let status = cluster.ctl(&cluster.endpoints(), "endpoint status").output;
+    let fields = |line: &str| line.split(", ").map(str::to_owned).collect::<Vec<_>>();
+    let members: Vec<_> = status.lines().map(fields).collect();
+    // Endpoint and id lead a line; whether it leads stands before whether it is a learner.
+    let leads = |member: &[String]| {
+        let mut switches = member.iter().skip(2).filter(|field| ["true", "false"].contains(&field.as_str()));
+        switches.next().is_some_and(|leads| leads == "true")
+    };
+    let leader = members.iter().find(|member| leads(member));
+    let leader = leader.expect("one leads");
+    let other = members.iter().find(|member| member[1] != leader[1]).expect("there are others");
+    let moved = cluster.ctl(&leader[0], &format!("move-leader {}", other[1]));
+    let text =
+        format!("{}{}", moved.output, moved.error).replace(&leader[1], "LEADER").replace(&other[1], "OTHER");
+    let again = cluster.ctl(&leader[0], &format!("move-leader {}", other[1]));
+    shown.extend([told, ended, text, again.error.split("no leader").next().unwrap_or("").to_owned()]);
+    shown
+}
+
+#[test]
+fn etcdctl_shows_a_cluster_as_etcds() {
+    let places = places();
+    let upstream = shown(&tool("etcd"), &places);
+    let ours = shown(&program(), &places);
+    for (ours, upstream) in ours.iter().zip(&upstream) {
+        assert_eq!(ours, upstream);
+    }
+    assert_eq!(ours.len(), upstream.len());
+}

@@ -126,7 +126,8 @@ impl Drop for Member {
 
 /// Members that belong together, and what they were started with.
 pub struct Cluster {
-    program: PathBuf,
+    /// What members that are started next run.
+    pub program: PathBuf,
     pub root: TempDir,
     pub members: Vec<Member>,
     token: &'static str,

@@ -4,11 +4,11 @@
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Response, StatusCode,
-    header::{ALLOW, AUTHORIZATION, CONTENT_TYPE},
+    header::{ALLOW, AUTHORIZATION},
     request::Parts,
 };
 
-use super::{JSON, PLAIN, method_not_allowed, not_found, ok, refusal, version};
+use super::{JSON, method_not_allowed, not_found, ok, refusal, version};
 use crate::{
     inquiry::form::{self, CLUSTER_ID, HashQuestion},
     service::{Api, Error, peers},
@@ -144,6 +144,8 @@ fn stranger(api: &Api, head: &Parts) -> Response<Bytes> {
          one of the two"
     );
     let mut response = told(api, refusal(StatusCode::PRECONDITION_FAILED, reason));
-    response.headers_mut().insert(CONTENT_TYPE, PLAIN);
+    // It looks at the reason of those only that are not older than itself.
+    let version = HeaderValue::from_static(crate::service::version::SERVER);
+    response.headers_mut().insert("x-server-version", version);
     response
 }
