@@ -74,6 +74,7 @@ pub struct Launch {
     args: Vec<String>,
     env: Vec<(String, String)>,
     wrapper: Vec<String>,
+    host: Ipv4Addr,
     client_port: Option<u16>,
     /// With others: its name, and `--initial-cluster`.
     among: Option<(String, String)>,
@@ -101,6 +102,7 @@ impl Launch {
             args: Vec::new(),
             env: Vec::new(),
             wrapper: Vec::new(),
+            host: Ipv4Addr::LOCALHOST,
             client_port: None,
             among: None,
             ready_timeout: READY_TIMEOUT,
@@ -132,6 +134,13 @@ impl Launch {
     /// Both standard output and standard error are appended to this file.
     pub fn log(mut self, path: impl Into<PathBuf>) -> Self {
         self.log = path.into();
+        self
+    }
+
+    /// The address it listens on, instead of the loopback's: that of a network namespace which a wrapper enters. Ports are such as
+    /// are free on this host.
+    pub fn host(mut self, host: Ipv4Addr) -> Self {
+        self.host = host;
         self
     }
 
@@ -187,11 +196,12 @@ impl Launch {
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]);
 
-        let client = format!("http://127.0.0.1:{}", ports.client);
+        let host = self.host;
+        let client = format!("http://{host}:{}", ports.client);
         command.arg("--data-dir").arg(&self.data_dir);
         command.arg(format!("--listen-client-urls={client}"));
         command.arg(format!("--advertise-client-urls={client}"));
-        let peer = format!("http://127.0.0.1:{}", ports.peer);
+        let peer = format!("http://{host}:{}", ports.peer);
         command.arg(format!("--listen-peer-urls={peer}"));
         match &self.among {
             Some((name, initial_cluster)) => {
@@ -243,7 +253,7 @@ impl Server {
     }
 
     pub fn addr(&self) -> SocketAddr {
-        SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), self.ports.client)
+        SocketAddr::new(IpAddr::V4(self.launch.host), self.ports.client)
     }
 
     /// `http://127.0.0.1:PORT`: the same across restarts.

@@ -21,7 +21,8 @@ impl Cluster {
         for attempt in 1.. {
             let ports = (0..count).map(|_| ports::free()).collect::<Result<Vec<_>, _>>();
             let ports = ports.map_err(io("find free ports"))?;
-            let peer = |(n, ports): (usize, &ports::Ports)| format!("m{n}=http://127.0.0.1:{}", ports.peer);
+            let peer =
+                |(n, ports): (usize, &ports::Ports)| format!("m{n}=http://{}:{}", launch(n).host, ports.peer);
             let initial_cluster = ports.iter().enumerate().map(peer).collect::<Vec<_>>().join(",");
             let member =
                 |(n, ports)| Server::at(launch(n).among(format!("m{n}"), initial_cluster.clone()), ports);
