@@ -160,11 +160,13 @@ impl<E: Env> Loop<E> {
         let why = |arrived: Instant| {
             let around = elected.1.since(arrived) <= 2 * *election && arrived < elected.1;
             let linked = group.voters.iter().filter(|member| is_linked(member, arrived)).count();
+            let is_cut_off = match is_leader {
+                true => linked <= group.voters.len() / 2,
+                false => leader != MemberId(0) && !is_linked(&leader, arrived),
+            };
             if around {
                 Error::LeaderLost
-            } else if is_leader && linked <= group.voters.len() / 2 {
-                Error::Unlinked
-            } else if !is_leader && leader != MemberId(0) && !is_linked(&leader, arrived) {
+            } else if is_cut_off {
                 Error::Unlinked
             } else {
                 Error::Timeout

@@ -214,7 +214,7 @@ impl Serving {
     /// What is to be asked of the leader, for the first time and again.
     pub fn questions(&mut self, now: Instant) -> Vec<Question> {
         let Self { asking, inbox, .. } = self;
-        asking.to_send(inbox.questions(), inbox.origin.run, now)
+        asking.take_due(inbox.questions(), inbox.origin.run, now)
     }
 
     pub fn questions_again(&mut self, now: Instant) -> Vec<Question> {

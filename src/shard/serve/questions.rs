@@ -61,17 +61,17 @@ pub struct Asking {
 
 impl Asking {
     /// Those that are to be sent now: new ones, and those that had no answer for a while.
-    pub fn to_send(&mut self, questions: &Questions, run: u64, now: Instant) -> Vec<Question> {
+    pub fn take_due(&mut self, questions: &Questions, run: u64, now: Instant) -> Vec<Question> {
         let question = |number, about: &About| Question { run, number, about: Some(about.clone()) };
-        let mut to_send = Vec::new();
+        let mut due = Vec::new();
         while self.sent.len() < limits::ASKING_MAX
             && let Some(asked) = questions.0.borrow_mut().pop_front()
         {
             self.next += 1;
-            to_send.push(question(self.next, &asked.about));
+            due.push(question(self.next, &asked.about));
             self.sent.insert(self.next, (asked, now));
         }
-        to_send
+        due
     }
 
     pub fn again(&mut self, run: u64, now: Instant) -> Vec<Question> {
@@ -139,7 +139,7 @@ mod tests {
         let mut told = questions.push(left(1), Instant(0)).unwrap();
         let renewals = About::Renewals(Renewals { ids: vec![1, 2] });
         let mut renewed = questions.push(renewals, Instant(0)).unwrap();
-        let sent = asking.to_send(&questions, 5, Instant(0));
+        let sent = asking.take_due(&questions, 5, Instant(0));
         assert_eq!((sent.len(), sent[0].run, questions.is_empty()), (2, 5, true));
         assert!(asking.again(5, Instant(1)).is_empty());
         let later = Instant(0).after(limits::ASK_AGAIN);
@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(block_on(&mut told), Some(Some(vec![Lease { is_there: true, seconds: 7 }])));
         assert_eq!(block_on(&mut renewed), None, "an answer to something else");
         drop(questions.push(left(2), later).unwrap());
-        asking.to_send(&questions, 5, later);
+        asking.take_due(&questions, 5, later);
         assert!(asking.again(5, later.after(limits::ASK_AGAIN)).is_empty(), "nobody waits for it");
     }
 
@@ -158,7 +158,7 @@ mod tests {
     fn who_leads_is_asked_by_itself_and_nobody_waits_for_ever() {
         let (questions, mut asking) = (Questions::default(), Asking::default());
         let sent = questions.push(left(1), Instant(0)).unwrap();
-        asking.to_send(&questions, 5, Instant(0));
+        asking.take_due(&questions, 5, Instant(0));
         let waiting = questions.push(left(2), Instant(0)).unwrap();
         asking.leads(&questions);
         assert_eq!((block_on(sent), block_on(waiting)), (Some(None), Some(None)));
@@ -166,7 +166,7 @@ mod tests {
             (questions.push(left(1), Instant(0)).unwrap(), questions.push(left(1), Instant(5)).unwrap());
         asking.expire(&questions, Instant(12), Duration::from_nanos(10));
         assert_eq!(block_on(poll_once(&mut sent)), Some(None));
-        asking.to_send(&questions, 5, Instant(12));
+        asking.take_due(&questions, 5, Instant(12));
         assert_eq!(block_on(poll_once(&mut waiting)), None);
         asking.expire(&questions, Instant(16), Duration::from_nanos(10));
         assert_eq!(block_on(waiting), None);
