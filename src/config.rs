@@ -47,6 +47,8 @@ pub struct Config {
     pub heartbeat: Duration,
     pub election: Duration,
     pub pre_vote: bool,
+    /// The first election after a start is brought forward.
+    pub advance_election: bool,
     /// Applied entries after which a checkpoint is due.
     pub checkpoint_entries: u64,
     /// Megabytes per second a checkpoint is written with at most; 0 means unlimited.

@@ -66,6 +66,8 @@ pub const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// for an answer.
 pub const QUESTIONS_MAX: usize = 1_024;
 pub const ASKING_MAX: usize = 16 * 1_024;
+/// Time after a start in which its first election may be brought forward (etcd's).
+pub const ADVANCE_WAIT: Duration = Duration::from_secs(5);
 /// Between two looks at whether another member leads.
 pub const LEADER_PAUSE: Duration = Duration::from_millis(1);
 /// While there is no leader, writes that came within this time of each other are given up together.

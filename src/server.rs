@@ -378,6 +378,7 @@ fn shard_options(
         heartbeat: config.heartbeat,
         election: config.election,
         pre_vote: config.pre_vote,
+        advance_election: config.advance_election,
         catchup_entries: config.catchup_entries,
         slow_apply: config.warning_apply,
         pace: shard::Pace::default(),

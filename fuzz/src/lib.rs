@@ -71,6 +71,7 @@ impl Served {
                 heartbeat: Duration::from_millis(10),
                 election: Duration::from_millis(100),
                 pre_vote: true,
+                advance_election: false,
                 catchup_entries: 1_000,
                 slow_apply: Duration::from_secs(10),
                 lease_checkpoints: false,

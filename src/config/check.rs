@@ -151,6 +151,7 @@ pub fn config(
         heartbeat,
         election,
         pre_vote: settings.bool("pre-vote"),
+        advance_election: settings.bool("initial-election-tick-advance"),
         checkpoint_entries: match settings.uint("snapshot-count") {
             // As in etcd, where it means the default.
             0 => limits::CHECKPOINT_ENTRIES,

@@ -71,13 +71,7 @@ const MEMBER: &[Flag] = &[
     f("snapshot-count", Uint, "10000", Built, "Applied entries between two checkpoints, at most."),
     f("heartbeat-interval", Uint, "100", Built, "Milliseconds between two heartbeats."),
     f("election-timeout", Uint, "1000", Built, "Milliseconds without a leader before an election."),
-    f(
-        "initial-election-tick-advance",
-        Bool,
-        "true",
-        Accepted("a single member always starts its election at once"),
-        "Shorten the first election after a start.",
-    ),
+    f("initial-election-tick-advance", Bool, "true", Built, "Shorten the first election after a start."),
     f("listen-peer-urls", Urls, "http://localhost:2380", Built, "URLs to listen on for other members."),
     f(
         "listen-client-urls",

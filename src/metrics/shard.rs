@@ -40,6 +40,7 @@ pub struct ShardMetrics {
     pub proposals_pending: IntGauge,
     pub proposals_failed: IntCounter,
     pub slow_apply: IntCounter,
+    pub heartbeats_late: IntCounter,
     pub slow_read_indexes: IntCounter,
     pub read_indexes_failed: IntCounter,
     pub quota_backend_bytes: IntGauge,
@@ -133,6 +134,10 @@ impl ShardMetrics {
             slow_apply: to.counter(
                 "etcd_server_slow_apply_total",
                 "Requests that took longer to apply than the warning threshold.",
+            )?,
+            heartbeats_late: to.counter(
+                "etcd_server_heartbeat_send_failures_total",
+                "Heartbeats of a leader that left late.",
             )?,
             slow_read_indexes: to.counter(
                 "etcd_server_slow_read_indexes_total",

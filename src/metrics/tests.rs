@@ -39,6 +39,7 @@ fn names_types_and_bounds_are_etcds() {
         ("etcd_server_health_success", "counter"),
         ("etcd_server_health_failures", "counter"),
         ("etcd_server_slow_apply_total", "counter"),
+        ("etcd_server_heartbeat_send_failures_total", "counter"),
         ("etcd_server_slow_read_indexes_total", "counter"),
         ("etcd_server_read_indexes_failed_total", "counter"),
         ("etcd_server_quota_backend_bytes", "gauge"),

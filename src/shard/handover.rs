@@ -5,6 +5,8 @@
 //! nothing gets on. After the time in which others would have noticed a dead leader it hands over, and if that brings
 //! nothing, leads no more. Until the disk answers it does not campaign either.
 
+use std::time::Duration;
+
 use tracing::{info, warn};
 
 use super::run::Loop;
@@ -39,6 +41,40 @@ impl<E: Env> Loop<E> {
             "leadership transfer starting"
         );
         true
+    }
+
+    /// Others take a leader for dead whose heartbeats are late; called with every tick of the clock.
+    pub(super) fn look_after_heartbeat(&mut self, now: Instant) {
+        let before = self.last_tick.replace(now);
+        let (heartbeat, expected) = (self.heartbeat, 2 * self.heartbeat);
+        let took = before.map_or(Duration::ZERO, |before| now.since(before));
+        if took <= expected || !self.replica.leads() || self.replica.is_alone() {
+            return;
+        }
+        self.serving.heartbeat_late();
+        warn!(
+            "heartbeat-interval" = ?heartbeat,
+            "expected-duration" = ?expected,
+            "exceeded-duration" = ?(took - expected),
+            "leader failed to send out heartbeat on time; took too long, leader is overloaded likely from slow disk"
+        );
+    }
+
+    /// The first election after a start comes sooner, once the members that could elect are linked: nobody has led so far as
+    /// this one knows, and waiting for one that does has had its time (`adjustTicks` in etcd v3.7 `etcdserver/server.go`).
+    pub(super) fn advance_election(&mut self, now: Instant) {
+        let Some(until) = self.advance_until else { return };
+        let group = self.replica.group();
+        let own = self.serving.inbox.origin.member;
+        let linked = |member: &&MemberId| **member == own || self.links.active_since(**member).is_some();
+        let is_over = now >= until || self.replica.leader() != MemberId(0);
+        let is_quorum = group.voters.iter().filter(linked).count() > group.voters.len() / 2;
+        if is_over || is_quorum {
+            self.advance_until = None;
+        }
+        if !is_over && is_quorum {
+            self.replica.advance_election();
+        }
     }
 
     /// Called with every tick of the clock.

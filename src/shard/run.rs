@@ -109,6 +109,9 @@ pub struct Loop<E: Env> {
     /// And what they ask of it.
     pub(super) answering: Answering<E>,
     pub(super) stalled: Stalled,
+    pub(super) last_tick: Option<Instant>,
+    /// Until then the first election may be brought forward.
+    pub(super) advance_until: Option<Instant>,
     /// The newest leader, and since when it is known.
     pub(super) elected: (MemberId, Instant),
     /// The term whose leader the reads under way were asked of.
@@ -196,7 +199,9 @@ impl<E: Env> Loop<E> {
         self.take_transfers();
         self.leave_if_late(now);
         if std::mem::take(&mut self.ticked) {
+            self.look_after_heartbeat(now);
             self.look_after_disk(now);
+            self.advance_election(now);
             self.replica.tick();
             self.expire(now);
             self.forward_again(now);

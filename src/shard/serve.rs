@@ -386,6 +386,11 @@ impl Serving {
         }
     }
 
+    /// A leader's heartbeat leaves late.
+    pub fn heartbeat_late(&self) {
+        self.metrics.heartbeats_late.inc();
+    }
+
     /// A log write has ended.
     pub fn log_written(&self, took: Duration) {
         self.metrics.stage_log_write.observe(took.as_secs_f64());

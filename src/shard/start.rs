@@ -58,6 +58,8 @@ pub struct Options {
     pub heartbeat: Duration,
     pub election: Duration,
     pub pre_vote: bool,
+    /// The first election after the start is brought forward (`--initial-election-tick-advance`).
+    pub advance_election: bool,
     pub catchup_entries: usize,
     /// Applying an entry for longer is worth a warning.
     pub slow_apply: Duration,
@@ -222,6 +224,8 @@ pub async fn start<E: Env>(
         committed: Committed::default(),
         forwarded: Forwarded::default(),
         stalled: Stalled::default(),
+        last_tick: None,
+        advance_until: options.advance_election.then(|| env.now().after(limits::ADVANCE_WAIT)),
         read_in: None,
         elected: (MemberId(0), Instant(0)),
         answering: Answering::new(env.clone(), links, shard.clone(), options.shard_id),

@@ -263,6 +263,27 @@ fn leadership_is_handed_over_at_once_and_nobody_is_refused() {
 }
 
 #[test]
+fn a_leader_that_is_removed_hands_over_first() {
+    for seed in world::seeds(5) {
+        let (world, leader) = led(seed);
+        let (removed, other) = (shard(&world, leader), shard(&world, (leader + 1) % 3));
+        let term = removed.status().term;
+        run(&world, async move {
+            let id = removed.member_id();
+            let remove = pinion::state::cluster::RemoveMember { id: id.0 };
+            let members = removed.change(&Principal::default(), (Seat::Leave, id), remove).await;
+            // Who is removed need not hear of it any more: the others do.
+            let told = members.map(|members| members.len());
+            assert!(matches!(told, Ok(2) | Err(Error::LeaderLost | Error::Timeout)), "seed {seed}: {told:?}");
+            put(&other, "k", 1).await.expect("the others go on");
+            assert_eq!(other.status().members.len(), 2, "seed {seed}");
+            assert!(other.leader() != id && !removed.is_leader(), "seed {seed}");
+            assert_eq!(other.status().term.0, term.0 + 1, "seed {seed}: one election, at once");
+        });
+    }
+}
+
+#[test]
 fn a_leader_whose_disk_does_not_answer_leads_no_more() {
     for seed in world::seeds(5) {
         let (world, leader) = led(seed);

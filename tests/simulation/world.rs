@@ -138,6 +138,7 @@ impl World {
             heartbeat: Duration::from_millis(10),
             election: Duration::from_millis(100),
             pre_vote: true,
+            advance_election: true,
             catchup_entries: self.catchup_entries,
             slow_apply: Duration::from_secs(1),
             pace: self.pace,

@@ -237,7 +237,7 @@ const PATTERNS: &[Pattern] = &[
             ("ETCD_INITIAL_ELECTION_TICK_ADVANCE", "false"),
             ("ETCD_ENABLE_V2", "true"),
         ],
-        Starts(&["initial-election-tick-advance", "enable-v2"]),
+        Starts(&["enable-v2"]),
     ),
     (
         "a unit of a distribution",

@@ -58,6 +58,7 @@ async fn open_with<E: Env>(
         heartbeat: Duration::from_millis(10),
         election: Duration::from_millis(100),
         pre_vote: true,
+        advance_election: false,
         catchup_entries: 1_000,
         slow_apply: Duration::from_secs(10),
         pace: shard::Pace::default(),
