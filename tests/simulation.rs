@@ -42,6 +42,8 @@ mod members;
 mod membership;
 #[path = "simulation/mixed_up.rs"]
 mod mixed_up;
+#[path = "simulation/recorded.rs"]
+mod recorded;
 #[path = "simulation/watch.rs"]
 mod watch;
 #[path = "simulation/world.rs"]

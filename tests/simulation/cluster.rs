@@ -46,6 +46,7 @@ use crate::{
 };
 
 use chronicle::Chronicle;
+pub use chronicle::hash;
 use storm::Storm;
 use traffic::Traffic;
 
