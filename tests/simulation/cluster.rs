@@ -21,6 +21,8 @@
 mod chronicle;
 #[path = "cluster/laws.rs"]
 mod laws;
+#[path = "cluster/membership.rs"]
+mod membership;
 #[path = "cluster/storm.rs"]
 mod storm;
 #[path = "cluster/traffic.rs"]
@@ -47,6 +49,7 @@ use crate::{
 
 use chronicle::Chronicle;
 pub use chronicle::hash;
+use membership::Change;
 use storm::Storm;
 use traffic::Traffic;
 
@@ -60,15 +63,17 @@ const PROGRESS: u64 = 20;
 pub struct Seen {
     written: u64,
     read: u64,
-    events: usize,
     carried: u64,
     terms: u64,
-    renewed: u64,
+    replaced: u64,
 }
 
 struct Cluster {
     seed: u64,
     world: World,
+    /// Which of the world's members belong to the cluster now, and how many were replaced.
+    members: Vec<usize>,
+    replaced: u64,
     storm: Storm,
     chronicle: Chronicle,
     traffic: Rc<Traffic>,
@@ -82,13 +87,13 @@ struct Cluster {
 impl Cluster {
     fn new(seed: u64, broken: Option<Law>) -> Self {
         let members = if seed % 2 == 0 { 3 } else { 5 };
-        let mut world = World::new(seed, members);
+        let mut world = World::with_others(seed, members, ROUNDS as u64);
         broken.into_iter().for_each(|law| world.sim.break_law(law));
         let sim = world.sim.clone();
         world.checkpoint = Due { entries: 5 + sim.below(60), bytes: 256 * 1024, log_bytes: 1 << 20 };
         world.catchup_entries = 1 + sim.below(40) as usize;
-        // As real members do, or faster to simulate.
-        world.sockets = sim.chance(400);
+        // As real members do; or faster, and messages overtake each other more.
+        world.sockets = sim.chance(400) && broken.is_none();
         world.pace = Pace { keys: 1 + sim.below(6) as usize, ..world.pace };
         let storm = Storm::new(&sim);
         let traffic = Rc::new(Traffic::default());
@@ -109,11 +114,20 @@ impl Cluster {
             lease::client(&world, 7, ledger.clone(), Rc::clone(&leasing));
         }
         let chronicle = Chronicle::default();
-        Cluster { seed, world, storm, chronicle, traffic, watchers, watching, ledger, leasing }
-    }
-
-    fn members(&self) -> u64 {
-        self.world.nodes.len() as u64
+        let members = (0..members as usize).collect();
+        Cluster {
+            seed,
+            world,
+            members,
+            replaced: 0,
+            storm,
+            chronicle,
+            traffic,
+            watchers,
+            watching,
+            ledger,
+            leasing,
+        }
     }
 
     /// Goes on until it is done; whether it is. Whatever must hold is looked at in between.
@@ -146,12 +160,12 @@ impl Cluster {
     /// Faults come, one upon the other; some go.
     fn storm(&mut self) {
         for _ in 0..2 + self.world.sim.below(6) {
-            self.storm.strike(&self.world, &self.chronicle);
+            self.storm.strike(&self.world, &self.chronicle, &self.members);
             self.run_for(Duration::from_micros(self.world.sim.below(250_000)));
             if self.world.sim.chance(300) {
                 self.storm.heal_links(&self.world);
             }
-            for at in 0..self.world.nodes.len() {
+            for at in self.members.iter().copied() {
                 if self.world.sim.chance(600) {
                     storm::revive(&self.world, &self.chronicle, at);
                 }
@@ -165,20 +179,74 @@ impl Cluster {
     /// A quorum is whole, and gets on whatever becomes of the rest.
     fn calm(&mut self) {
         let sim = self.world.sim.clone();
-        let quorum = self.members() / 2 + 1;
-        let mut whole: Vec<usize> = (0..self.members() as usize).collect();
+        let quorum = self.members.len() / 2 + 1;
+        let mut whole = self.members.clone();
         if sim.chance(300) {
             // What was acknowledged must be durable in any quorum.
             whole.iter().for_each(|at| storm::crash(&self.world, &self.chronicle, *at));
         }
-        while whole.len() as u64 > quorum {
+        while whole.len() > quorum {
             let dead = whole.remove(sim.below(whole.len() as u64) as usize);
-            if sim.chance(600) || self.world.nodes[dead].disk.is_hanging() {
+            if sim.chance(600) {
                 storm::crash(&self.world, &self.chronicle, dead);
             }
         }
         self.storm.heal(&self.world, &self.chronicle, &whole);
         self.progress(&whole);
+    }
+
+    /// One member goes for good, and another takes its place, while everybody else goes on.
+    fn replace(&mut self) {
+        let sim = self.world.sim.clone();
+        self.storm.heal(&self.world, &self.chronicle, &self.members);
+        let victim = self.members.remove(sim.below(self.members.len() as u64) as usize);
+        let (id, disk) = (self.world.nodes[victim].id, &self.world.nodes[victim].disk);
+        match sim.below(3) {
+            // It serves to the end.
+            0 => {}
+            // Its disk is lost.
+            1 => storm::crash(&self.world, &self.chronicle, victim),
+            // Or damaged: it says so and does not start, or has everything.
+            _ => {
+                storm::crash(&self.world, &self.chronicle, victim);
+                membership::damage(&sim, disk);
+                self.world.start(victim);
+                let ended = &self.world.nodes[victim].ended;
+                let decided =
+                    || ended.borrow().is_some() || self.world.nodes[victim].shard.borrow().is_some();
+                assert!(self.run(STEPS_MAX, decided), "seed {}: it neither starts nor ends", self.seed);
+            }
+        }
+        self.operate(Change::Remove(id));
+        storm::crash(&self.world, &self.chronicle, victim);
+        let comes = (0..self.world.nodes.len())
+            .find(|at| self.world.nodes[*at].joins && !self.world.nodes[*at].has_lived.get())
+            .expect("one for each round");
+        self.operate(Change::join(&self.world, comes));
+        self.world.start(comes);
+        for at in [comes, self.members[sim.below(self.members.len() as u64) as usize]] {
+            if sim.chance(300) {
+                self.run_for(Duration::from_micros(sim.below(60_000)));
+                storm::crash(&self.world, &self.chronicle, at);
+                self.world.start(at);
+            }
+        }
+        let promote = Change::Promote(self.world.nodes[comes].id);
+        self.operate(promote.clone());
+        self.members.push(comes);
+        // Until a member knows of a voter it does without, and more of the others must live. A crash makes it forget what is
+        // committed, unless it has logged more since.
+        let all_know = || self.shards().is_some_and(|all| all.iter().all(|shard| promote.is_there(shard)));
+        assert!(self.run(STEPS_MAX, all_know), "seed {}: not all know of the new voter", self.seed);
+        self.progress(&self.members);
+        self.replaced += 1;
+    }
+
+    fn operate(&self, change: Change) {
+        let what = format!("{change:?}");
+        let done = membership::operate(&self.world, change);
+        let done = self.run(STEPS_MAX, || done.get());
+        assert!(done, "seed {}: {what} is stuck: {:?}", self.seed, self.positions());
     }
 
     fn progress(&self, whole: &[usize]) {
@@ -197,21 +265,27 @@ impl Cluster {
     fn positions(&self) -> Vec<impl std::fmt::Debug> {
         let position = |node: &Node| {
             let status = node.shard.borrow().as_ref().map(Shard::status);
-            status.map(|s| (s.leader, s.term, s.committed, s.applied)).ok_or(node.ended.borrow().clone())
+            let known = |members: &[pb::Member]| {
+                members
+                    .iter()
+                    .map(|m| format!("{}{}", m.id, if m.is_learner { "l" } else { "" }))
+                    .collect::<Vec<_>>()
+            };
+            let position = status.map(|s| (s.leader, s.term, s.committed, s.applied, known(&s.members)));
+            position.ok_or(node.ended.borrow().clone())
         };
         self.world.nodes.iter().map(position).collect()
     }
 
     fn shards(&self) -> Option<Vec<Shard>> {
-        self.world.nodes.iter().map(|node| node.shard.borrow().clone()).collect()
+        self.members.iter().map(|at| self.world.nodes[*at].shard.borrow().clone()).collect()
     }
 
     /// Everybody heals, clients end, and all members are the same and as they were told to be.
     fn end(mut self) -> Seen {
         let seed = self.seed;
-        let all: Vec<usize> = (0..self.members() as usize).collect();
-        self.storm.heal(&self.world, &self.chronicle, &all);
-        self.progress(&all);
+        self.storm.heal(&self.world, &self.chronicle, &self.members);
+        self.progress(&self.members);
         self.traffic.over.set(true);
         self.ledger.borrow_mut().over = true;
         let clients = || self.traffic.running.get() == 0 && self.leasing.get() == 0;
@@ -265,10 +339,9 @@ impl Cluster {
         Seen {
             written: self.traffic.written.get(),
             read: self.traffic.read.get(),
-            events: events.len(),
             carried: self.world.carried.get() + self.world.received(),
             terms: self.chronicle.term(),
-            renewed: self.ledger.borrow().renewed,
+            replaced: self.replaced,
         }
     }
 }
@@ -279,6 +352,9 @@ fn live(seed: u64, broken: Option<Law>) -> Seen {
     for _ in 0..ROUNDS {
         cluster.storm();
         cluster.calm();
+        if cluster.world.sim.chance(300) {
+            cluster.replace();
+        }
     }
     cluster.end()
 }
@@ -287,7 +363,7 @@ fn live(seed: u64, broken: Option<Law>) -> Seen {
 fn a_cluster_keeps_its_word_whatever_fails() {
     let seeds = world::seeds(8);
     let count = seeds.clone().count() as u64;
-    let (mut carried, mut terms) = (0, 0);
+    let (mut carried, mut terms, mut replaced) = (0, 0, 0);
     for seed in seeds {
         let seen = live(seed, None);
         println!("seed {seed}: {seen:?}");
@@ -295,6 +371,8 @@ fn a_cluster_keeps_its_word_whatever_fails() {
         assert!(seen.written >= least && seen.read >= least, "seed {seed}: nothing was tested: {seen:?}");
         carried += seen.carried;
         terms += seen.terms;
+        replaced += seen.replaced;
     }
-    assert!(count < 8 || (carried > 0 && terms > 2 * count), "{carried} checkpoints, {terms} terms");
+    let enough = carried > 0 && terms > 2 * count && replaced > 0;
+    assert!(count < 8 || enough, "{carried} checkpoints, {terms} terms, {replaced} members replaced");
 }

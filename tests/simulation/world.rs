@@ -40,6 +40,8 @@ pub const PEER_PORT: u16 = 2380;
 /// One member: its disk stays, the rest comes and goes with crashes.
 pub struct Node {
     pub id: MemberId,
+    /// It joins a cluster that is there, and does not found one.
+    pub joins: bool,
     pub disk: SimDisk,
     pub shard: Rc<RefCell<Option<Shard>>>,
     /// Of the run that serves.
@@ -52,6 +54,8 @@ pub struct Node {
     pub ended: Rc<RefCell<Option<Result<(), String>>>>,
     /// It was started, and has not crashed since.
     pub started: Cell<bool>,
+    /// It was started at some time.
+    pub has_lived: Cell<bool>,
 }
 
 pub struct World {
@@ -83,9 +87,15 @@ const PACE: Pace = Pace { keys: 3, slice: Duration::ZERO, patience: Duration::fr
 
 impl World {
     pub fn new(seed: u64, members: u64) -> Self {
+        Self::with_others(seed, members, 0)
+    }
+
+    /// And so many others that may join them.
+    pub fn with_others(seed: u64, members: u64, others: u64) -> Self {
         let sim = Sim::new(seed);
         let node = |id| Node {
             id: MemberId(id),
+            joins: id > members,
             disk: SimDisk::new(&sim),
             shard: Rc::default(),
             duty: Rc::default(),
@@ -93,8 +103,9 @@ impl World {
             peers: RefCell::default(),
             ended: Rc::default(),
             started: Cell::default(),
+            has_lived: Cell::default(),
         };
-        let nodes = (1..=members).map(node).collect();
+        let nodes = (1..=members + others).map(node).collect();
         World {
             nodes,
             sim,
@@ -117,7 +128,7 @@ impl World {
             let name = format!("m{}", node.id);
             pb::Member { id: node.id.0, name, peer_ur_ls: vec![url], ..Default::default() }
         };
-        self.nodes.iter().map(member).collect()
+        self.nodes.iter().filter(|node| !node.joins).map(member).collect()
     }
 
     /// Starts member `at`; it serves once its `shard` is there.
@@ -129,7 +140,7 @@ impl World {
             founded: false,
             anchor: PathBuf::new(),
             shard_id: ShardId(0),
-            founders: self.founders(),
+            founders: if node.joins { Vec::new() } else { self.founders() },
             go_alone: false,
             // The directory is known once it is open.
             wal: WalOptions { segment_bytes: 1 << 20, ..WalOptions::new(PathBuf::new(), ShardId(0)) },
@@ -153,6 +164,7 @@ impl World {
         let peers = self.sockets.then(|| self.peers(&env));
         *node.peers.borrow_mut() = peers.clone();
         node.started.set(true);
+        node.has_lived.set(true);
         self.sim.spawn(node.id, async move {
             let started = async {
                 let dir = DataDir::open(&env, Path::new("/data"), wal_dir.as_deref()).await;

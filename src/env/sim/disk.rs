@@ -86,10 +86,6 @@ impl SimDisk {
         waiting.into_iter().for_each(Waker::wake);
     }
 
-    pub fn is_hanging(&self) -> bool {
-        self.media.borrow().hangs
-    }
-
     /// Lets `after` writes succeed and then fails one.
     pub fn fail_write(&self, after: u64, fault: WriteFault) {
         self.media.borrow_mut().fail_write(after, fault);

@@ -85,7 +85,7 @@ impl Storm {
     pub fn new(sim: &Sim) -> Self {
         let rate = some(sim, &[250, 500, 1_000]);
         let kinds: Vec<_> = KINDS.into_iter().filter(|_| sim.chance(rate)).collect();
-        let kinds = match kinds.is_empty() || sim.chance(100) {
+        let kinds = match kinds.is_empty() || sim.chance(150) {
             true => vec![Kind::Election],
             false => kinds,
         };
@@ -93,9 +93,10 @@ impl Storm {
     }
 
     /// One more thing goes wrong.
-    pub fn strike(&mut self, world: &World, chronicle: &Chronicle) {
+    pub fn strike(&mut self, world: &World, chronicle: &Chronicle, members: &[usize]) {
         let sim = &world.sim;
-        let at = Self::target(world);
+        let ids: Vec<_> = members.iter().map(|at| world.nodes[*at].id.0).collect();
+        let at = Self::target(world, members);
         let (id, disk) = (world.nodes[at].id, &world.nodes[at].disk);
         match some(sim, &self.kinds) {
             Kind::Messages => {
@@ -105,44 +106,41 @@ impl Storm {
                 self.faults.delay_max = Duration::from_micros(1 + sim.below(most));
             }
             Kind::Partition => {
-                let members: Vec<_> = world.nodes.iter().map(|node| node.id.0).collect();
                 let alone = sim.chance(500);
                 let side: Vec<_> =
-                    members.iter().filter(|m| if alone { **m == id.0 } else { sim.chance(500) }).collect();
-                for (from, to) in pairs(&members) {
+                    ids.iter().filter(|m| if alone { **m == id.0 } else { sim.chance(500) }).collect();
+                for (from, to) in pairs(&ids) {
                     if side.contains(&&from) != side.contains(&&to) {
                         self.faults.links.insert((from, to), LinkFault::Cut);
                     }
                 }
             }
             Kind::Link => {
-                let members: Vec<_> = world.nodes.iter().map(|node| node.id.0).collect();
                 let fault = match sim.below(4) {
                     0 => LinkFault::Cut,
                     1 => LinkFault::Clogged,
                     2 => LinkFault::Lossy(sim.below(900)),
                     _ => LinkFault::Slow(Duration::from_millis(sim.below(150))),
                 };
-                self.faults.links.insert(some(sim, &pairs(&members)), fault);
+                self.faults.links.insert(some(sim, &pairs(&ids)), fault);
             }
             Kind::Pause if world.nodes[at].shard.borrow().is_some() => {
                 sim.pause(id);
                 if sim.chance(400) {
                     // And it does not hear of what happened meanwhile.
-                    let members: Vec<_> = world.nodes.iter().map(|node| node.id.0).collect();
-                    let own = pairs(&members).into_iter().filter(|(from, to)| [*from, *to].contains(&id.0));
+                    let own = pairs(&ids).into_iter().filter(|(from, to)| [*from, *to].contains(&id.0));
                     self.faults.links.extend(own.map(|link| (link, LinkFault::Cut)));
                 }
             }
             Kind::Pause => {}
             Kind::Crash => {
-                for (at, node) in world.nodes.iter().enumerate() {
-                    if node.id == id || sim.chance(200) {
-                        crash(world, chronicle, at);
+                for crashing in members.iter().copied() {
+                    if crashing == at || sim.chance(200) {
+                        crash(world, chronicle, crashing);
                     }
                 }
             }
-            Kind::Blackout => (0..world.nodes.len()).for_each(|at| crash(world, chronicle, at)),
+            Kind::Blackout => members.iter().for_each(|at| crash(world, chronicle, *at)),
             Kind::SlowDisk => disk.set_slowness(2 + sim.below(100) as u32),
             Kind::HangingDisk => disk.set_hanging(true),
             Kind::FailingWrite => {
@@ -170,16 +168,16 @@ impl Storm {
     }
 
     /// Anybody, and more often who leads.
-    fn target(world: &World) -> usize {
+    fn target(world: &World, members: &[usize]) -> usize {
         let leads = |at: &usize| world.nodes[*at].shard.borrow().as_ref().is_some_and(Shard::is_leader);
-        let leader = (0..world.nodes.len()).find(leads).filter(|_| world.sim.chance(400));
-        leader.unwrap_or_else(|| world.sim.below(world.nodes.len() as u64) as usize)
+        let leader = members.iter().copied().find(leads).filter(|_| world.sim.chance(400));
+        leader.unwrap_or_else(|| some(&world.sim, members))
     }
 
     /// A member has come to another term.
     pub fn voted(&self, world: &World, at: usize) {
         let sim = &world.sim;
-        if self.haunts.get() && sim.chance(400) {
+        if self.haunts.get() && sim.chance(600) {
             let when = sim.now().after(Duration::from_micros(sim.below(5_000)));
             self.doomed.borrow_mut().insert(at, when);
         }
