@@ -152,6 +152,14 @@ impl Cluster {
         })
     }
 
+    /// The same, with somebody who starts members again whose disk has failed them.
+    fn tend(&self, mut done: impl FnMut() -> bool) -> bool {
+        self.run(STEPS_MAX, || {
+            self.members.iter().for_each(|at| storm::revive(&self.world, &self.chronicle, *at));
+            done()
+        })
+    }
+
     fn run_for(&self, time: Duration) {
         let until = self.world.sim.now().after(time);
         self.run(STEPS_MAX, || self.world.sim.now() >= until);
@@ -237,7 +245,7 @@ impl Cluster {
         // Until a member knows of a voter it does without, and more of the others must live. A crash makes it forget what is
         // committed, unless it has logged more since.
         let all_know = || self.shards().is_some_and(|all| all.iter().all(|shard| promote.is_there(shard)));
-        assert!(self.run(STEPS_MAX, all_know), "seed {}: not all know of the new voter", self.seed);
+        assert!(self.tend(all_know), "seed {}: not all know of the new voter", self.seed);
         self.progress(&self.members);
         self.replaced += 1;
     }
@@ -245,7 +253,7 @@ impl Cluster {
     fn operate(&self, change: Change) {
         let what = format!("{change:?}");
         let done = membership::operate(&self.world, change);
-        let done = self.run(STEPS_MAX, || done.get());
+        let done = self.tend(|| done.get());
         assert!(done, "seed {}: {what} is stuck: {:?}", self.seed, self.positions());
     }
 
@@ -289,12 +297,12 @@ impl Cluster {
         self.traffic.over.set(true);
         self.ledger.borrow_mut().over = true;
         let clients = || self.traffic.running.get() == 0 && self.leasing.get() == 0;
-        assert!(self.run(STEPS_MAX, clients), "seed {seed}: clients are stuck");
+        assert!(self.tend(clients), "seed {seed}: clients are stuck");
         let no_leases = || {
             let leads = self.shards().and_then(|shards| shards.into_iter().find(Shard::can_read));
             leads.is_some_and(|shard| shard.with_state(|state| state.leases().is_empty()))
         };
-        assert!(self.run(STEPS_MAX, no_leases), "seed {seed}: a lease lives for ever");
+        assert!(self.tend(no_leases), "seed {seed}: a lease lives for ever");
         let settled = || {
             self.shards().is_some_and(|shards| {
                 let applied: BTreeSet<_> = shards.iter().map(|shard| shard.status().applied).collect();
@@ -303,10 +311,10 @@ impl Cluster {
                 applied.len() == 1 && leaders == 1 && shards.iter().all(whole)
             })
         };
-        assert!(self.run(STEPS_MAX, settled), "seed {seed}: members do not agree: {:?}", self.positions());
+        assert!(self.tend(settled), "seed {seed}: members do not agree: {:?}", self.positions());
         self.agree();
         self.watching.end.set(self.shards().expect("all run")[0].revision().0);
-        let watched = self.run(STEPS_MAX, || self.watching.running.get() == 0);
+        let watched = self.tend(|| self.watching.running.get() == 0);
         assert!(watched, "seed {seed}: watchers do not come to the end");
         self.check()
     }
@@ -334,8 +342,9 @@ impl Cluster {
         for history in [&history, &local] {
             self.chronicle.check(history).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
         }
-        let events = self.chronicle.events();
-        self.watchers.iter().for_each(|(keys, log)| log.borrow().check(seed, keys, &events));
+        // What a client gave up may still be written, after everybody has come to the end.
+        let (events, end) = (self.chronicle.events(), self.watching.end.get());
+        self.watchers.iter().for_each(|(keys, log)| log.borrow().check(seed, keys, &events, end));
         Seen {
             written: self.traffic.written.get(),
             read: self.traffic.read.get(),

@@ -85,12 +85,12 @@ impl Log {
         }
     }
 
-    /// Against the versions that there were.
-    pub fn check(&self, seed: u64, keys: &Keys, history: &[Event]) {
+    /// Against the versions that there were, up to a revision.
+    pub fn check(&self, seed: u64, keys: &Keys, history: &[Event], end: i64) {
         let concerns = |event: &&Event| {
             let kv = event.kv.as_ref().expect("a pair");
             let missed = self.missed.iter().any(|(from, to)| (*from..*to).contains(&kv.mod_revision));
-            !missed && keys.contain(&kv.key)
+            !missed && kv.mod_revision <= end && keys.contain(&kv.key)
         };
         let expected: Vec<_> = history.iter().filter(concerns).collect();
         let told: Vec<_> = self.events.iter().filter(concerns).collect();
@@ -272,7 +272,7 @@ fn follow(seed: u64, members: u64) -> u64 {
     let done = world.sim.run_until(STEPS_MAX, || seen.running.get() == 0);
     assert!(done, "seed {seed}: watchers do not come to the end");
     for (keys, log) in &watchers {
-        log.borrow().check(seed, keys, &history);
+        log.borrow().check(seed, keys, &history, i64::MAX);
     }
     watchers.iter().map(|(_, log)| log.borrow().ended).sum()
 }
