@@ -144,8 +144,8 @@ impl Cluster {
     pub fn founded(program: &Path, places: &[Place]) -> Self {
         let mut cluster = Self::new(program);
         let initial = initial(places);
-        for at in 0..places.len() {
-            cluster.launch(at, places[at], &["--initial-cluster", &initial]);
+        for (at, place) in places.iter().enumerate() {
+            cluster.launch(at, *place, &["--initial-cluster", &initial]);
         }
         cluster.members.iter_mut().for_each(|member| member.wait_until_ready(1));
         cluster

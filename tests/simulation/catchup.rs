@@ -1,6 +1,6 @@
 //! A member that was away for too long gets a checkpoint, and crashes at whatever step of putting it in place.
 
-use std::{cell::Cell, cell::RefCell, collections::BTreeSet, rc::Rc};
+use std::{cell::Cell, cell::RefCell, collections::BTreeSet, rc::Rc, time::Duration};
 
 use pinion::{
     env::sim::Faults,
@@ -11,6 +11,8 @@ use crate::world::{self, Memory, STEPS_MAX, World};
 
 const AWAY: usize = 2;
 const STEPS_BETWEEN: u64 = 25;
+/// Some elections.
+const MISSED_AFTER: Duration = Duration::from_secs(2);
 /// To two others and from them.
 const LINKS_OF_ONE: u64 = 4;
 
@@ -49,6 +51,14 @@ impl Behind {
         self.world.sim.set_faults(Faults { isolated, ..Faults::default() });
         let are_lost = || !self.world.sockets || lost() >= before + LINKS_OF_ONE;
         self.wait("nobody misses the member", are_lost);
+        // For as long as it counts as present, the others keep what it lacks.
+        let (sim, is_missed) = (&self.world.sim, Rc::new(Cell::new(false)));
+        let (timer, missed) = (sim.clone(), is_missed.clone());
+        sim.spawn(world::client_id(900), async move {
+            timer.sleep(MISSED_AFTER).await;
+            missed.set(true);
+        });
+        self.wait("time does not pass", || is_missed.get());
     }
 
     /// Until something is so, which is looked at now and then: counting takes longer than a step.

@@ -86,7 +86,7 @@ struct Cluster {
 
 impl Cluster {
     fn new(seed: u64, broken: Option<Law>) -> Self {
-        let members = if seed % 2 == 0 { 3 } else { 5 };
+        let members = if seed.is_multiple_of(2) { 3 } else { 5 };
         let mut world = World::with_others(seed, members, ROUNDS as u64);
         broken.into_iter().for_each(|law| world.sim.break_law(law));
         let sim = world.sim.clone();

@@ -298,7 +298,8 @@ fn a_crash_in_a_compaction_of_everything_lowers_no_revision() {
             for n in 0..12 {
                 group.put(0, &format!("k{n}"), "v");
             }
-            let revision = (0..12).map(|n| group.delete(0, &format!("k{n}"))).last().expect("a dozen");
+            let deleted: Vec<_> = (0..12).map(|n| group.delete(0, &format!("k{n}"))).collect();
+            let revision = *deleted.last().expect("a dozen");
             let shard = group.shard(0);
             group.world.sim.spawn(world::client_id(1), async move {
                 let compact = pb::CompactionRequest { revision, physical: true };
