@@ -257,6 +257,10 @@ fn leases() -> Vec<Step> {
     ]
     .map(text)
     .into();
+    // They have the shortest time there is, which may be over at one server when another step asks.
+    for step in steps.iter_mut().filter(|step| ["0", "-5"].contains(&&step.args[step.args.len() - 1][..])) {
+        step.outlives_lease = true;
+    }
     steps.push(json("lease grant 1000 -w json"));
     steps.extend(
         [
