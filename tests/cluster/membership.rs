@@ -13,7 +13,8 @@ struct Told {
 impl Told {
     fn say(&mut self, step: &str, run: Run) {
         assert!(run.code.is_some(), "{step} was killed");
-        let mut text = format!("{step}: {:?} {}{}", run.code, run.output, run.error);
+        // A line of its own: who comes first depends on ids.
+        let mut text = format!("{step}: {:?}\n{}{}", run.code, run.output, run.error);
         for (id, name) in &self.names {
             text = text.replace(id, name);
         }
