@@ -41,12 +41,13 @@ use tracing::{error, info, warn};
 pub use wire::PREFACE;
 
 use crate::{
-    env::{Env, Instant, Lane, Links, Peer},
+    env::{Env, Instant, Lane, Links, Peer, Socket},
     limits,
     metrics::PeerMetrics,
     shard::Shard,
     types::{ClusterId, MemberId, ShardId},
 };
+use channel::{Channel, LinkError};
 use greeting::Own;
 use receiving::Arrivals;
 use remote::{Complaint, Remote};
@@ -131,7 +132,7 @@ impl<E: Env> Peers<E> {
     }
 
     /// Serves a connection of another member to its end. Its preface is still to be read.
-    pub async fn serve(&self, socket: impl crate::env::Socket) {
+    pub async fn serve(&self, socket: impl Socket) {
         accepting::serve(self, socket).await;
     }
 
@@ -204,17 +205,18 @@ impl<E: Env> Peers<E> {
     fn forget(&self, remote: &Remote) {
         self.0.remotes.borrow_mut().remove(&remote.id);
         remote.leave(self.0.env.now());
+        self.0.metrics.forget(self.0.own.member, remote.id);
     }
 
     fn is_removed(&self, id: MemberId) -> bool {
         self.0.removed.borrow().contains(&id)
     }
 
-    /// A frame for a shard came.
-    fn deliver(&self, shard: ShardId, frame: Bytes) {
+    /// A frame for a shard came from a member.
+    fn deliver(&self, from: MemberId, shard: ShardId, frame: Bytes) {
         let shard = self.0.shards.borrow().get(&shard).cloned();
         if let Some(shard) = shard {
-            shard.step(frame);
+            shard.step(from, frame);
         }
     }
 
@@ -245,6 +247,16 @@ impl<E: Env> Peers<E> {
     fn interval(&self) -> Duration {
         let Options { read_timeout, write_timeout, .. } = self.0.options;
         limits::PEER_PROBE.min(read_timeout / 4).min(write_timeout / 4).max(limits::PEER_PROBE_MIN)
+    }
+
+    /// Sends all that a connection has gathered, as long as the other end takes some of it now and then.
+    async fn flush<S: Socket>(&self, channel: &mut Channel<S>) -> Result<(), LinkError> {
+        let patience = self.0.options.write_timeout;
+        while !channel.is_flushed() {
+            let went = self.within(patience, poll_fn(|context| channel.poll_flush(context))).await;
+            went.unwrap_or(Err(LinkError::Stuck(patience)))?;
+        }
+        Ok(())
     }
 
     /// What comes of some work, if that does not take too long.

@@ -124,12 +124,7 @@ async fn serve(
 ) -> Result<Option<i32>, StartError> {
     // Locked until this function returns, which is after the log is closed.
     let data_dir: DataDir<RealEnv> = DataDir::open(&env, &config.data_dir, config.wal_dir.as_deref()).await?;
-    let knowing = async { Some(identity::load_or_derive(&env, &config, &data_dir).await) };
-    let stopped = async {
-        end.requested().await;
-        None
-    };
-    let Some(who) = or(knowing, stopped).await else {
+    let Some(who) = end.before(identity::load_or_derive(&env, &config, &data_dir)).await else {
         say_stop("closed etcd server", &config);
         return Ok(end.signal());
     };
@@ -144,13 +139,9 @@ async fn serve(
     let options = shard_options(&config, &who, &data_dir, &shard_metrics);
     let peers = Peers::new(env.clone(), peer_options(&config, who.identity), metrics.peers.clone());
     let links = Rc::new(peers.clone());
-    let starting = async { Some(shard::start(env.clone(), links, options, shard_metrics).await) };
-    let stopped = async {
-        end.requested().await;
-        None
-    };
+    let starting = shard::start(env.clone(), links, options, shard_metrics);
     // What a start has done when it is left is what it has done when it is killed.
-    let Some(started) = or(starting, stopped).await else {
+    let Some(started) = end.before(starting).await else {
         say_stop("closed etcd server", &config);
         return Ok(end.signal());
     };
@@ -170,12 +161,7 @@ async fn serve(
         compacted: config.compact_hash_interval,
     };
     let others = Others::new(&shard, Inquiry::new(&env, config.request_patience()));
-    let checking = async { Some(checks.begin(&shard, &others).await) };
-    let stopped = async {
-        end.requested().await;
-        None
-    };
-    let Some(checked) = or(checking, stopped).await else {
+    let Some(checked) = end.before(checks.begin(&shard, &others)).await else {
         say_stop("closed etcd server", &config);
         return Ok(end.signal());
     };

@@ -127,7 +127,7 @@ impl Api {
         let clients = Clients::new(options.clients);
         let guard = auth::Guard::new(env, &options.auth);
         let leaderless = RefCell::default();
-        let forward = peers::forward(env, options.membership.patience);
+        let forward = peers::forward(env);
         Self(Rc::new(Inner { keyspace, shard, metrics, options, guard, clients, leaderless, forward }))
     }
 

@@ -2,7 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pinion::storage::wal::format::{BATCH_HEADER_BYTES, BatchHeader, decode_record, encode_record, seal_records};
+use pinion::storage::wal::format::{
+    BATCH_HEADER_BYTES, BatchHeader, decode_record, encode_record, seal_records,
+};
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((salt, rest)) = bytes.split_first_chunk::<4>() else { return };

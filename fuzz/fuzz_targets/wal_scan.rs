@@ -6,7 +6,6 @@
 
 use libfuzzer_sys::fuzz_target;
 use pinion::{
-    types::{LogIndex, Owner, ShardId, Term},
     storage::wal::{
         Record,
         format::{
@@ -15,6 +14,7 @@ use pinion::{
         },
         scan::{End, Scan, Step},
     },
+    types::{LogIndex, Owner, ShardId, Term},
 };
 
 const UNIT: usize = 512;

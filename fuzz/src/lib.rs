@@ -1,10 +1,9 @@
-//! A member on a simulated machine that serves clients over simulated sockets: what the targets about clients' bytes
-//! share.
+//! A member on a simulated machine that serves clients and other members over simulated sockets: what the targets about
+//! the bytes of both share.
 
 use std::{
     cell::{Cell, RefCell},
     future::{Future, poll_fn},
-    net::SocketAddr,
     path::{Path, PathBuf},
     pin::Pin,
     rc::Rc,
@@ -14,12 +13,13 @@ use std::{
 
 use pinion::{
     env::{
-        NoLinks, Socket,
+        Links, Peer, Socket,
         sim::{Sim, SimEnv, SimSocket, disk::SimDisk},
     },
     metrics::{self, Metrics, ShardMetrics},
     net::{self, Listening, NetConfig},
     pb::etcdserverpb as pb,
+    peer::{self, Peers},
     protocol::{Offer, Routes},
     service::{self, Api},
     shard::{self, Due, Shard},
@@ -34,7 +34,13 @@ use pinion::{
 
 const MEMBER: MemberId = MemberId(1);
 const CLIENT: MemberId = MemberId(1_000);
+/// A further member of the cluster, of which nobody has heard.
+const OTHER: MemberId = MemberId(3);
+pub const CLUSTER: ClusterId = ClusterId(1);
 const PORT: u16 = 2379;
+const PEER_PORT: u16 = 2380;
+/// Another member that is silent for so long is gone.
+const PEER_TIMEOUT: Duration = Duration::from_millis(400);
 /// Steps in which a member answers whoever is decent.
 const STEPS_MAX: u64 = 2_000_000;
 /// Keys that are there.
@@ -42,8 +48,9 @@ const KEYS: u32 = 50;
 
 pub struct Served {
     sim: Sim,
+    env: SimEnv,
     shard: Shard,
-    at: SocketAddr,
+    peers: Peers<SimEnv>,
     ended: Rc<Cell<bool>>,
 }
 
@@ -53,13 +60,14 @@ impl Served {
         let sim = Sim::new(1);
         let env = SimEnv::new(&sim, MEMBER, SimDisk::new(&sim));
         let (opened, ended) = (Rc::new(RefCell::new(None)), Rc::new(Cell::new(false)));
-        let (machine, shown, over) = (env.clone(), opened.clone(), ended.clone());
+        let peers = peers(&env);
+        let (machine, shown, over, links) = (env.clone(), opened.clone(), ended.clone(), peers.clone());
         sim.spawn(MEMBER, async move {
             let dir = DataDir::open(&machine, Path::new("/data"), None).await.expect("it is free");
             let shard = ShardId(0);
             let founder = pb::Member { id: MEMBER.0, name: "m".into(), ..Default::default() };
             let options = shard::Options {
-                identity: Identity { member: MEMBER, cluster: ClusterId(1) },
+                identity: Identity { member: MEMBER, cluster: CLUSTER },
                 founded: false,
                 anchor: dir.anchor(shard),
                 shard_id: shard,
@@ -80,7 +88,7 @@ impl Served {
             let wal = WalOptions { dir: dir.wal(shard), ..options.wal };
             let options = shard::Options { wal, ..options };
             let metrics = Rc::new(ShardMetrics::new().expect("names are distinct"));
-            let started = shard::start(machine, Rc::new(NoLinks), options, metrics).await.expect("it starts");
+            let started = shard::start(machine, Rc::new(links), options, metrics).await.expect("it starts");
             *shown.borrow_mut() = Some(started.shard);
             started.run.run().await.expect("nothing is wrong with its disk");
             over.set(true);
@@ -90,13 +98,19 @@ impl Served {
         let shard = opened.borrow().clone().expect("just seen");
         let metrics = Rc::new(Metrics::new(&metrics::Options::default()).expect("names are distinct"));
         let api = Api::new(&env, Keyspace::default(), shard.clone(), metrics, service::Options::default());
-        let (machine, at) = (env.clone(), env.address(PORT));
+        peers.attach(ShardId(0), &shard);
+        let (machine, routes, members) = (env.clone(), Routes::new(&env, api.clone()), peers.clone());
+        sim.spawn(MEMBER, async move {
+            let listening = vec![Listening { listener: machine.listen(PEER_PORT), offer: Offer::PEER }];
+            net::serve_peers(&machine, listening, routes, members).await;
+        });
+        let machine = env.clone();
         sim.spawn(MEMBER, async move {
             let listening = vec![Listening { listener: machine.listen(PORT), offer: Offer::CLIENT }];
             let routes = Routes::new(&machine, api);
             net::serve(&machine, listening, routes, NetConfig::default(), std::future::pending()).await;
         });
-        let served = Self { sim, shard, at, ended };
+        let served = Self { sim, env, shard, peers, ended };
         (0..KEYS).for_each(|key| served.put(format!("k{key:02}")));
         served
     }
@@ -115,18 +129,34 @@ impl Served {
 
     /// One connection that sends all of this, reads what comes, and after `held` goes away. Others are served then.
     pub fn meets(&self, bytes: &[u8], held: Duration) {
-        self.exchange(bytes.to_vec(), held);
-        assert!(!self.ended.get(), "the member ended");
-        self.put("others".into());
+        self.exchange(PORT, bytes.to_vec(), held);
+        self.goes_on();
         let health = b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".to_vec();
-        let answer = self.exchange(health, Duration::from_secs(5));
+        let answer = self.exchange(PORT, health, Duration::from_secs(5));
         assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
     }
 
+    /// The same where other members call. One that is decent is welcome then.
+    pub fn meets_as_member(&self, bytes: &[u8], held: Duration) {
+        self.exchange(PEER_PORT, bytes.to_vec(), held);
+        self.goes_on();
+        let other = peers(&SimEnv::new(&self.sim, OTHER, SimDisk::new(&self.sim)));
+        let urls = vec![format!("http://{}", self.env.address(PEER_PORT))];
+        other.set_members(&[Peer { id: MEMBER, urls }, Peer { id: OTHER, urls: Vec::new() }], &[]);
+        let is_welcome = || other.active_since(MEMBER).is_some();
+        assert!(self.sim.run_until(STEPS_MAX, is_welcome), "nobody is welcome any more");
+        other.close();
+    }
+
+    fn goes_on(&self) {
+        assert!(!self.ended.get(), "the member ended");
+        self.put("others".into());
+    }
+
     /// What came until the member closed the connection or the time was over.
-    fn exchange(&self, bytes: Vec<u8>, held: Duration) -> Vec<u8> {
+    fn exchange(&self, port: u16, bytes: Vec<u8>, held: Duration) -> Vec<u8> {
         let came = Rc::new(RefCell::new(None));
-        let (sim, at, shown) = (self.sim.clone(), self.at, came.clone());
+        let (sim, at, shown) = (self.sim.clone(), self.env.address(port), came.clone());
         self.sim.spawn(CLIENT, async move {
             let socket = sim.connect(CLIENT, at).await.expect("the member listens");
             *shown.borrow_mut() = Some(converse(&sim, socket, &bytes, held).await);
@@ -139,9 +169,22 @@ impl Served {
 /// A world that is dropped would be kept by its own tasks.
 impl Drop for Served {
     fn drop(&mut self) {
-        self.sim.crash(MEMBER);
-        self.sim.crash(CLIENT);
+        self.peers.close();
+        [MEMBER, CLIENT, OTHER].into_iter().for_each(|member| self.sim.crash(member));
     }
+}
+
+fn peers(env: &SimEnv) -> Peers<SimEnv> {
+    let metrics = Metrics::new(&metrics::Options::default()).expect("names are distinct");
+    let options = peer::Options {
+        cluster: CLUSTER,
+        member: env.member(),
+        urls: vec![format!("http://{}", env.address(PEER_PORT))],
+        read_timeout: PEER_TIMEOUT,
+        write_timeout: PEER_TIMEOUT,
+        checkpoint_bytes_per_second: 0,
+    };
+    Peers::new(env.clone(), options, metrics.peers.clone())
 }
 
 async fn converse(sim: &Sim, mut socket: SimSocket, bytes: &[u8], held: Duration) -> Vec<u8> {

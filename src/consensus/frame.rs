@@ -34,6 +34,8 @@ pub enum FrameError {
     NoBody,
     #[error("a frame from member {from:x} to {to:x}, which it is not meant for")]
     Address { from: u64, to: u64 },
+    #[error("a frame from member {from:x} that came from {sender:x}")]
+    Sender { from: u64, sender: u64 },
     #[error("a frame of term {0}, which its message cannot be of")]
     Term(u64),
     #[error("a frame with a number out of range: {0}")]
@@ -84,6 +86,16 @@ pub struct Aside {
 }
 
 impl Received {
+    /// What a member has sent: nobody speaks for another.
+    pub fn from(sender: MemberId, bytes: Bytes) -> Result<Self, FrameError> {
+        let received = Self::decode(bytes)?;
+        let (Received::Frame(Frame { from, .. }) | Received::Aside(Aside { from, .. })) = received;
+        if from != sender {
+            return Err(FrameError::Sender { from: from.0, sender: sender.0 });
+        }
+        Ok(received)
+    }
+
     pub fn decode(bytes: Bytes) -> Result<Self, FrameError> {
         let (frame, body) = parts(bytes)?;
         let Body::Aside(aside) = body else { return Ok(Received::Frame(Frame::checked(frame, body)?)) };

@@ -128,6 +128,19 @@ impl PeerMetrics {
         self.disconnected.with_label_values(&[&hex(own), &hex(to)]).inc();
     }
 
+    /// Nothing more is said of a member that was not known, and did not come back: others like it may come for ever.
+    pub fn forget(&self, own: MemberId, guest: MemberId) {
+        let (own, guest) = (hex(own), hex(guest));
+        // Most of them have had no value for it.
+        drop(self.active.remove_label_values(&[&own, &guest]));
+        drop(self.disconnected.remove_label_values(&[&own, &guest]));
+        for counters in [&self.sent_bytes, &self.received_bytes, &self.sent_failures, &self.received_failures]
+        {
+            drop(counters.remove_label_values(&[&guest]));
+        }
+        drop(self.round_trip_seconds.remove_label_values(&[&guest]));
+    }
+
     /// What goes to a member and comes from it.
     pub fn bytes(&self, member: MemberId) -> (IntCounter, IntCounter) {
         let of = |counters: &IntCounterVec| counters.with_label_values(&[&hex(member)]);

@@ -12,6 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_lite::future::or;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     Request, Response,
@@ -46,9 +47,10 @@ pub(super) async fn serve<E: Env>(
     socket: Socket<impl env::Socket>,
     permit: &Permit,
 ) -> Result<(), hyper::Error> {
+    let front = Front { env: env.clone(), endpoints, surface };
     let mut settings = http1::Builder::new();
     settings.timer(Timers::new(env)).header_read_timeout(HEAD_TIMEOUT).max_buf_size(limits::HTTP1_HEAD_BYTES);
-    let mut connection = pin!(settings.serve_connection(Stream(socket), Front { endpoints, surface }));
+    let mut connection = pin!(settings.serve_connection(Stream(socket), front));
     let mut draining = false;
     poll_fn(|context| {
         match permit.poll_phase(context) {
@@ -66,34 +68,41 @@ pub(super) async fn serve<E: Env>(
 }
 
 /// What hyper calls for each request of a connection.
-struct Front {
+struct Front<E> {
+    env: E,
     endpoints: Endpoints,
     surface: Option<Surface>,
 }
 
-impl Service<Request<Incoming>> for Front {
+impl<E: Env> Service<Request<Incoming>> for Front<E> {
     type Response = Response<Full<Bytes>>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>>>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let (endpoints, surface) = (self.endpoints.clone(), self.surface);
+        let (env, endpoints, surface) = (self.env.clone(), self.endpoints.clone(), self.surface);
         Box::pin(async move {
             let (head, body) = request.into_parts();
             if let Some(refusal) = host::refusal(&head) {
                 return Ok(refusal.map(Full::new));
             }
             let body = match http::reads_body(surface, &head) {
-                // One that is too long or does not come to its end is none, and makes as little sense.
-                true => match Limited::new(body, limits::HTTP1_BODY_BYTES).collect().await {
-                    Ok(body) => body.to_bytes(),
-                    Err(_) => Bytes::new(),
-                },
+                true => whole(&env, body).await,
                 false => Bytes::new(),
             };
             Ok(http::answer(&endpoints, surface, &head, body).await.map(Full::new))
         })
     }
+}
+
+/// One that is too long, or does not come to its end in time, is none and makes as little sense.
+async fn whole<E: Env>(env: &E, body: Incoming) -> Bytes {
+    let body = async { Limited::new(body, limits::HTTP1_BODY_BYTES).collect().await.ok() };
+    let late = async {
+        env.sleep(limits::MESSAGE_WAIT).await;
+        None
+    };
+    or(body, late).await.map_or_else(Bytes::new, |body| body.to_bytes())
 }
 
 struct Stream<S>(Socket<S>);

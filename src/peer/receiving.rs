@@ -235,7 +235,7 @@ async fn arrival<E: Env>(
         let (own, from) = (peers.own_id(), hex(told.from));
         info!("local-member-id" = own, "remote-snapshot-sender-id" = from, "receiving database snapshot");
         peers.0.metrics.checkpoint_receiving(told.from, 1);
-        let came = target.receive(offer.frame, Box::new(export)).await;
+        let came = target.receive(told.from, offer.frame, Box::new(export)).await;
         let took = peers.0.env.now().since(began);
         peers.0.metrics.checkpoint_receiving(told.from, -1);
         peers.0.metrics.checkpoint_received(told.from, came.then_some(took));

@@ -124,7 +124,7 @@ impl<'a, E: Env> Sending<'a, E> {
     async fn once(&mut self) -> Result<bool, LinkError> {
         let mut channel = dialing::dial(self.peers, self.remote, pb::Purpose::Checkpoint).await?;
         channel.push(&Record::new(Kind::Offer, self.offer.encode_to_vec()));
-        self.flush(&mut channel).await?;
+        self.peers.flush(&mut channel).await?;
         let patience = self.peers.0.options.read_timeout + self.peers.interval();
         loop {
             let record = self.peers.within(patience, channel.next()).await;
@@ -135,7 +135,7 @@ impl<'a, E: Env> Sending<'a, E> {
                 Kind::Probe => {
                     self.asked_at = self.peers.0.env.now();
                     channel.push(&Record::new(Kind::Echo, record.payload));
-                    self.flush(&mut channel).await?;
+                    self.peers.flush(&mut channel).await?;
                 }
                 Kind::Done => return Ok(pb::Done::decode(record.payload)?.came),
                 kind => return Err(LinkError::OutOfTurn(kind)),
@@ -151,7 +151,7 @@ impl<'a, E: Env> Sending<'a, E> {
         let piece = env.offload(move || piece.to_vec()).await;
         let length = piece.len() as u64;
         channel.push(&Record::new(Kind::Piece, piece));
-        self.flush(channel).await?;
+        self.peers.flush(channel).await?;
         self.bytes += length;
         let rate = self.peers.0.options.checkpoint_bytes_per_second / self.peers.0.sending.get().max(1);
         if rate > 0 {
@@ -160,11 +160,5 @@ impl<'a, E: Env> Sending<'a, E> {
             env.sleep(pause).await;
         }
         Ok(())
-    }
-
-    async fn flush<S: Socket>(&self, channel: &mut Channel<S>) -> Result<(), LinkError> {
-        let patience = self.peers.0.options.write_timeout;
-        let flushed = self.peers.within(patience, channel.flush()).await;
-        flushed.unwrap_or(Err(LinkError::Stuck(patience)))
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::*;
 use crate::{
     env::{
-        Listener, Socket,
+        Listener,
         sim::{Faults, LinkFault, Sim, SimEnv, disk::SimDisk},
     },
     metrics::{self, Metrics},
@@ -203,7 +203,13 @@ fn guests_that_do_not_come_back_are_forgotten() {
     drop(guest);
     let knows = || nodes[0].peers.remote(MemberId(2)).is_some();
     assert!(knows());
+    let counted = || {
+        let text = nodes[0].exposition();
+        ["Remote", "To", "From"].iter().any(|label| text.contains(&format!("{label}=\"2\"")))
+    };
+    assert!(counted());
     assert!(sim.run_until(10 * STEPS, || !knows()));
+    assert!(!counted(), "{}", nodes[0].exposition());
     assert!(sim.now() >= Instant(limits::PEER_GUEST_PATIENCE.as_nanos() as u64), "not before its time");
 }
 
@@ -249,6 +255,43 @@ fn intrude(sim: &Sim, to: &Node, bytes: Vec<u8>) -> Option<Vec<u8>> {
     });
     sim.run_until(STEPS, || answer.borrow().is_some());
     answer.take()
+}
+
+#[test]
+fn a_slow_link_carries_a_checkpoint_and_one_that_takes_nothing_does_not() {
+    let sim = Sim::new(1);
+    let node = Node::new(&sim, 1, CLUSTER);
+    let other = SimEnv::new(&sim, MemberId(2), SimDisk::new(&sim));
+    let (listener, host) = (other.listen(PORT), other.address(PORT).ip().to_string());
+    sim.spawn(MemberId(2), async move {
+        let mut socket = listener.accept().await.expect("somebody comes");
+        let mut buffer = vec![0; limits::CHECKPOINT_PIECE_BYTES];
+        while let Ok(1..) = poll_fn(|context| socket.poll_read(context, &mut buffer)).await {}
+    });
+    // Longer for a piece than the other end may take nothing.
+    let slow = LinkFault::Slow(TIMEOUT / 2);
+    sim.set_faults(Faults { links: [((1, 2), slow)].into(), ..Faults::default() });
+    let ended = Rc::new(RefCell::new(Vec::new()));
+    let (env, peers, told) = (node.env.clone(), node.peers.clone(), ended.clone());
+    sim.spawn(MemberId(1), async move {
+        let mut channel = Channel::new(env.connect(&host, PORT).await.expect("it listens"));
+        loop {
+            let began = env.now();
+            let piece = vec![7; limits::CHECKPOINT_PIECE_BYTES];
+            (0..4).for_each(|_| channel.push(&wire::Record::new(wire::Kind::Piece, piece.clone())));
+            let flushed = peers.flush(&mut channel).await;
+            let is_over = flushed.is_err();
+            told.borrow_mut().push((flushed, env.now().since(began)));
+            if is_over {
+                return;
+            }
+        }
+    });
+    assert!(sim.run_until(STEPS, || !ended.borrow().is_empty()));
+    assert!(matches!(ended.borrow()[0], (Ok(()), took) if took > TIMEOUT), "{:?}", ended.borrow());
+    sim.set_faults(Faults { isolated: [2].into(), ..Faults::default() });
+    let is_stuck = || matches!(ended.borrow().last(), Some((Err(LinkError::Stuck(_)), _)));
+    assert!(sim.run_until(STEPS, is_stuck), "{:?}", ended.borrow());
 }
 
 #[test]

@@ -39,6 +39,15 @@ impl End {
         or(signal, self.removed.given()).await;
     }
 
+    /// What some work comes to; none if the member has to end before.
+    pub async fn before<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let stopped = async {
+            self.requested().await;
+            None
+        };
+        or(async { Some(work.await) }, stopped).await
+    }
+
     pub fn has_come(&self) -> bool {
         self.signal().is_some() || self.removed.is_given()
     }

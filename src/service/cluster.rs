@@ -100,7 +100,16 @@ pub async fn member_promote(
     caller: &Caller,
     request: pb::MemberPromoteRequest,
 ) -> Result<pb::MemberPromoteResponse, Error> {
-    let promoted = promote(api, caller, request.id).await;
+    // How far a learner has come is known to the leader alone, which counts it as well (`EtcdServer.PromoteMember`).
+    let who = api.admin(caller);
+    if who.is_ok() && !api.shard().is_leader() {
+        let members = promote_there(api, caller, request.id).await?;
+        return Ok(pb::MemberPromoteResponse { header: header(api), members });
+    }
+    let promoted = match who {
+        Ok(who) => promote(api, caller, &who, request.id).await,
+        Err(error) => Err(error),
+    };
     let metrics = api.shard().metrics();
     match &promoted {
         Ok(_) => metrics.learners_promoted.inc(),
@@ -109,30 +118,31 @@ pub async fn member_promote(
     promoted
 }
 
-/// How far a learner has come is known to the leader alone, so it is the one to ask (`EtcdServer.PromoteMember`).
-async fn promote(api: &Api, caller: &Caller, id: u64) -> Result<pb::MemberPromoteResponse, Error> {
-    let who = api.admin(caller)?;
-    if !api.shard().is_leader() {
-        let members = promote_there(api, caller, id).await?;
-        return Ok(pb::MemberPromoteResponse { header: header(api), members });
-    }
+async fn promote(
+    api: &Api,
+    caller: &Caller,
+    who: &Principal,
+    id: u64,
+) -> Result<pb::MemberPromoteResponse, Error> {
     if api.shard().with_state(|state| state.cluster().member(MemberId(id)).is_none()) {
         return Err(state::Error::MemberNotFound.into());
     }
     api.may_promote(MemberId(id))?;
-    let members = change(api, caller, &who, Seat::Vote, id, PromoteMember { id }).await?;
+    let members = change(api, caller, who, Seat::Vote, id, PromoteMember { id }).await?;
     Ok(pb::MemberPromoteResponse { header: header(api), members })
 }
 
 /// As long as somebody waits, whoever leads is asked, at each of its URLs.
 async fn promote_there(api: &Api, caller: &Caller, id: u64) -> Result<Vec<pb::Member>, Error> {
     let Membership { election, patience, .. } = api.options().membership;
-    let (shard, mut waited) = (api.shard(), Duration::ZERO);
+    let shard = api.shard();
+    let began = shard.now();
+    let left = || patience.saturating_sub(shard.now().since(began));
     loop {
         let leader = shard.leader();
         let member = shard.with_state(|state| state.cluster().member(leader).cloned());
-        for url in member.map(|member| member.peer_ur_ls).unwrap_or_default() {
-            match (api.0.forward)(url.clone(), id, caller.token.clone()).await {
+        for url in member.into_iter().flat_map(|member| member.peer_ur_ls) {
+            match (api.0.forward)(left(), url.clone(), id, caller.token.clone()).await {
                 Ok(members) => return Ok(members),
                 Err(error) => match peers::refusal(&error) {
                     Some(refusal) => return Err(refusal),
@@ -140,11 +150,10 @@ async fn promote_there(api: &Api, caller: &Caller, id: u64) -> Result<Vec<pb::Me
                 },
             }
         }
-        if waited >= patience {
+        if left().is_zero() {
             return Err(if leader.0 == 0 { Error::NoLeader } else { Error::Timeout });
         }
-        shard.sleep(election).await;
-        waited += election;
+        shard.sleep(election.min(left())).await;
     }
 }
 

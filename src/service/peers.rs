@@ -16,15 +16,15 @@ use crate::{
     types::ClusterId,
 };
 
-/// Has the leader promote a learner: its peer URL, the learner, the token of whoever wants it.
-pub(super) type Forward = dyn Fn(String, u64, Option<Rc<str>>) -> Forwarded;
+/// Has the leader promote a learner, within a time: its peer URL, the learner, the token of whoever wants it.
+pub(super) type Forward = dyn Fn(Duration, String, u64, Option<Rc<str>>) -> Forwarded;
 type Forwarded = Pin<Box<dyn Future<Output = Result<Vec<pb::Member>, inquiry::Error>>>>;
 
-/// A client's promotion goes to the leader within this time.
-pub(super) fn forward<E: Env>(env: &E, patience: Duration) -> Rc<Forward> {
-    let inquiry = Inquiry::new(env, patience);
-    Rc::new(move |url, id, token| {
-        let inquiry = inquiry.clone();
+/// How a client's promotion goes to the leader.
+pub(super) fn forward<E: Env>(env: &E) -> Rc<Forward> {
+    let env = env.clone();
+    Rc::new(move |patience, url, id, token| {
+        let inquiry = Inquiry::new(&env, patience);
         Box::pin(async move { inquiry.promote(&url, id, token.as_deref()).await })
     })
 }

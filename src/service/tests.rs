@@ -445,6 +445,23 @@ fn a_learner_comes_and_goes_and_nothing_waits_for_it() {
 }
 
 #[test]
+fn a_promotion_waits_for_a_leader_and_is_counted_by_nobody_else() {
+    let member = TestMember::alone();
+    let api = member.api.clone();
+    member.run(async move {
+        let began = api.shard().now();
+        let promote = pb::MemberPromoteRequest { id: 7 };
+        let refused = cluster::member_promote(&api, &caller(), promote).await.expect_err("nobody leads");
+        assert_eq!(refused, Error::NoLeader);
+        let (took, patience) = (api.shard().now().since(began), Membership::default().patience);
+        assert!(took >= patience && took < 2 * patience, "{took:?}");
+        let text = metrics::text(api.metrics(), std::slice::from_ref(&api)).expect("a text");
+        let text = String::from_utf8(text).expect("a text");
+        assert!(!text.contains("etcd_server_learner_promote_failures{"), "{text}");
+    });
+}
+
+#[test]
 fn a_single_member_stays() {
     let strict =
         |strict| Options { membership: Membership { strict, ..Membership::default() }, ..Options::default() };

@@ -143,11 +143,11 @@ impl<E: Env> Replica<E> {
         false
     }
 
-    /// Takes in a frame of another member; what is not Raft's is given back. `takes_entries`: or those of the frame are
+    /// Takes in a frame that another member sent; what is not Raft's is given back. `takes_entries`: or those of the frame are
     /// dropped, as Raft allows; and so they are while much waits for the disk.
-    pub fn step(&mut self, frame: Bytes, takes_entries: bool) -> Option<Aside> {
+    pub fn step(&mut self, (sender, frame): (MemberId, Bytes), takes_entries: bool) -> Option<Aside> {
         let takes_entries = takes_entries && !self.backlog.is_too_much();
-        let stepped = match Received::decode(frame) {
+        let stepped = match Received::from(sender, frame) {
             Ok(Received::Aside(aside)) if aside.to == self.member => return Some(aside),
             Ok(Received::Aside(Aside { from, to, .. })) => {
                 Err(FrameError::Address { from: from.0, to: to.0 }.into())

@@ -49,7 +49,7 @@ pub async fn carry(sim: Sim, from: Shard, others: Vec<Serving>, carried: Rc<Cell
         let export = Slow { held: transfer.checkpoint.clone(), sim: sim.clone(), left };
         sim.clone().spawn(own, async move {
             sim.sleep(Duration::from_micros(sim.below(2_000))).await;
-            if other.receive(transfer.frame.clone(), Box::new(export)).await {
+            if other.receive(own, transfer.frame.clone(), Box::new(export)).await {
                 carried.set(carried.get() + 1);
                 transfer.came();
             }

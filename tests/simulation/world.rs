@@ -195,7 +195,7 @@ impl World {
                         }
                         None => {
                             let inbox = started.shard.clone();
-                            sim.listen(id, ShardId(0), move |frame| inbox.step(frame));
+                            sim.listen(id, ShardId(0), move |from, frame| inbox.step(from, frame));
                             sim.spawn(
                                 id,
                                 courier::carry(sim.clone(), started.shard.clone(), others, carried),

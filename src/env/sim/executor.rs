@@ -20,7 +20,7 @@ use crate::{
 };
 
 type Task = Pin<Box<dyn Future<Output = ()>>>;
-type Inbox = Rc<dyn Fn(Bytes)>;
+type Inbox = Rc<dyn Fn(MemberId, Bytes)>;
 
 /// Woken task ids. A waker must be `Send`, so this is shared the thread-safe way; nobody contends.
 type Runnable = Arc<Mutex<Vec<u64>>>;
@@ -184,14 +184,14 @@ impl Sim {
     }
 
     /// Where frames to a shard of `member` go from now on.
-    pub fn listen(&self, member: MemberId, shard: ShardId, inbox: impl Fn(Bytes) + 'static) {
+    pub fn listen(&self, member: MemberId, shard: ShardId, inbox: impl Fn(MemberId, Bytes) + 'static) {
         self.0.inboxes.borrow_mut().insert((member, shard), Rc::new(inbox));
     }
 
-    pub(super) fn deliver(&self, to: MemberId, shard: ShardId, frame: Bytes) {
+    pub(super) fn deliver(&self, (from, to): (MemberId, MemberId), shard: ShardId, frame: Bytes) {
         let inbox = self.0.inboxes.borrow().get(&(to, shard)).cloned();
         if let Some(inbox) = inbox {
-            inbox(frame);
+            inbox(from, frame);
         }
     }
 

@@ -98,7 +98,7 @@ impl Sim {
                 }
                 Some(LinkFault::Clogged | LinkFault::Cut) => {}
                 Some(LinkFault::Lossy(_) | LinkFault::Slow(_)) | None => {
-                    sim.deliver(held.to, held.shard, held.frame);
+                    sim.deliver((held.from, held.to), held.shard, held.frame);
                 }
             }
         });
@@ -167,7 +167,7 @@ mod tests {
         let (sim, came) = (Sim::new(3), Came::default());
         for member in [1, 2] {
             let came = came.clone();
-            sim.listen(MemberId(member), ShardId(0), move |frame| came.borrow_mut().push((member, frame)));
+            sim.listen(MemberId(member), ShardId(0), move |_, frame| came.borrow_mut().push((member, frame)));
         }
         (sim, came)
     }

@@ -19,6 +19,7 @@ use crate::{
 
 const CLIENT: MemberId = MemberId(0x700);
 const PORT: u16 = 2379;
+const PEER_PORT: u16 = 2380;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -143,10 +144,11 @@ fn with_member_until<T: 'static>(
     clients: impl AsyncFnOnce(Sim, SocketAddr) -> T + 'static,
 ) -> T {
     let stop = stop.given();
-    let listening = vec![Listening { listener: member.env.listen(PORT), offer: Offer::CLIENT }];
+    let listening = [(PORT, Offer::CLIENT), (PEER_PORT, Offer::PEER)];
+    let listening = listening.map(|(port, offer)| Listening { listener: member.env.listen(port), offer });
     let (env, routes) = (member.env.clone(), Routes::new(&member.env, member.api.clone()));
     member.env.spawn(async move {
-        serve(&env, listening, routes, NetConfig::default(), stop).await;
+        serve(&env, listening.into(), routes, NetConfig::default(), stop).await;
     });
     let (sim, to) = (member.sim.clone(), member.env.address(PORT));
     member.run(async move { clients(sim, to).await })
@@ -178,6 +180,17 @@ fn who_does_not_come_to_the_point_is_given_up() {
         let longest = limits::CONNECTION_BEGIN + limits::FRAME_WAIT + Duration::from_secs(1);
         assert!(lasted <= longest, "{what}: lasted {lasted:?}");
     }
+}
+
+#[test]
+fn a_members_question_that_does_not_come_to_its_end_is_given_up() {
+    let answer = with_member(&TestMember::serving(Options::default()), async |sim, to| {
+        let to = SocketAddr::new(to.ip(), PEER_PORT);
+        let mut client = Client { socket: sim.connect(CLIENT, to).await.expect("the server listens"), sim };
+        client.send(b"GET /members/hashkv HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{").await;
+        client.read(1024).await
+    });
+    assert!(answer.starts_with(b"HTTP/1.1 400"), "{}", String::from_utf8_lossy(&answer));
 }
 
 #[test]

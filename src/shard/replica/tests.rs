@@ -9,7 +9,6 @@ use crate::{
         NoLinks,
         sim::{Sim, SimEnv, disk::SimDisk},
     },
-    pb::etcdserverpb as pb,
     storage::{data_dir::DataDir, wal::WalOptions},
 };
 
@@ -31,7 +30,9 @@ async fn sole(env: SimEnv) -> Replica<SimEnv> {
     let mut replay = Replay::new(None, 100);
     let options = WalOptions { segment_bytes: 1 << 20, ..WalOptions::new(dir.wal(ShardId(3)), ShardId(3)) };
     let (mut wal, _) = Wal::open(env.clone(), options, |_| Ok(())).await.unwrap();
-    found(&mut wal, &mut replay, &[pb::Member { id: 1, ..Default::default() }]).await.unwrap();
+    found(&mut wal, &mut replay, &[crate::pb::etcdserverpb::Member { id: 1, ..Default::default() }])
+        .await
+        .unwrap();
     let options = consensus::Options {
         id: MemberId(1),
         run: 1,
@@ -92,5 +93,19 @@ fn a_batch_is_committed_when_its_write_has_ended() {
         let progress = replica.next(true).unwrap();
         assert_eq!(progress.reads, vec![(1, replica.committed())]);
         replica.close().await.unwrap();
+    });
+}
+
+#[test]
+fn nobody_speaks_for_another_member() {
+    let sim = Sim::new(1);
+    let env = SimEnv::new(&sim, MemberId(1), SimDisk::new(&sim));
+    run(&sim, async move {
+        let mut replica = sole(env).await;
+        let word = Word::Refusal(crate::pb::peer::Refusal::default());
+        let aside = Aside { from: MemberId(2), to: MemberId(1), term: Term(2), word };
+        let mut heard = |sender| replica.step((MemberId(sender), aside.clone().encode()), true);
+        assert_eq!(heard(3), None);
+        assert_eq!(heard(2), Some(aside.clone()));
     });
 }

@@ -369,8 +369,8 @@ impl Shard {
     }
 
     /// A frame from another member's shard of the same number.
-    pub fn step(&self, frame: Bytes) {
-        self.inbox.push_frame(frame);
+    pub fn step(&self, sender: MemberId, frame: Bytes) {
+        self.inbox.push_frame(sender, frame);
     }
 
     /// Something for a member got lost on its way, or there is no way to it.
@@ -388,11 +388,11 @@ impl Shard {
         Transfer::next(&self.inbox).await
     }
 
-    /// Brings a checkpoint here and puts it in place of the whole state, if Raft wants it; `frame` came with it. True
-    /// once that is done, false if it could not be brought or another one was offered meanwhile.
-    pub async fn receive(&self, frame: Bytes, export: Box<dyn Export>) -> bool {
+    /// Brings a checkpoint here and puts it in place of the whole state, if Raft wants it; its `sender` tells of it by
+    /// `frame`. True once that is done, false if it could not be brought or another one was offered meanwhile.
+    pub async fn receive(&self, sender: MemberId, frame: Bytes, export: Box<dyn Export>) -> bool {
         let (reply, answer) = reply::channel();
-        self.inbox.push_arriving(Arriving { frame, export, reply });
+        self.inbox.push_arriving(Arriving { sender, frame, export, reply });
         answer.await.is_some()
     }
 

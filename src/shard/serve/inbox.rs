@@ -67,7 +67,7 @@ pub struct Inbox {
     batches: RefCell<VecDeque<OpenBatch>>,
     changes: Changes,
     reads: RefCell<Vec<(Instant, Reply<()>)>>,
-    frames: RefCell<VecDeque<Bytes>>,
+    frames: RefCell<VecDeque<(MemberId, Bytes)>>,
     frame_bytes: Cell<usize>,
     /// Members for whom something got lost; each at most once.
     defragments: RefCell<Vec<Reply<()>>>,
@@ -249,12 +249,12 @@ impl Inbox {
     }
 
     /// A frame from another member; dropped if too many wait, as Raft allows.
-    pub fn push_frame(&self, frame: Bytes) {
+    pub fn push_frame(&self, sender: MemberId, frame: Bytes) {
         let mut frames = self.frames.borrow_mut();
         let bytes = self.frame_bytes.get() + frame.len();
         if frames.len() < limits::SHARD_FRAMES_MAX && bytes <= limits::SHARD_FRAMES_BYTES_MAX {
             self.frame_bytes.set(bytes);
-            frames.push_back(frame);
+            frames.push_back((sender, frame));
         }
         drop(frames);
         self.wake();
@@ -395,10 +395,11 @@ impl Inbox {
         !self.reads.borrow().is_empty()
     }
 
-    pub fn take_frame(&self) -> Option<Bytes> {
-        let frame = self.frames.borrow_mut().pop_front()?;
+    /// The next frame, and who sent it.
+    pub fn take_frame(&self) -> Option<(MemberId, Bytes)> {
+        let (sender, frame) = self.frames.borrow_mut().pop_front()?;
         self.frame_bytes.set(self.frame_bytes.get() - frame.len());
-        Some(frame)
+        Some((sender, frame))
     }
 
     /// `count` admitted writes were answered.

@@ -19,6 +19,7 @@ use crate::{
 
 /// A checkpoint that another member has for this one.
 pub struct Arriving {
+    pub sender: MemberId,
     pub frame: Bytes,
     pub export: Box<dyn Export>,
     /// Answered once it is in place, or not needed any more.

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use crate::{
     block::BlockId,
-    consensus::{Baseline, LogPosition},
+    consensus::{Baseline, LogPosition, Received},
     env::{Env, Instant},
     limits,
     shard::{reply::Reply, serve::Arriving},
@@ -252,8 +252,15 @@ impl<E: Env> Checkpoints<E> {
 
     /// Takes in another member's checkpoint, unless one is on its way already.
     pub fn receive(&mut self, arriving: Arriving) {
-        if matches!(self.incoming, Incoming::None | Incoming::Waiting(_)) {
-            self.incoming = Incoming::Waiting(arriving);
+        if !matches!(self.incoming, Incoming::None | Incoming::Waiting(_)) {
+            return;
+        }
+        match Received::from(arriving.sender, arriving.frame.clone()) {
+            Ok(Received::Frame(frame)) if frame.checkpoint().is_some() => {
+                self.incoming = Incoming::Waiting(arriving);
+            }
+            Ok(_) => warn!("ignored a checkpoint whose frame tells of none"),
+            Err(error) => warn!(%error, "ignored a checkpoint of another member"),
         }
     }
 
@@ -262,7 +269,7 @@ impl<E: Env> Checkpoints<E> {
             return;
         }
         match std::mem::take(&mut self.incoming) {
-            Incoming::Waiting(Arriving { frame, mut export, reply }) => {
+            Incoming::Waiting(Arriving { frame, mut export, reply, .. }) => {
                 self.incoming = Incoming::Receiving(frame, reply);
                 self.start(async move |store| {
                     Outcome::Received(incoming::receive(store, export.as_mut()).await)

@@ -45,6 +45,8 @@ fn corrupt(offset: usize, what: &'static str) -> Fault {
     Fault::Corrupt { offset: offset as u64, what }
 }
 
+const NUMBER_MAX: u64 = u64::MAX >> 1;
+
 /// What identifies a segment, beside the shard.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentRef {
@@ -310,7 +312,10 @@ impl Manifest {
         zero(bytes, HEADER_BYTES + archive.len()..bytes.len())?;
         let record = rkyv::from_bytes::<ManifestRecord, rancor::Failure>(archive)
             .map_err(|_| corrupt(HEADER_BYTES, "the manifest cannot be read"))?;
-        if !record.segments.iter().is_sorted_by(|a, b| a.sequence < b.sequence) {
+        // It may be another member's. Nobody counts so far, and adding to what is counted cannot overflow.
+        let counted = record.segments.iter().flat_map(|segment| [segment.sequence, segment.bytes]);
+        let is_beyond = counted.chain([record.generation]).any(|number| number > NUMBER_MAX);
+        if is_beyond || !record.segments.iter().is_sorted_by(|a, b| a.sequence < b.sequence) {
             return Err(corrupt(HEADER_BYTES, "the manifest makes no sense"));
         }
         let summary = record.summary.map(|summary| Summary {

@@ -169,6 +169,41 @@ fn a_checkpoint_of_another_cluster_is_not_taken() {
     });
 }
 
+/// A manifest, and nothing of what it tells of.
+struct Bare(Bytes);
+
+impl Export for Bare {
+    fn manifest(&self) -> Bytes {
+        self.0.clone()
+    }
+
+    fn read<'a>(&'a mut self, _: &'a SegmentRef, _: u64) -> Piece<'a> {
+        Box::pin(std::future::ready(None))
+    }
+}
+
+#[test]
+fn numbers_that_nobody_counts_to_are_refused() {
+    let world = World::new(5);
+    let (sending, receiving) = (world.env(SENDER), world.env(RECEIVER));
+    world.run(RECEIVER, async move {
+        let (_sender, held, _) = sender(&sending).await;
+        let (mut store, ..) = open(&receiving).await;
+        let changes: [fn(&mut Manifest); 3] = [
+            |manifest| manifest.generation = u64::MAX,
+            |manifest| manifest.segments.last_mut().expect("it has some").sequence = u64::MAX,
+            |manifest| manifest.segments[0].bytes = u64::MAX,
+        ];
+        for change in changes {
+            let mut manifest = Manifest::decode(&held.manifest(), ShardId(3)).expect("its own");
+            change(&mut manifest);
+            let mut bare = Bare(manifest.encode(ShardId(3), 1).into());
+            let refused = store.receive(&mut bare).await.map(drop).expect_err("it makes no sense");
+            assert!(refused.to_string().contains("makes no sense"), "{refused}");
+        }
+    });
+}
+
 #[test]
 fn a_segment_that_only_readers_keep_comes_back() {
     let world = World::new(4);
