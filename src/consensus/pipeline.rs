@@ -253,16 +253,17 @@ impl Pipeline {
         self.node.transfer_leader(to.0);
     }
 
-    /// Whom leadership can be handed over to: who has a vote, those first that were heard of lately, and of them the one
-    /// that has most of the log.
-    pub fn successor(&self) -> Option<MemberId> {
+    /// Whom of those leadership can be handed over to: who has a vote, those first that were heard of lately, and of them
+    /// the one that has most of the log.
+    pub fn successor(&self, may_be: impl Fn(MemberId) -> bool) -> Option<MemberId> {
         let raft = &self.node.raft;
         let voters = raft.prs().conf().voters().ids();
         let standing = |id: &u64| {
             let progress = raft.prs().get(*id)?;
             Some((progress.recent_active, progress.matched, *id))
         };
-        voters.iter().filter(|id| *id != raft.id).max_by_key(standing).map(MemberId)
+        let others = voters.iter().filter(|id| *id != raft.id && may_be(MemberId(*id)));
+        others.max_by_key(standing).map(MemberId)
     }
 
     /// Leads no more, without waiting for who will.
@@ -555,9 +556,9 @@ impl Pipeline {
         self.node.raft.prs().get(member.0).is_some()
     }
 
-    /// Term, vote and commit as last given out, to close the log with.
+    /// Term, vote and commit as last given out.
     pub fn hard_state(&self) -> HardState {
-        HardState::from(&self.node.raft.hard_state())
+        self.node.store().hard_state()
     }
 }
 

@@ -19,7 +19,7 @@ pub async fn hand_over<E: Env>(env: &E, shard: &Shard, election: Duration) {
         );
         return;
     }
-    if !shard.has_successor() {
+    if shard.successors().is_empty() {
         info!("local-member-id" = local, "skipped leadership transfer for single voting member cluster");
         return;
     }

@@ -42,7 +42,7 @@ pub struct Forwarded {
     batches: VecDeque<Bytes>,
     bytes: usize,
     changes: VecDeque<WantedChange>,
-    /// Newest last.
+    /// The one that was heard of last is the last one.
     runs: VecDeque<Run>,
 }
 
@@ -98,14 +98,17 @@ impl Forwarded {
 
     fn numbers(&mut self, term: Term, origin: Origin, first: u64) -> &mut Numbers {
         self.lead(term);
-        let at = self.runs.iter().position(|run| run.origin == origin).unwrap_or_else(|| {
-            if self.runs.len() >= limits::FORWARDING_RUNS_MAX {
-                self.runs.pop_front();
-            }
-            self.runs.push_back(Run { origin, batches: Numbers::default(), changes: Numbers::default() });
-            self.runs.len() - 1
-        });
-        let run = &mut self.runs[at];
+        let known = self.runs.iter().rposition(|run| run.origin == origin);
+        let run = known.and_then(|at| self.runs.remove(at));
+        if self.runs.len() >= limits::FORWARDING_RUNS_MAX {
+            self.runs.pop_front();
+        }
+        self.runs.push_back(run.unwrap_or(Run {
+            origin,
+            batches: Numbers::default(),
+            changes: Numbers::default(),
+        }));
+        let run = self.runs.back_mut().expect("just pushed");
         if is_change(first) { &mut run.changes } else { &mut run.batches }
     }
 
@@ -254,6 +257,20 @@ mod tests {
         taken(&mut forwarded, 1, forward(1, 3, 1));
         assert_eq!(forwarded.batches(Term(1), usize::MAX).len(), count);
         assert_eq!(forwarded.runs[0].batches.known.len(), limits::FORWARDS_KNOWN);
+    }
+
+    #[test]
+    fn the_run_that_was_not_heard_of_for_longest_is_forgotten() {
+        let mut forwarded = Forwarded::default();
+        taken(&mut forwarded, 1, forward(1, 0, 1));
+        for run in 2..=2 * limits::FORWARDING_RUNS_MAX as u64 {
+            taken(&mut forwarded, 1, forward(run, 0, 1));
+            taken(&mut forwarded, 1, forward(1, 0, 1));
+        }
+        assert_eq!(forwarded.runs.len(), limits::FORWARDING_RUNS_MAX);
+        let of_first = |batch: &Bytes| Batch::decode(batch.clone()).unwrap().origin.run == 1;
+        let count = forwarded.batches(Term(1), usize::MAX).iter().filter(|batch| of_first(batch)).count();
+        assert_eq!(count, 1, "it goes on, however often others start again");
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! A part of the loop. Where nobody leads, or leadership is just being handed over, everything waits in its queue.
 
+use std::time::Duration;
+
 use tracing::{debug, warn};
 
 use super::{
@@ -181,12 +183,30 @@ impl<E: Env> Loop<E> {
         if leader == MemberId(0) || self.replica.leads() {
             return;
         }
-        for question in self.serving.questions_again(now) {
-            self.replica.tell(leader, term, Word::Question(question));
-        }
+        self.ask_again(now, limits::ASK_AGAIN);
         for word in self.serving.again(term, now) {
             debug!(leader = format_args!("{:x}", leader.0), "asking the leader again");
             self.replica.tell(leader, term, word);
+        }
+    }
+
+    /// What only the leader can tell, and did not for so long.
+    fn ask_again(&mut self, now: Instant, unanswered: Duration) {
+        let (leader, term) = (self.replica.leader(), self.replica.term());
+        for question in self.serving.questions_again(now, unanswered) {
+            self.replica.tell(leader, term, Word::Question(question));
+        }
+    }
+
+    /// Another leader than before is known, unless it is this member: it was not asked yet what the one before did not answer.
+    pub(super) fn note_leader(&mut self, now: Instant) {
+        let leader = self.replica.leader();
+        if leader == MemberId(0) || leader == self.elected.0 {
+            return;
+        }
+        self.elected = (leader, now);
+        if !self.replica.leads() {
+            self.ask_again(now, Duration::ZERO);
         }
     }
 

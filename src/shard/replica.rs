@@ -244,12 +244,14 @@ impl<E: Env> Replica<E> {
         self.pipeline.propose_change(change)
     }
 
-    /// Hands leadership over to a member, or to whoever is best suited; to whom, if there is somebody.
+    /// Hands leadership over to a member, or to whoever is best suited of those there is a link to; to whom, if there is
+    /// somebody.
     pub fn hand_over(&mut self, to: Option<MemberId>) -> Option<MemberId> {
         if !self.leads() {
             return None;
         }
-        let to = to.or(self.pipeline.successor()).filter(|to| *to != self.member)?;
+        let is_linked = |member| self.links.active_since(member).is_some();
+        let to = to.or_else(|| self.pipeline.successor(is_linked)).filter(|to| *to != self.member)?;
         self.pipeline.hand_over(to);
         Some(to)
     }
@@ -416,8 +418,14 @@ impl<E: Env> Replica<E> {
     }
 
     /// Takes in a committed change of the group, and gives what the group is then; [`Replica::applied`] follows.
+    ///
+    /// That it is committed goes to the log at once. The next entry would take it along, but may be long in coming: who
+    /// starts again and does not know would wait for those who had a vote before, and perhaps never campaign.
     pub fn apply_change(&mut self, change: &ConfigChange) -> Result<Config, Error> {
-        self.pipeline.apply_change(change)
+        let group = self.pipeline.apply_change(change)?;
+        self.backlog.add_hard_state(self.pipeline.hard_state());
+        self.submit();
+        Ok(group)
     }
 
     /// Everything up to this entry is applied.

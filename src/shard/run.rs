@@ -210,6 +210,7 @@ impl<E: Env> Loop<E> {
         if let Some(took) = self.replica.finish_write(now)? {
             self.serving.log_written(took);
         }
+        self.note_leader(now);
         self.hand_over();
         let mut slice = Slice::new(self.pace);
         loop {
@@ -233,10 +234,6 @@ impl<E: Env> Loop<E> {
         if self.serving.is_telling() {
             self.serving.tell(&self.state.borrow(), || self.env.now());
         }
-        let leader = self.replica.leader();
-        if leader != MemberId(0) && leader != self.elected.0 {
-            self.elected = (leader, now);
-        }
         if let Some(leadership) = self.replica.leadership() {
             self.upkeep.leadership(leadership);
             if matches!(leadership, Leadership::Gained(_)) {
@@ -245,7 +242,7 @@ impl<E: Env> Loop<E> {
         }
         self.give_transfers();
         self.maintain(now, quiet)?;
-        self.show();
+        self.show(now);
         Ok(())
     }
 
@@ -433,9 +430,9 @@ impl<E: Env> Loop<E> {
     }
 
     /// Lets connections see where this shard stands.
-    fn show(&self) {
+    fn show(&self, now: Instant) {
         self.serving.inbox.set_log_busy(self.replica.is_writing());
-        self.serving.inbox.set_writes_wait(!self.may_propose(self.env.now()));
+        self.serving.inbox.set_writes_wait(!self.may_propose(now));
         self.serving.show_leader(self.replica.leader(), self.replica.term());
         let standing = &self.serving.standing;
         standing.is_leader.set(self.replica.leads());

@@ -211,14 +211,14 @@ impl Serving {
         }
     }
 
-    /// What is to be asked of the leader, for the first time and again.
+    /// What is to be asked of the leader, for the first time; and again, if it was not answered for so long.
     pub fn questions(&mut self, now: Instant) -> Vec<Question> {
         let Self { asking, inbox, .. } = self;
         asking.take_due(inbox.questions(), inbox.origin.run, now)
     }
 
-    pub fn questions_again(&mut self, now: Instant) -> Vec<Question> {
-        self.asking.again(self.inbox.origin.run, now)
+    pub fn questions_again(&mut self, now: Instant, unanswered: Duration) -> Vec<Question> {
+        self.asking.again(self.inbox.origin.run, now, unanswered)
     }
 
     /// The leader's answer to one of them.

@@ -1,7 +1,9 @@
 //! Requests on any member: writes and changes that it forwards, reads it asks the leader about, leases it has others
 //! renew; what waits where there is no leader; and who leads when a leader should not any more.
 
-use std::{cell::Cell, cell::RefCell, collections::BTreeMap, collections::BTreeSet, rc::Rc, time::Duration};
+use std::{
+    cell::Cell, cell::RefCell, collections::BTreeMap, collections::BTreeSet, pin::Pin, rc::Rc, time::Duration,
+};
 
 use futures_lite::future::{or, poll_once};
 use futures_util::future::join;
@@ -259,6 +261,146 @@ fn leadership_is_handed_over_at_once_and_nobody_is_refused() {
         assert!(world.sim.run_until(STEPS_MAX, || ended.get() == 3), "seed {seed}: stuck");
         assert_eq!(refused.get(), 0, "seed {seed}");
         assert!(longest.get() < ELECTION, "seed {seed}: {:?}", longest.get());
+    }
+}
+
+/// What is asked of a member again and again.
+type Ask = fn(Shard) -> Pin<Box<dyn Future<Output = ()>>>;
+
+/// Asks each member, some times a millisecond, while something happens: how long it took at most until what was asked then
+/// was answered.
+fn longest(world: &World, ask: Ask, happens: impl Future<Output = ()> + 'static) -> Duration {
+    let over = Rc::new(Cell::new(false));
+    let (waiting, longest) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(Duration::ZERO)));
+    for at in 0..world.nodes.len() {
+        let (shard, sim, over) = (shard(world, at), world.sim.clone(), over.clone());
+        let (waiting, longest) = (waiting.clone(), longest.clone());
+        world.sim.spawn(world::client_id(at as u64), async move {
+            while !over.get() {
+                let asked = ask(shard.clone());
+                let (waiting, longest, clock) = (waiting.clone(), longest.clone(), sim.clone());
+                waiting.set(waiting.get() + 1);
+                sim.spawn(world::client_id(at as u64), async move {
+                    let began = clock.now();
+                    asked.await;
+                    longest.set(longest.get().max(clock.now().since(began)));
+                    waiting.set(waiting.get() - 1);
+                });
+                sim.sleep(Duration::from_micros(sim.below(1_000))).await;
+            }
+        });
+    }
+    let sim = world.sim.clone();
+    run(world, async move {
+        sim.sleep(Duration::from_millis(20)).await;
+        happens.await;
+        sim.sleep(Duration::from_millis(20)).await;
+    });
+    over.set(true);
+    assert!(world.sim.run_until(STEPS_MAX, || waiting.get() == 0), "some are stuck");
+    longest.get()
+}
+
+#[test]
+fn no_tick_of_the_clock_is_waited_for_when_leadership_is_handed_over() {
+    let puts: Ask = |shard| {
+        Box::pin(async move {
+            put(&shard, "k", 1).await.expect("nobody is refused");
+        })
+    };
+    let reads: Ask = |shard| {
+        Box::pin(async move {
+            read(&shard, "k").await.expect("nobody is refused");
+        })
+    };
+    let renewals: Ask = |shard| {
+        Box::pin(async move {
+            assert_eq!(shard.renew_anywhere(7).await, Ok(Some(1_000)));
+        })
+    };
+    for seed in world::seeds(10) {
+        for (what, ask) in [("puts", puts), ("reads", reads), ("renewals", renewals)] {
+            let mut world = World::new(seed, 3);
+            world.heartbeat = Duration::from_secs(10);
+            (0..3).for_each(|at| world.start(at));
+            let from = shard(&world, leader(&world));
+            let granting = from.clone();
+            run(&world, async move {
+                let grant = pb::LeaseGrantRequest { id: 7, ttl: 1_000 };
+                granting.write(&Principal::default(), grant).await.expect("granted");
+            });
+            let took = longest(&world, ask, async move {
+                from.hand_over(None).await.expect("somebody takes over");
+            });
+            // Some writes to a disk that is slow at times.
+            assert!(took < Duration::from_millis(80), "seed {seed}, {what}: {took:?}");
+        }
+    }
+}
+
+#[test]
+fn leadership_is_not_handed_over_to_who_cannot_be_reached() {
+    for seed in world::seeds(10) {
+        let (world, leader) = led(seed);
+        let (from, sim) = (shard(&world, leader), world.sim.clone());
+        let unreached = shard(&world, (leader + 1 + seed as usize % 2) % 3).member_id();
+        let isolate = |members: BTreeSet<u64>| Faults { isolated: members, ..Faults::default() };
+        sim.set_faults(isolate(BTreeSet::from([unreached.0])));
+        let other = from.clone();
+        run(&world, async move {
+            // As far as Raft knows, both are there.
+            let began = sim.now();
+            other.hand_over(None).await.expect("the third one takes over");
+            assert!(sim.now().since(began) < ELECTION, "seed {seed}: {:?}", sim.now().since(began));
+            assert_ne!(other.leader(), unreached, "seed {seed}");
+        });
+        let (sim, leader) = (world.sim.clone(), shard(&world, self::leader(&world)));
+        sim.set_faults(isolate(world.nodes.iter().map(|node| node.id.0).collect()));
+        run(&world, async move {
+            let began = sim.now();
+            assert_eq!(leader.hand_over(None).await, Err(Error::NotHandedOver), "seed {seed}");
+            assert_eq!(sim.now().since(began), Duration::ZERO, "seed {seed}: it waits for nobody");
+        });
+    }
+}
+
+#[test]
+fn a_promotion_outlives_a_crash_of_all_though_nothing_is_written_after_it() {
+    for seed in world::seeds(10) {
+        let world = World::with_others(seed, 2, 1);
+        (0..2).for_each(|at| world.start(at));
+        let leader = leader(&world);
+        let (asked, joins) = (shard(&world, leader), world.nodes[2].id);
+        let learner = pb::Member {
+            id: joins.0,
+            is_learner: true,
+            peer_ur_ls: vec!["http://x:1".into()],
+            ..Default::default()
+        };
+        let join = JoinMember { member: Some(learner), learners_max: 1 };
+        let change = asked.clone();
+        run(&world, async move {
+            let joined = change.change(&Principal::default(), (Seat::Follow, joins), join).await;
+            assert!(joined.is_ok(), "seed {seed}: {joined:?}");
+        });
+        world.start(2);
+        let sim = world.sim.clone();
+        run(&world, async move {
+            let promote = pinion::state::cluster::PromoteMember { id: joins.0 };
+            while asked.change(&Principal::default(), (Seat::Vote, joins), promote.clone()).await.is_err() {
+                sim.sleep(ELECTION).await;
+            }
+            // Nobody writes anything.
+            sim.sleep(2 * ELECTION).await;
+        });
+        (0..3).for_each(|at| world.crash(at));
+        (0..3).filter(|at| *at != leader).for_each(|at| world.start(at));
+        // Two of three, one of which had no vote before.
+        let serves = || {
+            let mut running = world.nodes.iter().filter_map(|node| node.shard.borrow().clone());
+            running.any(|shard| shard.can_read())
+        };
+        assert!(world.sim.run_until(STEPS_MAX, serves), "seed {seed}: nobody can lead");
     }
 }
 

@@ -66,6 +66,8 @@ pub struct World {
     pub catchup_entries: usize,
     /// How members apply: here in slices of a few keys.
     pub pace: Pace,
+    /// One tick of Raft; an election takes ten without a leader.
+    pub heartbeat: Duration,
     pub cluster: ClusterId,
     /// `--wal-dir`.
     pub wal_dir: Option<PathBuf>,
@@ -112,6 +114,7 @@ impl World {
             checkpoint: NEVER,
             catchup_entries: 1_000_000,
             pace: PACE,
+            heartbeat: Duration::from_millis(10),
             cluster: ClusterId(1),
             wal_dir: None,
             listens: None,
@@ -146,8 +149,8 @@ impl World {
             wal: WalOptions { segment_bytes: 1 << 20, ..WalOptions::new(PathBuf::new(), ShardId(0)) },
             checkpoint: CheckpointOptions::new(PathBuf::new(), ShardId(0)),
             checkpoint_due: self.checkpoint,
-            heartbeat: Duration::from_millis(10),
-            election: Duration::from_millis(100),
+            heartbeat: self.heartbeat,
+            election: 10 * self.heartbeat,
             pre_vote: true,
             advance_election: true,
             catchup_entries: self.catchup_entries,

@@ -342,7 +342,8 @@ impl Shard {
         read(&self.state.borrow())
     }
 
-    /// Has another member lead, a certain one or any that can; returns when it does, or when this one need not hand over.
+    /// Has another member lead, a certain one or any that there is a link to; returns when it does, or when this one need not
+    /// hand over.
     pub async fn hand_over(&self, to: Option<MemberId>) -> Result<(), Error> {
         let until = (self.clock)().after(self.patience);
         let is_done = || match to {
@@ -351,6 +352,10 @@ impl Shard {
         };
         if is_done() {
             return Ok(());
+        }
+        let is_linked = |member: &MemberId| self.active_since(*member).is_some();
+        if to.is_none() && !self.successors().iter().any(is_linked) {
+            return Err(Error::NotHandedOver);
         }
         self.inbox.push_handover(to);
         while !is_done() {
@@ -362,10 +367,11 @@ impl Shard {
         Ok(())
     }
 
-    /// Whether another member could lead.
-    pub fn has_successor(&self) -> bool {
-        let members = self.standing.members();
-        members.iter().any(|member| member.id != self.member_id.0 && !member.is_learner)
+    /// The others that have a vote, and could lead.
+    pub fn successors(&self) -> Vec<MemberId> {
+        let members = self.standing.members().into_iter();
+        let others = members.filter(|member| member.id != self.member_id.0 && !member.is_learner);
+        others.map(|member| MemberId(member.id)).collect()
     }
 
     /// A frame from another member's shard of the same number.

@@ -30,11 +30,13 @@ pub struct Batch {
     pub word: Option<Word>,
 }
 
+/// In order of the terms they are meant for: those that are lost come first.
 #[derive(Default)]
 pub struct Proposed(VecDeque<Batch>);
 
 impl Proposed {
     pub fn push(&mut self, batch: Batch) {
+        assert!(self.0.back().is_none_or(|last| last.term <= batch.term), "terms never go back");
         self.0.push_back(batch);
     }
 
@@ -62,16 +64,16 @@ impl Proposed {
 
     /// Number of the oldest one that is lost, and what it is sent as; `changes`: of the group, too.
     pub fn lost(&self, changes: bool) -> Option<(u64, Word)> {
-        let is_next = |batch: &&Batch| batch.way == Way::Lost && (changes || !is_change(batch.first));
-        let batch = self.0.iter().find(is_next)?;
+        let mut lost = self.0.iter().take_while(|batch| batch.way == Way::Lost);
+        let batch = lost.find(|batch| changes || !is_change(batch.first))?;
         Some((batch.first, batch.word.clone().expect("others do not start anew")))
     }
 
     /// A lost one is proposed or sent once more.
     pub fn begin_anew(&mut self, first: u64, term: Term, way: Way) {
-        if let Some(batch) = self.0.iter_mut().find(|batch| batch.first == first) {
+        if let Some(batch) = self.take(first) {
             assert!(batch.way == Way::Lost && batch.term < term, "it may be in a log");
-            (batch.term, batch.way) = (term, way);
+            self.push(Batch { term, way, ..batch });
         }
     }
 

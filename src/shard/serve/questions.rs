@@ -60,7 +60,7 @@ pub struct Asking {
 }
 
 impl Asking {
-    /// Those that are to be sent now: new ones, and those that had no answer for a while.
+    /// New ones, which are to be sent now.
     pub fn take_due(&mut self, questions: &Questions, run: u64, now: Instant) -> Vec<Question> {
         let question = |number, about: &About| Question { run, number, about: Some(about.clone()) };
         let mut due = Vec::new();
@@ -74,9 +74,10 @@ impl Asking {
         due
     }
 
-    pub fn again(&mut self, run: u64, now: Instant) -> Vec<Question> {
+    /// Those that had no answer for so long.
+    pub fn again(&mut self, run: u64, now: Instant, unanswered: Duration) -> Vec<Question> {
         self.sent.retain(|_, (asked, _)| asked.reply.is_awaited());
-        let late = self.sent.iter_mut().filter(|(_, (_, sent))| now.since(*sent) >= limits::ASK_AGAIN);
+        let late = self.sent.iter_mut().filter(|(_, (_, sent))| now.since(*sent) >= unanswered);
         late.map(|(number, (asked, sent))| {
             *sent = now;
             Question { run, number: *number, about: Some(asked.about.clone()) }
@@ -141,9 +142,9 @@ mod tests {
         let mut renewed = questions.push(renewals, Instant(0)).unwrap();
         let sent = asking.take_due(&questions, 5, Instant(0));
         assert_eq!((sent.len(), sent[0].run, questions.is_empty()), (2, 5, true));
-        assert!(asking.again(5, Instant(1)).is_empty());
+        assert!(asking.again(5, Instant(1), limits::ASK_AGAIN).is_empty());
         let later = Instant(0).after(limits::ASK_AGAIN);
-        assert_eq!(asking.again(5, later), sent);
+        assert_eq!(asking.again(5, later, limits::ASK_AGAIN), sent);
         asking.answered(answer(sent[0].number, 1));
         asking.answered(answer(sent[1].number, 1));
         asking.answered(answer(99, 1));
@@ -151,7 +152,7 @@ mod tests {
         assert_eq!(block_on(&mut renewed), None, "an answer to something else");
         drop(questions.push(left(2), later).unwrap());
         asking.take_due(&questions, 5, later);
-        assert!(asking.again(5, later.after(limits::ASK_AGAIN)).is_empty(), "nobody waits for it");
+        assert!(asking.again(5, later, Duration::ZERO).is_empty(), "nobody waits for it");
     }
 
     #[test]
