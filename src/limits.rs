@@ -385,6 +385,9 @@ pub const TOKEN_TTL: Duration = Duration::from_secs(300);
 /// Simple tokens of a member; with one more, the one goes that was not used for longest. A thousand logins a second live
 /// their whole time.
 pub const TOKENS_MAX: usize = 300_000;
+/// Simple tokens that were given and nobody here was asked about yet; with one more, the oldest goes. They are taken in all at
+/// once, by whoever asks next.
+pub const TOKENS_GIVEN_MAX: usize = 10_000;
 /// Of those whose end has come, how many are forgotten each time somebody shows one.
 pub const TOKENS_AT_ONCE: usize = 4;
 /// Signed tokens that were found good, and are known the next time; with one more, the one goes that was not shown for

@@ -66,6 +66,25 @@ fn what_one_member_is_told_all_of_them_know() {
     }
 }
 
+/// Clients of etcd go from member to member with each request, and have one token.
+#[test]
+fn who_logs_in_at_one_member_is_known_to_all() {
+    let places = places::<3>();
+    let cluster = Cluster::founded(&program(), &places);
+    let all = cluster.endpoints();
+    for args in ["user add root:secret", "user grant-role root root", "auth enable"] {
+        cluster.ctl_until_done(&all, args);
+    }
+    for at in 0..12 {
+        let put = cluster.ctl(&all, &format!("--user=root:secret put k{at} v"));
+        assert_eq!((put.code, &put.output[..]), (Some(0), "OK\n"), "{put:?}");
+        let others = cluster.ctl(&all, &format!("--user=root:wrong put k{at} x"));
+        assert_ne!(others.code, Some(0), "{others:?}");
+    }
+    let read = cluster.ctl(&all, "--user=root:secret get --prefix k --count-only --write-out=fields");
+    assert!(read.output.contains("\"Count\" : 12"), "{read:?}");
+}
+
 /// What a start that must not be says, and how it ends.
 fn refused(program: &std::path::Path, places: &[Place; 3]) -> Vec<(Option<i32>, bool)> {
     let mut cluster = Cluster::founded(program, &places[..1]);

@@ -3,7 +3,7 @@
 //! Users, roles and what they may are part of the replicated state (`state/auth`); here is what a member does of its own:
 //! it hashes and compares passwords beside the core, gives tokens, and finds out of each call whose it is
 //! ([`Api::who`]). No password, hash or token leaves this module except to whom it belongs: not to a log line, an error or a
-//! metric, and of them only a hash to the log of the shard.
+//! metric, and of them only hashes, of passwords and of simple tokens, to the log of the shard.
 
 mod guard;
 mod jwt;
@@ -14,7 +14,7 @@ mod simple;
 #[cfg(test)]
 mod tests;
 
-use tracing::info;
+use tracing::{debug, info};
 
 pub use guard::{Guard, Options, Tokens};
 use passwords::check_length;
@@ -68,7 +68,7 @@ pub async fn authenticate(
     request: pb::AuthenticateRequest,
 ) -> Result<pb::AuthenticateResponse, Error> {
     api.shard().linearize().await?;
-    let token = api.guard().log_in(api.shard(), caller.client(), request).await?;
+    let token = api.guard().log_in(&api.shard_of(caller), caller.client(), request).await?;
     let mut header = None;
     api.fill(&mut header);
     Ok(pb::AuthenticateResponse { header, token })
@@ -263,6 +263,22 @@ impl Api {
             true => self.guard().who(state.auth(), caller),
             false => Ok(Principal::default()),
         })
+    }
+
+    /// Whether this member has heard of the token that is shown, if one is. Another member may have given it a moment ago: see
+    /// [`Api::catch_up`].
+    pub fn knows(&self, caller: &Caller) -> bool {
+        caller.token.is_none()
+            || self.shard().with_state(|state| {
+                !state.auth().is_enabled() || !self.guard().is_strange(state.auth(), caller)
+            })
+    }
+
+    /// Waits until this member has heard of all tokens that were given before. If it cannot, what it does not know is refused.
+    pub async fn catch_up(&self) {
+        if let Err(error) = self.shard().linearize().await {
+            debug!(%error, "a token is not known here, and nobody can be asked");
+        }
     }
 
     /// Who calls, if that is root.

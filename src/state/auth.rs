@@ -8,11 +8,12 @@
 //! request --Principal--> admission: [Asking] --log--> apply: [Asking] again, on the state it is applied to
 //! ```
 //!
-//! A password is here as a bcrypt hash, which whoever proposes it has made. Tokens are not here: they are a member's own, and
-//! [`Auth::holds`] says of each whether it still stands for its user. Facts about behaviour are etcd's
+//! A password is here as a bcrypt hash, which whoever proposes it has made. Tokens only pass through (`given.rs`): each member
+//! keeps them by itself, and [`Auth::holds`] says of each whether it still stands for its user. Facts about behaviour are etcd's
 //! (`server/auth/store.go`, `server/etcdserver/apply/auth.go` of v3.7).
 
 mod asking;
+mod given;
 mod manage;
 mod ranges;
 mod refusal;
@@ -23,7 +24,11 @@ mod switch;
 mod tests;
 mod users;
 
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, VecDeque},
+    rc::Rc,
+};
 
 use bytes::Bytes;
 
@@ -32,6 +37,7 @@ use ranges::Rights;
 use stored::{Named, Unwritten};
 
 pub use asking::{Access, Asking};
+pub use given::GiveToken;
 pub use refusal::Refusal;
 pub use stored::{SPACE, Senseless};
 
@@ -59,6 +65,8 @@ pub struct Auth {
     /// Number of the next block.
     next_block: u64,
     unwritten: Unwritten,
+    /// Tokens that nobody has taken yet.
+    given: RefCell<VecDeque<GiveToken>>,
 }
 
 #[derive(Debug)]
@@ -90,6 +98,7 @@ impl Default for Auth {
             bytes: 0,
             next_block: 0,
             unwritten: Unwritten::default(),
+            given: RefCell::default(),
         }
     }
 }

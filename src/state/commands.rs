@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{
-    StateMachine,
+    StateMachine, auth,
     batch::{BatchError, Envelope},
     cluster,
     command::{Command, Kind},
@@ -43,6 +43,7 @@ pub static COMMANDS: &[Row] = &[
     Row::of::<pb::AuthRoleDeleteRequest>(),
     Row::of::<pb::AuthRoleGrantPermissionRequest>(),
     Row::of::<pb::AuthRoleRevokePermissionRequest>(),
+    Row::of::<auth::GiveToken>(),
 ];
 
 type Apply = fn(Envelope, &mut StateMachine, usize, &mut Outcome) -> Result<Applied, prost::DecodeError>;

@@ -354,7 +354,9 @@ fn leadership_is_not_handed_over_to_who_cannot_be_reached() {
             assert!(sim.now().since(began) < ELECTION, "seed {seed}: {:?}", sim.now().since(began));
             assert_ne!(other.leader(), unreached, "seed {seed}");
         });
-        let (sim, leader) = (world.sim.clone(), shard(&world, self::leader(&world)));
+        let sim = world.sim.clone();
+        sim.set_faults(Faults::default());
+        let leader = shard(&world, self::leader(&world));
         sim.set_faults(isolate(world.nodes.iter().map(|node| node.id.0).collect()));
         run(&world, async move {
             let began = sim.now();

@@ -172,6 +172,7 @@ impl<E: Env> Calls<E> {
         let running = Running::begin(&self.env, &self.counts);
         self.counts.received.inc();
         let caller = asked.caller(&self.env, connection);
+        self.meet(&caller).await;
         let answers = self.admit(&asked, true, &caller).and_then(|()| handler(&self.api, &caller, request));
         self.answer(running, (&asked, timer), &caller, answers, reply).await;
     }
@@ -186,14 +187,14 @@ impl<E: Env> Calls<E> {
         R: Message,
         S: Stream<Item = Result<R, Error>>,
     {
-        let Some((begun, answers)) = self.begin_both(incoming, handler) else { return };
+        let Some((begun, answers)) = self.begin_both(incoming, handler).await else { return };
         let answers = answers.map(|answers| answers.map_ok(Answer::Whole));
         let Begun { running, asked, timer, caller, reply } = begun;
         self.answer(running, (&asked, timer), &caller, answers, reply).await;
     }
 
     /// Begins a call with messages both ways: `None` if it was refused.
-    fn begin_both<Q: Message + Default + 'static, S>(
+    async fn begin_both<Q: Message + Default + 'static, S>(
         &self,
         incoming: Incoming,
         handler: impl Fn(&Api, &Caller, Requests<Q>) -> Result<S, Error>,
@@ -209,6 +210,7 @@ impl<E: Env> Calls<E> {
         let timer = asked.timeout.map(|timeout| self.env.sleep(timeout));
         let running = Running::begin(&self.env, &self.counts);
         let caller = asked.caller(&self.env, connection);
+        self.meet(&caller).await;
         let messages = messages.expect("nobody has read them");
         let requests = Requests::new(messages.decoded(self.counts.clone()));
         let answers = self.admit(&asked, true, &caller).and_then(|()| handler(&self.api, &caller, requests));
@@ -217,6 +219,14 @@ impl<E: Env> Calls<E> {
 
     fn admit(&self, asked: &Asked, is_stream: bool, caller: &Caller) -> Result<(), Error> {
         self.api.admit(&self.method, is_stream, caller, asked.client_version())
+    }
+
+    /// Whoever shows a token that another member gave just now is not a stranger.
+    async fn meet(&self, caller: &Caller) {
+        if !self.api.knows(caller) {
+            // Boxed: rare, and every call would have to have room for it.
+            Box::pin(self.api.catch_up()).await;
+        }
     }
 
     /// Runs a handler for the one message of a call. It is refused, or there is nobody left to be told, if it does not come
@@ -247,6 +257,7 @@ impl<E: Env> Calls<E> {
         self.counts.received.inc();
         let gzip = asked.gzip_answers;
         let caller = asked.caller(&self.env, connection.clone());
+        self.meet(&caller).await;
         if let Err(error) = self.admit(asked, false, &caller) {
             return Ok(Handled { running, gzip, answer: Err(error) });
         }

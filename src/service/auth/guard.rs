@@ -8,7 +8,12 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use tracing::warn;
 
-use super::{jwt::Jwt, machine::Machine, passwords::Passwords, simple::Simple};
+use super::{
+    jwt::Jwt,
+    machine::Machine,
+    passwords::Passwords,
+    simple::{self, Simple},
+};
 use crate::{
     client::Client,
     env::Env,
@@ -18,7 +23,7 @@ use crate::{
     shard::Shard,
     state::{
         self, Principal,
-        auth::{Auth, Refusal},
+        auth::{Auth, GiveToken, Refusal},
     },
 };
 
@@ -36,7 +41,7 @@ pub struct Options {
 pub enum Tokens {
     /// None, and none is good.
     None,
-    /// Letters that this member knows, until they were not used for so long.
+    /// Letters that members know, until they were not used for so long.
     Simple { ttl: Duration },
     /// A signed statement.
     Jwt(Rc<Jwt>),
@@ -79,13 +84,23 @@ impl Guard {
                 auth_revision: auth.revision(),
             }));
         };
-        let token = token.strip_prefix("Bearer ").unwrap_or(token);
+        let token = bare(token);
         let who = match &self.tokens {
             Kind::None => None,
-            Kind::Simple(simple) => simple.who(auth, token, self.machine.now()),
+            Kind::Simple(simple) => simple.who(auth, token, self.machine.now(), || self.machine.unix_time()),
             Kind::Jwt(jwt) => jwt.who(token, self.machine.unix_time()),
         };
         who.ok_or(Refusal::InvalidToken.into())
+    }
+
+    /// Whether a call shows a token that this member has not heard of, and may yet.
+    pub fn is_strange(&self, auth: &Auth, caller: &Caller) -> bool {
+        match (&self.tokens, &caller.token) {
+            (Kind::Simple(simple), Some(token)) => {
+                simple.is_strange(auth, bare(token), self.machine.now(), || self.machine.unix_time())
+            }
+            _ => false,
+        }
     }
 
     /// A password as a request may carry it to the log.
@@ -127,14 +142,20 @@ impl Guard {
             let sign = move || signing.map(|sign| sign()).transpose();
             let signed = self.passwords.compare(&self.machine, client, compared, sign).await?;
             let signed = signed.ok_or(Refusal::AuthFailed)??;
-            let given = shard.with_state(|state| match (&self.tokens, signed) {
-                (Kind::Jwt(_), Some(signed)) => (state.auth().revision() == revision).then_some(signed),
-                (Kind::Simple(simple), _) if state.auth().holds(&name, revision) => {
-                    let (now, random) = (self.machine.now(), || self.machine.random());
-                    Some(simple.give((name.clone(), revision), state.applied(), now, random))
+            let given = match (&self.tokens, signed) {
+                (Kind::Jwt(_), Some(signed)) => {
+                    shard.with_state(|state| state.auth().revision() == revision).then_some(signed)
+                }
+                (Kind::Simple(_), _) => {
+                    let token = simple::drawn(shard.status().applied, || self.machine.random());
+                    let unix_ms = u64::try_from(self.machine.unix_time().as_millis()).unwrap_or(u64::MAX);
+                    let given_at = revision;
+                    let digest = Bytes::copy_from_slice(&simple::digest(&token));
+                    let give = GiveToken { digest, user: name.clone(), given_at, unix_ms };
+                    shard.write(&Principal::default(), give).await?.then_some(token)
                 }
                 _ => None,
-            });
+            };
             match given {
                 Some(token) => return Ok(token),
                 None if matches!(self.tokens, Kind::None) => break,
@@ -143,6 +164,10 @@ impl Guard {
         }
         Err(Refusal::AuthFailed.into())
     }
+}
+
+fn bare(token: &str) -> &str {
+    token.strip_prefix("Bearer ").unwrap_or(token)
 }
 
 /// The hash that a password is compared with, and the revision with which it is the user's.

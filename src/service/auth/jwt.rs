@@ -106,7 +106,7 @@ impl Jwt {
         verify: impl FnOnce(&[u8], &[u8]) -> bool,
     ) -> Option<Principal> {
         let mut kept = self.kept.borrow_mut();
-        if let Some(place) = kept.find(token) {
+        if let Some(place) = kept.find(token.as_bytes()) {
             // One whose time is over is not used: it makes room when others come.
             return kept.get(place).counts(now).then(|| kept.touch(place).who.clone());
         }
@@ -119,7 +119,7 @@ impl Jwt {
             kept.remove_oldest();
         }
         let who = said.who.clone();
-        kept.insert(token, said);
+        kept.insert(token.as_bytes(), said);
         Some(who)
     }
 

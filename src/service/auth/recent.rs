@@ -7,7 +7,7 @@ use std::{collections::HashMap, rc::Rc};
 
 #[derive(Debug)]
 pub(super) struct Recent<V> {
-    places: HashMap<Rc<str>, Place>,
+    places: HashMap<Rc<[u8]>, Place>,
     entries: Vec<Option<Entry<V>>>,
     free: Vec<Place>,
     newest: Option<Place>,
@@ -20,7 +20,7 @@ pub(super) struct Place(u32);
 
 #[derive(Debug)]
 struct Entry<V> {
-    name: Rc<str>,
+    name: Rc<[u8]>,
     value: V,
     newer: Option<Place>,
     older: Option<Place>,
@@ -38,7 +38,7 @@ impl<V> Recent<V> {
     }
 
     /// Asking for it is not yet using it.
-    pub(super) fn find(&self, name: &str) -> Option<Place> {
+    pub(super) fn find(&self, name: &[u8]) -> Option<Place> {
         self.places.get(name).copied()
     }
 
@@ -54,8 +54,8 @@ impl<V> Recent<V> {
     }
 
     /// A value of a name that has none.
-    pub(super) fn insert(&mut self, name: &str, value: V) {
-        let name: Rc<str> = name.into();
+    pub(super) fn insert(&mut self, name: &[u8], value: V) {
+        let name: Rc<[u8]> = name.into();
         let entry = Some(Entry { name: name.clone(), value, newer: None, older: None });
         let place = match self.free.pop() {
             Some(place) => {
@@ -129,7 +129,7 @@ mod tests {
         for step in 0..10_000 {
             number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let name = ((number >> 33) % 20).to_string();
-            match (recent.find(&name), model.iter().position(|(known, _)| *known == name)) {
+            match (recent.find(name.as_bytes()), model.iter().position(|(known, _)| *known == name)) {
                 (Some(place), Some(at)) => {
                     assert_eq!(*recent.get(place), model[at].1);
                     let used = model.remove(at);
@@ -141,7 +141,7 @@ mod tests {
                         recent.remove_oldest();
                         model.remove(0);
                     }
-                    recent.insert(&name, step);
+                    recent.insert(name.as_bytes(), step);
                     model.push((name, step));
                 }
                 differing => panic!("{name}: {differing:?}"),

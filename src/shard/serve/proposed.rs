@@ -128,10 +128,9 @@ mod tests {
     #[test]
     fn what_was_meant_for_an_earlier_leader_starts_anew() {
         let mut proposed = Proposed::default();
-        for (first, term) in [(1, 2), (2, 2), (3, 3)] {
-            proposed.push(batch(first, term, SENT));
-        }
+        proposed.push(batch(1, 2, SENT));
         proposed.push(Batch { word: None, ..batch(4, 2, Way::Here) });
+        [(2, 2), (3, 3)].into_iter().for_each(|(first, term)| proposed.push(batch(first, term, SENT)));
         assert!(proposed.refused(3, Term(2)).is_none(), "of another leader");
         assert!(proposed.take(7).is_none() && proposed.lost(true).is_none());
         assert_eq!(proposed.take(2).map(|batch| batch.first), Some(2));

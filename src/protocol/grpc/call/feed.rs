@@ -72,7 +72,7 @@ impl<E: Env> Calls<E> {
         R: Message,
         S: Stream<Item = Result<Outgoing<R>, Error>>,
     {
-        let Some((begun, answers)) = self.begin_both(incoming, handler) else { return };
+        let Some((begun, answers)) = self.begin_both(incoming, handler).await else { return };
         let answers = match answers {
             Ok(answers) => answers,
             Err(error) => {

@@ -70,7 +70,7 @@ fn what_was_found_good_is_bounded() {
     }
     let kept = jwt.kept.borrow();
     assert_eq!(kept.len(), limits::JWT_KEPT_MAX);
-    let is_kept = |revision| kept.find(&signed(revision)).is_some();
+    let is_kept = |revision| kept.find(signed(revision).as_bytes()).is_some();
     assert_eq!([0, 1, 2, others].map(is_kept), [true, false, true, true]);
 }
 
