@@ -1,4 +1,4 @@
-//! What an operator asks of a server, one call at a time: compaction, defragmentation, a snapshot, a single read.
+//! What an operator asks of a server, one call at a time: compaction, defragmentation, a snapshot, a single read, a new member.
 //!
 //! Blocking, over tonic, on a thread of the caller. Not for load: that is `load`.
 
@@ -11,6 +11,7 @@ use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::pb::etcdserverpb as pb;
+use pb::cluster_client::ClusterClient;
 use pb::kv_client::KvClient;
 use pb::maintenance_client::MaintenanceClient;
 
@@ -90,6 +91,10 @@ impl Admin {
         MaintenanceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
+    fn cluster(&self) -> ClusterClient<Channel> {
+        ClusterClient::new(self.channel.clone())
+    }
+
     /// A linearizable read of one key.
     pub fn get(&self, key: &str) -> Result<Option<bytes::Bytes>, Error> {
         let request = pb::RangeRequest { key: key.to_owned().into(), ..Default::default() };
@@ -116,6 +121,19 @@ impl Admin {
 
     fn compaction(&self, request: pb::CompactionRequest) -> Result<(), Error> {
         self.runtime.block_on(self.kv().compact(request))?;
+        Ok(())
+    }
+
+    /// The new member's id.
+    pub fn add_learner(&self, peer_url: &str) -> Result<u64, Error> {
+        let request = pb::MemberAddRequest { peer_ur_ls: vec![peer_url.to_owned()], is_learner: true };
+        let reply = self.runtime.block_on(self.cluster().member_add(request))?.into_inner();
+        Ok(reply.member.map_or(0, |member| member.id))
+    }
+
+    pub fn promote(&self, id: u64) -> Result<(), Error> {
+        let request = pb::MemberPromoteRequest { id };
+        self.runtime.block_on(self.cluster().member_promote(request))?;
         Ok(())
     }
 

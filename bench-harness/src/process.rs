@@ -261,6 +261,11 @@ impl Server {
         format!("http://{}", self.addr())
     }
 
+    /// Where other members of its cluster reach it.
+    pub fn peer_url(&self) -> String {
+        format!("http://{}:{}", self.launch.host, self.ports.peer)
+    }
+
     /// Of the running server, or of the last one.
     pub fn pid(&self) -> u32 {
         self.pid.load(Ordering::Relaxed)
@@ -273,6 +278,11 @@ impl Server {
 
     pub fn data_dir(&self) -> &Path {
         &self.launch.data_dir
+    }
+
+    /// What its files take on the disk.
+    pub fn disk_bytes(&self) -> Result<u64, Error> {
+        allocated_bytes(self.data_dir()).map_err(io("measure the data directory"))
     }
 
     pub fn log_path(&self) -> &Path {
@@ -347,7 +357,7 @@ impl Server {
     }
 
     /// The same without waiting until it is ready; when it was started.
-    fn begin(&mut self) -> Result<Instant, Error> {
+    pub fn begin(&mut self) -> Result<Instant, Error> {
         assert!(self.child.is_none(), "end the server before starting it again");
         let since = Instant::now();
         let command = self.launch.command(self.ports)?;
@@ -364,7 +374,8 @@ impl Server {
         self.start_again()
     }
 
-    fn wait_until_ready(&mut self, since: Instant) -> Result<(), Error> {
+    /// Until it answers `/health` with true, for as long since its start as its launch allows.
+    pub fn wait_until_ready(&mut self, since: Instant) -> Result<(), Error> {
         loop {
             if let Some(status) = self.exited()? {
                 self.child = None;

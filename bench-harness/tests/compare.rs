@@ -305,11 +305,11 @@ fn watches_are_told_by_upstream_and_by_pinion() {
 }
 
 #[test]
-fn a_cluster_of_upstream_loses_its_leader_and_is_restarted() {
+fn a_cluster_of_upstream_loses_its_leader_is_restarted_and_grows() {
     let scratch = scratch();
     let etcd = oracle::program("etcd").unwrap();
-    let small = "--members 3 --scenario put,leader-loss,rolling-restart --client harness --duration 1 --warm-up 0.2 \
-        --clients 30 --connections 6 --probe-rate 200 --probe-lead 0.2";
+    let small = "--members 3 --scenario put,leader-loss,rolling-restart,join --client harness --duration 1 \
+        --warm-up 0.2 --rest 0.2 --join-keys 100 --join-rate 200 --probe-duration 0.5 --clients 30 --connections 6 --probe-rate 200 --probe-lead 0.2";
     let report = run(scratch.path(), &format!("--peer etcd={} {small}", etcd.display()));
     let names = groups(&report).map(|group| &group.name[..]).collect::<Vec<_>>();
     assert_eq!(
@@ -318,10 +318,14 @@ fn a_cluster_of_upstream_loses_its_leader_and_is_restarted() {
             "put (harness), 3 members",
             "leader killed, 3 members",
             "leader asked to stop, 3 members",
-            "rolling restart, 3 members"
+            "rolling restart, 3 members",
+            "join with 100 keys, 3 members: puts before",
+            "join with 100 keys, 3 members",
         ]
     );
-    for group in groups(&report).skip(1) {
+    let joined = groups(&report).last().expect("just seen").cells[0].median.value("reads after s");
+    assert!(joined.is_some_and(|seconds| seconds > 0.0), "{joined:?}");
+    for group in groups(&report).skip(1).take(3) {
         let without =
             group.cells[0].median.value("no write ms").expect("there were answers before and after");
         assert!(without > 0.0, "{}: {without}", group.name);

@@ -18,7 +18,7 @@ const CLIENTS: u32 = 2000;
 
 #[derive(Clone, Debug, clap::Args, serde::Serialize)]
 #[command(
-    next_help_heading = "Of maintenance, list-storm, watch-laggard, auth, lease, leader-loss and rolling-restart"
+    next_help_heading = "Of maintenance, list-storm, watch-laggard, auth, lease, leader-loss, rolling-restart and join"
 )]
 #[group(skip)]
 pub struct ProbeOptions {

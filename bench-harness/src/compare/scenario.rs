@@ -4,6 +4,7 @@
 pub mod auth;
 pub mod hostile;
 pub mod job;
+pub mod join;
 pub mod kubernetes;
 pub mod leader_loss;
 pub mod lease;
@@ -21,6 +22,7 @@ pub mod watch_laggard;
 use auth::AuthOptions;
 use hostile::HostileOptions;
 use job::Job;
+use join::JoinOptions;
 use kubernetes::KubernetesOptions;
 use lease::LeaseOptions;
 use list_storm::ListStormOptions;
@@ -77,6 +79,8 @@ pub enum Scenario {
     LeaderLoss,
     /// What clients see of a restart of one member after the other.
     RollingRestart,
+    /// Put latency while a member joins that has to be given everything, and how long that takes.
+    Join,
 }
 
 /// What each kind of scenario is told.
@@ -109,6 +113,8 @@ pub struct ScenarioOptions {
     pub laggard: LaggardOptions,
     #[command(flatten)]
     pub lease: LeaseOptions,
+    #[command(flatten)]
+    pub join: JoinOptions,
 }
 
 impl Scenario {
@@ -118,6 +124,8 @@ impl Scenario {
             Self::Put | Self::Put1 | Self::Get | Self::GetSerializable => 1..=9,
             Self::Txn | Self::Mixed | Self::Open | Self::Keys => 1..=9,
             Self::LeaderLoss | Self::RollingRestart => 3..=9,
+            // With fewer than three the new member's vote is needed at once.
+            Self::Join => 3..=9,
             _ => 1..=1,
         }
     }
@@ -137,6 +145,7 @@ impl Scenario {
             watch,
             laggard,
             lease,
+            join,
         } = options;
         let fill = |keys| Fill::once(keys, stored.stored_key_size, *value_size);
         let load_jobs = |pattern| load::jobs(pattern, load, *value_size);
@@ -167,6 +176,7 @@ impl Scenario {
             Self::Kubernetes => vec![Box::new(kubernetes::Kubernetes::new(kubernetes))],
             Self::LeaderLoss => leader_loss::jobs(probe, *value_size),
             Self::RollingRestart => vec![Box::new(rolling_restart::RollingRestart::new(probe, *value_size))],
+            Self::Join => vec![Box::new(join::Join::new(join, stored.stored_key_size, probe))],
             Self::Watch => watch::jobs(watch, *value_size),
             Self::WatchLaggard => vec![Box::new(Laggard::new(fill(laggard.laggard_revisions), probe))],
         }

@@ -9,7 +9,7 @@ use super::report::Sample;
 use super::subject::Subject;
 use super::{Error, io};
 use crate::load::{self, Operation, Phase, options_seconds as seconds};
-use crate::process::{Launch, Server, Usage, allocated_bytes, cluster::Cluster, written_bytes};
+use crate::process::{Launch, Server, Usage, cluster::Cluster, written_bytes};
 
 /// A fill slower than this many keys per second is given up.
 const FILL_PER_SECOND_MIN: u64 = 500;
@@ -186,8 +186,7 @@ impl Running {
     }
 
     pub fn disk_mib(&self) -> Result<f64, Error> {
-        let bytes = allocated_bytes(self.server.data_dir()).map_err(io("measure the data directory"))?;
-        Ok(mib(bytes))
+        Ok(mib(self.server.disk_bytes()?))
     }
 
     /// Ends the server, or the whole cluster, by SIGTERM; gives how long that took.

@@ -1,10 +1,25 @@
 //! Several servers on one machine that are one cluster, each with a directory and ports of its own.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::{Error, Launch, PORT_ATTEMPTS, Server, io, ports};
 use crate::prom;
+
+/// What a member is started with that joins a cluster which is there. It has to be added before it begins.
+pub fn joining(members: &[&Server], name: &str, data_dir: PathBuf) -> Result<Server, Error> {
+    let ports = ports::free().map_err(io("find free ports"))?;
+    let first = members.first().expect("a cluster has a member");
+    let launch = first.launch.clone().at(data_dir).arg("--initial-cluster-state=existing");
+    let known = |member: &&Server| {
+        let (name, _) = member.launch.among.as_ref().expect("it is in a cluster");
+        format!("{name}={}", member.peer_url())
+    };
+    let mut all: Vec<String> = members.iter().map(known).collect();
+    all.push(format!("{name}=http://{}:{}", launch.host, ports.peer));
+    Ok(Server::at(launch.among(name.to_owned(), all.join(",")), ports))
+}
 
 /// How often it is looked who leads.
 const LOOK: Duration = Duration::from_millis(5);
