@@ -45,10 +45,10 @@ use crate::{
     limits,
     metrics::PeerMetrics,
     shard::Shard,
-    types::{ClusterId, MemberId, ShardId},
+    types::{ClusterId, Level, LogId, MemberId, ShardId},
 };
 use channel::{Channel, LinkError};
-use greeting::Own;
+use greeting::{Known, Own, Standing};
 use receiving::Arrivals;
 use remote::{Complaint, Remote};
 
@@ -65,6 +65,8 @@ pub struct Options {
     pub write_timeout: Duration,
     /// Of checkpoints for others; 0 for as fast as it goes.
     pub checkpoint_bytes_per_second: u64,
+    /// The newest set of commands that it knows.
+    pub level: Level,
 }
 
 /// The other members, as this one reaches them. Cheap to clone.
@@ -96,7 +98,7 @@ impl<E: Env> Clone for Peers<E> {
 
 impl<E: Env> Peers<E> {
     pub fn new(env: E, options: Options, metrics: Rc<PeerMetrics>) -> Self {
-        let own = Own { cluster: options.cluster, member: options.member };
+        let own = Own { cluster: options.cluster, member: options.member, level: options.level };
         Peers(Rc::new(Parts {
             env,
             options,
@@ -210,6 +212,20 @@ impl<E: Env> Peers<E> {
 
     fn is_removed(&self, id: MemberId) -> bool {
         self.0.removed.borrow().contains(&id)
+    }
+
+    /// How things are here: the shard says that decides who belongs to the cluster.
+    fn standing(&self) -> Standing {
+        match self.0.shards.borrow().first_key_value() {
+            Some((_, shard)) => Standing { used: shard.level(), log: shard.log_id() },
+            None => Standing { used: Level::FIRST, log: LogId(0) },
+        }
+    }
+
+    /// What the cluster knows of a member.
+    fn known_of(&self, id: MemberId) -> Known {
+        let log = self.0.shards.borrow().first_key_value().and_then(|(_, shard)| shard.log_of(id));
+        Known { is_removed: self.is_removed(id), used: self.standing().used, log }
     }
 
     /// A frame for a shard came from a member.

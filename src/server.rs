@@ -43,7 +43,7 @@ use crate::{
     protocol::{Offer, Routes, Surface},
     service::{self, Api, Membership, Patience, Word, version},
     shard::{self, AutoCompaction, CorruptionChecks, Duty, Others, Quota, Shard},
-    state::{Principal, cluster::PublishMember},
+    state::{Commands, cluster::PublishMember},
     storage::checkpoint::{CheckpointMetrics, CheckpointOptions},
     storage::data_dir::{DataDir, DataDirError, Identity},
     storage::wal::{WalError, WalMetrics, WalOptions},
@@ -191,7 +191,7 @@ async fn serve(
         }
         let becoming_ready = async {
             ready(&env, &handle).await;
-            publish(&env, &handle, &config).await;
+            shard::publish(env.clone(), handle.clone(), told_of(&handle, &config)).await;
         };
         let preparing = async {
             or(becoming_ready, end.requested()).await;
@@ -250,25 +250,14 @@ fn maintain(
     env.spawn(shard::watch_version(own, shard, duty, others, config.downgrade_check_interval));
 }
 
-/// Tells the other members what the flags say of this one, if that is not what they know; tries until it is done or the
-/// shard stops.
-async fn publish(env: &RealEnv, shard: &Shard, config: &Config) {
-    let told = PublishMember {
+/// What the others are to know of this member.
+fn told_of(shard: &Shard, config: &Config) -> PublishMember {
+    PublishMember {
         id: shard.member_id().0,
         name: config.name.clone(),
         client_urls: config.advertise_client_urls.iter().map(ToString::to_string).collect(),
-    };
-    let is_known =
-        |member: &pb::Member| (&member.name, &member.client_ur_ls) == (&told.name, &told.client_urls);
-    while !shard.with_state(|state| state.cluster().member(shard.member_id()).is_some_and(is_known)) {
-        match shard.write(&Principal::default(), told.clone()).await {
-            Ok(()) => info!("name" = config.name, "published local member to cluster through raft"),
-            Err(shard::Error::Stopped) => return,
-            Err(error) => {
-                warn!(%error, "failed to publish local member to cluster through raft");
-                env.sleep(std::time::Duration::from_millis(100)).await;
-            }
-        }
+        level: shard.with_state(|state| state.commands().newest().0),
+        log: shard.log_id().0,
     }
 }
 
@@ -369,6 +358,7 @@ fn shard_options(
         slow_apply: config.warning_apply,
         pace: shard::Pace::default(),
         lease_checkpoints: config.lease_checkpoints,
+        commands: Commands::default(),
     }
 }
 
@@ -407,6 +397,7 @@ fn peer_options(config: &Config, identity: Identity) -> peer::Options {
         read_timeout: config.raft_read_timeout,
         write_timeout: config.raft_write_timeout,
         checkpoint_bytes_per_second: config.checkpoint_write_mbps.saturating_mul(1_000_000),
+        level: Commands::default().newest(),
     }
 }
 

@@ -31,7 +31,7 @@ pub use pace::Pace;
 pub use run::{Fatal, Loop};
 pub use serve::{AnswerReader, Backup, BackupError, Chunks, Feed, Quota, Shard, ShardStatus, Transfer};
 pub use start::{Options, Started, start};
-pub use upkeep::{AutoCompaction, CorruptionChecks, Due, Duty, Others, watch_version};
+pub use upkeep::{AutoCompaction, CorruptionChecks, Due, Duty, Others, publish, watch_version};
 pub use watch::{Duplicate, EmptyRange, Keys, Pieces, Taste, Told, Wanted};
 
 use crate::state;

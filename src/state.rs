@@ -30,7 +30,7 @@ mod steps;
 
 pub use batch::{Batch, BatchError, Builder, Origin};
 pub use command::{Command, Completion, Context, Principal};
-pub use commands::{COMMANDS, Row};
+pub use commands::{COMMANDS, Commands, Row};
 pub use error::Error;
 pub use loading::{LoadError, Loading};
 pub use machine::StateMachine;

@@ -34,8 +34,16 @@ number!(/// Cluster id as carried by every response header.
     ClusterId, u64);
 number!(/// One log of one member's shard: drawn at random when it is founded.
     LogId, u64);
+number!(/// Version of the set of commands in the log. A release knows those up to its own; the cluster uses what all its
+    /// members know.
+    Level, u32);
 number!(/// Shard number; shard 0 holds the keyspace `default` and decides membership.
     ShardId, u32);
+
+impl Level {
+    /// That of a new cluster, until its members agree on another.
+    pub const FIRST: Self = Self(1);
+}
 
 /// Whose a file on disk is. A log and its checkpoint have the same owner, and no two logs have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

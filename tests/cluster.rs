@@ -125,7 +125,7 @@ fn who_is_not_expected_is_told_why() {
     assert_eq!(refused(&tool("etcd"), &places()), [(Some(1), true); 5]);
 }
 
-/// A member whose data are lost must not begin again under its old name.
+/// A member whose data are lost must not begin again under its old name, whatever its flags say.
 #[test]
 fn a_founder_does_not_begin_twice() {
     let places = places::<3>();
@@ -133,9 +133,12 @@ fn a_founder_does_not_begin_twice() {
     cluster.members[2].kill();
     std::fs::remove_dir_all(&cluster.members[2].dir).expect("it is there");
     let initial = initial(&places);
-    let member = cluster.launch(2, places[2], &["--initial-cluster", &initial]);
-    assert_eq!(member.ended().code(), Some(1));
-    assert!(member.log().contains("has already been bootstrapped"), "{}", member.log());
+    for state in ["new", "existing"] {
+        let args = ["--initial-cluster", &initial, "--initial-cluster-state", state];
+        let member = cluster.launch(2, places[2], &args);
+        assert_eq!(member.ended().code(), Some(1), "{state}");
+        assert!(member.log().contains("has already been bootstrapped"), "{state}: {}", member.log());
+    }
     let Run { code, .. } = cluster.ctl(&places[0].client_url(), "put a b");
     assert_eq!(code, Some(0));
 }

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use pinion::state::{Batch, COMMANDS, Outcome, StateMachine, mvcc::Freed};
+use pinion::state::{Batch, COMMANDS, Commands, Outcome, StateMachine, mvcc::Freed};
 
 const HEADER_BYTES: usize = pinion::state::Builder::HEADER_BYTES;
 
@@ -27,7 +27,7 @@ fn entry(bytes: Bytes) {
     let mut states = [StateMachine::new(), StateMachine::new()];
     for envelope in batch {
         let Ok(envelope) = envelope else { break };
-        let Ok(row) = envelope.row() else { break };
+        let Ok(row) = envelope.row(Commands::default()) else { break };
         let Ok(again) = (row.copy)(envelope.body.clone()) else { break };
         assert_eq!((row.copy)(again.clone().into()).as_ref(), Ok(&again));
         // Any outcome is fine; what counts is that there is one, and the same log gives the same state.

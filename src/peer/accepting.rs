@@ -79,11 +79,11 @@ async fn greet<E: Env, S: Socket>(
     }
     let hello = pb::Hello::decode(record.payload)?;
     let from = MemberId(hello.from);
-    let considered = peers.0.own.consider(&hello, peers.is_removed(from)).and_then(|version| {
+    let considered = peers.0.own.consider(&hello, &peers.known_of(from)).and_then(|version| {
         peers.caller(from, &hello.urls).map(|remote| (version, remote)).ok_or(pb::Reason::Busy)
     });
     let version = considered.as_ref().map(|(version, _)| *version).map_err(|reason| *reason);
-    channel.push(&peers.0.own.answer(version));
+    channel.push(&peers.0.own.answer(version, peers.standing().used));
     channel.flush().await?;
     match considered {
         Ok((_, remote)) => Ok((hello, remote)),
@@ -127,6 +127,22 @@ fn say_refused<E: Env>(peers: &Peers<E>, hello: &pb::Hello, reason: pb::Reason) 
             "remote-peer-server-version" = hello.server_version,
             "remote-peer-protocol" = format!("{}-{}", hello.oldest, hello.newest),
             "failed version compatibility check"
+        ),
+        pb::Reason::Level => warn!(
+            "local-member-id" = own,
+            "local-member-command-level" = peers.0.own.level.0,
+            "local-member-used-level" = peers.standing().used.0,
+            "remote-peer-id" = from,
+            "remote-peer-server-version" = hello.server_version,
+            "remote-peer-command-level" = hello.level,
+            "remote-peer-used-level" = hello.used,
+            "failed command level check: the cluster uses commands that one of the two members does not know"
+        ),
+        pb::Reason::Log => warn!(
+            "local-member-id" = own,
+            "remote-peer-id" = from,
+            "remote-peer-log" = format!("{:016x}", hello.log),
+            "rejected a member that has lost its data: remove it from the cluster and add it again"
         ),
         pb::Reason::Busy | pb::Reason::Other => {
             warn!("local-member-id" = own, "remote-peer-id" = from, "failed to find remote peer in cluster")

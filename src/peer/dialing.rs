@@ -89,7 +89,7 @@ pub async fn dial<E: Env>(
         socket.keep_unsent_below(limits::PEER_UNSENT_BYTES)?;
         let mut channel = Channel::new(socket);
         channel.begin();
-        let hello = peers.0.own.hello(remote.id, &options.urls, purpose);
+        let hello = peers.0.own.hello(remote.id, &options.urls, purpose, peers.standing());
         channel.push(&Record::new(Kind::Hello, hello.encode_to_vec()));
         channel.flush().await?;
         let answer = channel.next().await?;
@@ -290,7 +290,7 @@ fn say_unreachable<E: Env>(peers: &Peers<E>, remote: &Remote, complaint: &Compla
                 %error,
                 "request sent was ignored by remote peer due to cluster ID mismatch"
             ),
-            pb::Reason::Version => warn!(
+            pb::Reason::Version | pb::Reason::Level => warn!(
                 "remote-peer-id" = id,
                 "local-member-id" = own,
                 %error,

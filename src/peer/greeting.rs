@@ -8,7 +8,7 @@ use std::fmt;
 use super::wire::{Kind, Record};
 use crate::{
     pb::link::{self as pb, answer},
-    types::{ClusterId, ETCD_VERSION, MemberId},
+    types::{ClusterId, ETCD_VERSION, Level, LogId, MemberId},
 };
 use prost::Message as _;
 
@@ -20,6 +20,25 @@ pub const SPOKEN: (u32, u32) = (1, 1);
 pub struct Own {
     pub cluster: ClusterId,
     pub member: MemberId,
+    /// The newest set of commands that it knows.
+    pub level: Level,
+}
+
+/// How things are with this member when it says something.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing {
+    /// The set of commands that the cluster uses, as far as this member knows.
+    pub used: Level,
+    pub log: LogId,
+}
+
+/// What the cluster knows of whoever calls.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    pub is_removed: bool,
+    pub used: Level,
+    /// The log that it has said it has.
+    pub log: Option<LogId>,
 }
 
 /// Why a connection is not welcome, and who says so.
@@ -30,11 +49,13 @@ pub struct Refusal {
     pub member: MemberId,
     pub versions: (u32, u32),
     pub server_version: String,
+    /// The set of commands that it knows, and the one that its cluster uses.
+    pub levels: (u32, u32),
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Refusal { reason, cluster, member: MemberId(member), versions, server_version } = self;
+        let Refusal { reason, cluster, member: MemberId(member), versions, server_version, levels } = self;
         let (oldest, newest) = versions;
         match reason {
             pb::Reason::Cluster => {
@@ -56,6 +77,18 @@ impl fmt::Display for Refusal {
                  and this one {} to {}: bring the older of the two up to date",
                 SPOKEN.0, SPOKEN.1
             ),
+            pb::Reason::Level => write!(
+                f,
+                "member {member:x}, of version {server_version}, knows commands up to level {} and is of a cluster that uses \
+                 level {}, which does not go together with this one: bring the older of the two up to date",
+                levels.0, levels.1
+            ),
+            pb::Reason::Log => write!(
+                f,
+                "this member has another log than the one it told the cluster of, as {member:x} knows: its data were lost or \
+                 another member's put in their place, and with them what it promised to the others. Put them back, or \
+                 remove this member from the cluster and add it again, with an empty data-dir"
+            ),
             pb::Reason::Busy => write!(f, "member {member:x} is busy with another one"),
             pb::Reason::Other => write!(f, "member {member:x}, of version {server_version}, refuses"),
         }
@@ -63,7 +96,13 @@ impl fmt::Display for Refusal {
 }
 
 impl Own {
-    pub fn hello(&self, to: MemberId, urls: &[String], purpose: pb::Purpose) -> pb::Hello {
+    pub fn hello(
+        &self,
+        to: MemberId,
+        urls: &[String],
+        purpose: pb::Purpose,
+        standing: Standing,
+    ) -> pb::Hello {
         pb::Hello {
             oldest: SPOKEN.0,
             newest: SPOKEN.1,
@@ -73,11 +112,14 @@ impl Own {
             to: to.0,
             urls: urls.to_vec(),
             purpose: purpose as i32,
+            level: self.level.0,
+            used: standing.used.0,
+            log: standing.log.0,
         }
     }
 
     /// The version to speak with whoever says this, or why it may go.
-    pub fn consider(&self, hello: &pb::Hello, is_removed: bool) -> Result<u32, pb::Reason> {
+    pub fn consider(&self, hello: &pb::Hello, known: &Known) -> Result<u32, pb::Reason> {
         let common = hello.newest.min(SPOKEN.1);
         if hello.cluster != self.cluster.0 {
             return Err(pb::Reason::Cluster);
@@ -85,16 +127,23 @@ impl Own {
         if hello.to != self.member.0 || hello.from == self.member.0 || hello.from == 0 {
             return Err(pb::Reason::Member);
         }
-        if is_removed {
+        if known.is_removed {
             return Err(pb::Reason::Removed);
         }
         if common < hello.oldest.max(SPOKEN.0) {
             return Err(pb::Reason::Version);
         }
+        // A member that is still about to open its log does not say which it has, and says nothing else either.
+        if known.log.is_some_and(|log| hello.log != log.0) {
+            return Err(pb::Reason::Log);
+        }
+        if hello.level < known.used.0 || self.level.0 < hello.used {
+            return Err(pb::Reason::Level);
+        }
         Ok(common)
     }
 
-    pub fn answer(&self, considered: Result<u32, pb::Reason>) -> Record {
+    pub fn answer(&self, considered: Result<u32, pb::Reason>, used: Level) -> Record {
         let server_version = ETCD_VERSION.to_owned();
         let result = match considered {
             Ok(version) => answer::Result::Welcome(pb::Welcome { version, server_version }),
@@ -105,6 +154,8 @@ impl Own {
                 oldest: SPOKEN.0,
                 newest: SPOKEN.1,
                 server_version,
+                level: self.level.0,
+                used: used.0,
             }),
         };
         Record::new(Kind::Answer, pb::Answer { result: Some(result) }.encode_to_vec())
@@ -128,6 +179,7 @@ impl From<pb::Refusal> for Refusal {
             member: MemberId(refusal.member),
             versions: (refusal.oldest, refusal.newest),
             server_version: refusal.server_version,
+            levels: (refusal.level, refusal.used),
         }
     }
 }
@@ -136,24 +188,38 @@ impl From<pb::Refusal> for Refusal {
 mod tests {
     use super::*;
 
-    const OWN: Own = Own { cluster: ClusterId(9), member: MemberId(1) };
+    const OWN: Own = Own { cluster: ClusterId(9), member: MemberId(1), level: Level(2) };
+
+    const KNOWN: Known = Known { is_removed: false, used: Level(2), log: Some(LogId(5)) };
 
     fn hello() -> pb::Hello {
         let other = Own { member: MemberId(2), ..OWN };
-        other.hello(OWN.member, &["http://two:2380".to_owned()], pb::Purpose::Frames)
+        other.hello(
+            OWN.member,
+            &["http://two:2380".to_owned()],
+            pb::Purpose::Frames,
+            Standing { used: Level(1), log: LogId(5) },
+        )
     }
 
     fn refused(hello: pb::Hello, is_removed: bool) -> String {
-        let considered = OWN.consider(&hello, is_removed);
-        let answer = pb::Answer::decode(OWN.answer(considered).payload).expect("an answer");
+        let considered = OWN.consider(&hello, &Known { is_removed, ..KNOWN });
+        let answer = pb::Answer::decode(OWN.answer(considered, Level(2)).payload).expect("an answer");
         welcomed(answer).expect_err("a refusal").to_string()
     }
 
     #[test]
     fn whoever_is_of_the_cluster_is_welcome() {
-        assert_eq!(OWN.consider(&hello(), false), Ok(1));
+        assert_eq!(OWN.consider(&hello(), &KNOWN), Ok(1));
+        let unknown = Known { log: None, ..KNOWN };
+        assert_eq!(
+            OWN.consider(&pb::Hello { log: 6, ..hello() }, &unknown),
+            Ok(1),
+            "it has not said which it has"
+        );
         let newer = pb::Hello { newest: 7, ..hello() };
-        let answer = pb::Answer::decode(OWN.answer(OWN.consider(&newer, false)).payload).expect("an answer");
+        let answer = OWN.answer(OWN.consider(&newer, &KNOWN), Level(1));
+        let answer = pb::Answer::decode(answer.payload).expect("an answer");
         assert_eq!(welcomed(answer).map(|welcome| welcome.version), Ok(1), "what both speak");
     }
 
@@ -171,6 +237,12 @@ mod tests {
         }
         let newer = pb::Hello { oldest: 2, newest: 3, ..hello() };
         assert!(refused(newer, false).contains("versions 1 to 1"));
+        let older = pb::Hello { level: 1, ..hello() };
+        assert_eq!(OWN.consider(&older, &Known { used: Level(1), ..KNOWN }), Ok(1), "until it counts");
+        assert!(refused(older, false).contains("uses level 2"));
+        let ahead = pb::Hello { level: 3, used: 3, ..hello() };
+        assert!(refused(ahead, false).contains("knows commands up to level 2"));
+        assert!(refused(pb::Hello { log: 6, ..hello() }, false).contains("another log"));
         let silent = welcomed(pb::Answer { result: None }).expect_err("a refusal");
         assert_eq!(silent.reason, pb::Reason::Other);
     }

@@ -14,6 +14,7 @@ use crate::{
 };
 
 const PORT: u16 = 2380;
+const STANDING: Standing = Standing { used: Level::FIRST, log: LogId(0) };
 const CLUSTER: ClusterId = ClusterId(7);
 const STEPS: u64 = 200_000;
 const TIMEOUT: Duration = Duration::from_millis(400);
@@ -37,6 +38,7 @@ impl Node {
             read_timeout: TIMEOUT,
             write_timeout: TIMEOUT,
             checkpoint_bytes_per_second: 0,
+            level: Level::FIRST,
         };
         let peers = Peers::new(env.clone(), options, metrics.peers.clone());
         let (machine, serving) = (env.clone(), peers.clone());
@@ -300,8 +302,8 @@ fn bytes_that_are_no_members_end_their_connection_and_nothing_else() {
     let nodes = acquainted(&sim, 2);
     assert!(sim.run_until(STEPS, || all_reach_all(&nodes)));
     let greeting = |to: u64| {
-        let own = Own { cluster: CLUSTER, member: MemberId(2) };
-        let hello = own.hello(MemberId(to), &[], crate::pb::link::Purpose::Frames);
+        let own = Own { cluster: CLUSTER, member: MemberId(2), level: Level::FIRST };
+        let hello = own.hello(MemberId(to), &[], crate::pb::link::Purpose::Frames, STANDING);
         let mut bytes = PREFACE.to_vec();
         wire::Record::new(wire::Kind::Hello, prost::Message::encode_to_vec(&hello)).encode_into(&mut bytes);
         bytes
@@ -370,7 +372,7 @@ async fn take_link(machine: SimEnv, own: Own, came: Rc<RefCell<Vec<(Lane, usize)
     channel.expect_preface().await.expect("a preface");
     let hello = channel.next().await.expect("a greeting");
     assert_eq!(hello.kind, wire::Kind::Hello);
-    channel.push(&own.answer(Ok(1)));
+    channel.push(&own.answer(Ok(1), Level::FIRST));
     channel.flush().await.expect("it is taken");
     while let Ok(record) = channel.next().await {
         match record.kind {
@@ -388,7 +390,7 @@ fn a_heartbeat_does_not_wait_for_long_entries_on_a_slow_link() {
     let other = SimEnv::new(&sim, MemberId(2), SimDisk::new(&sim));
     let url = format!("http://{}", other.address(PORT));
     let came = Rc::new(RefCell::new(Vec::new()));
-    let own = Own { cluster: CLUSTER, member: MemberId(2) };
+    let own = Own { cluster: CLUSTER, member: MemberId(2), level: Level::FIRST };
     sim.spawn(MemberId(2), take_link(other, own, came.clone()));
     node.peers.set_members(&[node.peer(), Peer { id: MemberId(2), urls: vec![url] }], &[]);
     assert!(sim.run_until(STEPS, || node.peers.active_since(MemberId(2)).is_some()));

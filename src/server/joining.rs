@@ -105,6 +105,10 @@ async fn recognise<E: Env>(
         })?;
         if name == config.name {
             own = Some(MemberId(host.id));
+            // It was here and has published itself, and its data are gone: it must not begin anew as who it was.
+            if let (false, Some(url)) = (host.client_ur_ls.is_empty(), host.peer_ur_ls.first()) {
+                return Err(StartError::Bootstrapped { member: host.id, url: url.clone() });
+            }
         }
     }
     own.ok_or_else(|| failed(format!("{} is none of them", config.name)))

@@ -14,7 +14,7 @@ use crate::{
     consensus::{ConfigChange, ConfigError},
     limits,
     pb::peer::{Forward, ForwardChange, Reason, Refusal},
-    state::{Batch, BatchError, Origin},
+    state::{Batch, BatchError, Commands, Origin},
     types::{MemberId, Term},
 };
 
@@ -38,6 +38,7 @@ pub struct WantedChange {
 
 #[derive(Default)]
 pub struct Forwarded {
+    commands: Commands,
     term: Term,
     batches: VecDeque<Bytes>,
     bytes: usize,
@@ -62,6 +63,11 @@ struct Numbers {
 }
 
 impl Forwarded {
+    /// To a member that knows these commands.
+    pub fn new(commands: Commands) -> Self {
+        Self { commands, ..Self::default() }
+    }
+
     /// Takes in a batch for the leader of `term`, which this member is; or what to tell whose it is.
     pub fn take(
         &mut self,
@@ -69,7 +75,7 @@ impl Forwarded {
         from: MemberId,
         Forward { batch }: Forward,
     ) -> Result<Option<Refusal>, ForwardError> {
-        let (origin, first) = looked_at(from, batch.clone())?;
+        let (origin, first) = self.look_at(from, batch.clone())?;
         let is_full = self.bytes + batch.len() > limits::FORWARDED_BYTES_MAX;
         let news = self.numbers(term, origin, first).take(first, is_full);
         if news == News::New {
@@ -87,7 +93,7 @@ impl Forwarded {
         ForwardChange { change }: ForwardChange,
     ) -> Result<Option<Refusal>, ForwardError> {
         let change = ConfigChange::decode(change)?;
-        let (origin, first) = looked_at(from, change.context.clone())?;
+        let (origin, first) = self.look_at(from, change.context.clone())?;
         let is_full = self.changes.len() >= limits::CHANGES_WAITING_MAX;
         let news = self.numbers(term, origin, first).take(first, is_full);
         if news == News::New {
@@ -115,8 +121,19 @@ impl Forwarded {
     /// What was meant for the leader of another term is nobody's.
     fn lead(&mut self, term: Term) {
         if term != self.term {
-            *self = Self { term, ..Self::default() };
+            *self = Self { term, ..Self::new(self.commands) };
         }
+    }
+
+    /// Whose a batch is and what its number is. What could not be applied is found before it is in the log.
+    fn look_at(&self, from: MemberId, batch: Bytes) -> Result<(Origin, u64), ForwardError> {
+        let mut batch = Batch::decode(batch)?;
+        let (origin, first) = (batch.origin, batch.first);
+        if origin.member != from {
+            return Err(ForwardError::Other(origin.member.0));
+        }
+        batch.try_for_each(|envelope| envelope?.row(self.commands).map(drop))?;
+        Ok((origin, first))
     }
 
     /// The oldest batches, up to so many bytes but never none, for the leader of `term`.
@@ -195,17 +212,6 @@ impl Numbers {
 
 fn refusal(origin: Origin, first: u64, reason: Reason) -> Refusal {
     Refusal { run: origin.run, first, reason: reason as i32 }
-}
-
-/// Whose a batch is and what its number is. What could not be applied is found before it is in the log.
-fn looked_at(from: MemberId, batch: Bytes) -> Result<(Origin, u64), ForwardError> {
-    let mut batch = Batch::decode(batch)?;
-    let (origin, first) = (batch.origin, batch.first);
-    if origin.member != from {
-        return Err(ForwardError::Other(origin.member.0));
-    }
-    batch.try_for_each(|envelope| envelope?.row().map(drop))?;
-    Ok((origin, first))
 }
 
 #[cfg(test)]

@@ -35,11 +35,11 @@ use crate::{
     consensus::{self, ChangeKind, ConfigChange, Entry, LogPosition, Payload},
     env::{Env, Instant, Law, Links},
     limits,
-    state::{LoadError, StateMachine, cluster::Release, mvcc::Freed},
+    state::{BatchError, LoadError, StateMachine, cluster::Release, mvcc::Freed},
     storage::checkpoint::CheckpointError,
     storage::data_dir::{Anchor, DataDirError},
     storage::wal::WalError,
-    types::{LogIndex, MemberId, Term},
+    types::{Level, LogIndex, MemberId, Term},
 };
 
 /// Why a shard, and with it the member, cannot go on.
@@ -57,6 +57,11 @@ pub enum Fatal {
         ours = Release::OURS
     )]
     Downgrade { version: Release },
+    #[error(
+        "the cluster has gone on to commands of level {level}, and this release knows those up to {known}: start the \
+         newer one again"
+    )]
+    Level { level: Level, known: Level },
     #[error("the member has been permanently removed from the cluster")]
     Removed,
     #[error(
@@ -331,7 +336,7 @@ impl<E: Env> Loop<E> {
             let index = self.committed.under_way.as_ref().expect("just seen").index;
             let keys = slice.step(&self.env);
             let stepped = self.serving.step(&self.state, keys, || self.env.now());
-            let stepped = stepped.map_err(|error| Fatal::Entry { index, reason: error.into() })?;
+            let stepped = stepped.map_err(|error| self.cannot_apply(index, error))?;
             slice.spend(stepped.keys, &self.env, self.committed.is_much());
             if let Some(commands) = stepped.applied {
                 self.upkeep.applied(commands);
@@ -342,6 +347,15 @@ impl<E: Env> Loop<E> {
             }
         }
         Ok(())
+    }
+
+    /// The others may have gone on to what a member that was removed does not know.
+    fn cannot_apply(&self, index: LogIndex, error: BatchError) -> Fatal {
+        let own = self.serving.inbox.origin.member;
+        match error {
+            BatchError::Level(_) if self.state.borrow().cluster().was_removed(own) => Fatal::Removed,
+            error => Fatal::Entry { index, reason: error.into() },
+        }
     }
 
     /// An entry is the next to be applied; one without commands is at once.

@@ -30,13 +30,13 @@ use crate::{
     metrics::ShardMetrics,
     pb::etcdserverpb as pb,
     state::{
-        Origin,
+        Commands, Origin,
         cluster::{Cluster, Release},
     },
     storage::checkpoint::{CheckpointOptions, CheckpointStore},
     storage::data_dir::{Anchor, Expected, Identity},
     storage::wal::{Known, Wal, WalError, WalOptions},
-    types::{LogIndex, MemberId, ShardId},
+    types::{Level, LogIndex, MemberId, ShardId},
 };
 
 /// What a shard needs to know at its start.
@@ -66,6 +66,8 @@ pub struct Options {
     pub pace: Pace,
     /// What is left of long leases is noted in the log (feature gate `LeaseCheckpoint`).
     pub lease_checkpoints: bool,
+    /// What this release knows.
+    pub commands: Commands,
 }
 
 /// A shard that is ready to run.
@@ -93,7 +95,7 @@ pub async fn start<E: Env>(
     options.checkpoint.owner = anchor.owner();
     // Before anything is made beside what is not there.
     Wal::look(&env, &options.wal).await?;
-    let mut loader = Loader::default();
+    let mut loader = Loader::new(options.commands);
     let (store, summary) = CheckpointStore::open(env.clone(), options.checkpoint, &mut loader).await?;
     let restored = match summary {
         Some(summary) => {
@@ -102,7 +104,7 @@ pub async fn start<E: Env>(
         }
         None => None,
     };
-    let mut replay = Replay::new(restored, options.catchup_entries);
+    let mut replay = Replay::new(options.commands, restored, options.catchup_entries);
     let baseline = Baseline { position: replay.base(), config: config(replay.state.cluster()) };
     let (checkpoint, load_ms) = (LogIndex(replay.applied), env.now().since(began).as_millis() as u64);
     let (mut wal, recovery) = Wal::open(env.clone(), options.wal.clone(), |record| {
@@ -148,7 +150,7 @@ pub async fn start<E: Env>(
     }
     let Identity { member: member_id, cluster: cluster_id } = options.identity;
     refuse_stranger(member_id, replay.state.cluster())?;
-    refuse_downgrade(replay.state.cluster())?;
+    refuse_downgrade(replay.state.cluster(), options.commands.newest())?;
     let mut window = replay.window;
     window.set_config(config(replay.state.cluster()));
     let origin = Origin { member: member_id, run: env.random_u64() };
@@ -202,10 +204,11 @@ pub async fn start<E: Env>(
         random,
         cluster_id,
         member_id,
+        log_id: anchor.owner().log,
         patience,
     });
     let parts = Parts { pipeline, wal, applied, links: links.clone() };
-    let checkpoints = Checkpoints::new(store, options.checkpoint_due, checkpoint);
+    let checkpoints = Checkpoints::new(store, options.checkpoint_due, checkpoint, options.commands);
     let upkeep = Upkeep::new(env.clone(), metrics.clone(), checkpoints, times.clone());
     let expiry = LeaseExpiry::new(env.clone(), shard.clone(), times.clone(), upkeep.duty());
     let run = Loop {
@@ -222,7 +225,7 @@ pub async fn start<E: Env>(
         ticked: false,
         pace: options.pace,
         committed: Committed::default(),
-        forwarded: Forwarded::default(),
+        forwarded: Forwarded::new(options.commands),
         stalled: Stalled::default(),
         last_tick: None,
         advance_until: options.advance_election.then(|| env.now().after(limits::ADVANCE_WAIT)),
@@ -269,9 +272,10 @@ fn refuse_stranger(member: MemberId, cluster: &Cluster) -> Result<(), Fatal> {
 }
 
 /// A cluster may use what this release does not know.
-fn refuse_downgrade(cluster: &Cluster) -> Result<(), Fatal> {
-    match cluster.version() {
-        version if version > Release::OURS => Err(Fatal::Downgrade { version }),
-        _ => Ok(()),
+fn refuse_downgrade(cluster: &Cluster, known: Level) -> Result<(), Fatal> {
+    let (version, level) = (cluster.version(), cluster.level());
+    if version > Release::OURS {
+        return Err(Fatal::Downgrade { version });
     }
+    if level > known { Err(Fatal::Level { level, known }) } else { Ok(()) }
 }

@@ -12,6 +12,7 @@ mod expiry;
 mod incoming;
 mod loader;
 mod others;
+mod publishing;
 mod sweeping;
 #[cfg(test)]
 mod tests;
@@ -46,6 +47,7 @@ pub use duty::Duty;
 pub use expiry::LeaseExpiry;
 pub use loader::Loader;
 pub use others::Others;
+pub use publishing::publish;
 pub use version::watch_version;
 
 pub struct Upkeep<E: Env> {

@@ -18,7 +18,7 @@
 use bytes::{Buf, Bytes};
 
 use super::command::{Command, Principal};
-use crate::types::MemberId;
+use crate::types::{Level, MemberId};
 
 const VERSION: u8 = 1;
 const HEADER_BYTES: usize = 32;
@@ -45,6 +45,11 @@ pub enum BatchError {
          newer one"
     )]
     Kind(u16),
+    #[error(
+        "the cluster has gone on to commands of level {0}, which this release does not know: start the release that \
+         this member ran before, or a newer one"
+    )]
+    Level(Level),
     #[error("a command cannot be decoded: {0}")]
     Malformed(#[from] prost::DecodeError),
 }
@@ -213,7 +218,7 @@ mod tests {
     use super::*;
     use crate::{
         pb::etcdserverpb as pb,
-        state::{Outcome, StateMachine},
+        state::{Commands, Outcome, StateMachine},
     };
 
     const ORIGIN: Origin = Origin { member: MemberId(7), run: 9 };
@@ -247,7 +252,7 @@ mod tests {
         assert_eq!(envelopes.len(), 50);
         for (i, envelope) in envelopes.into_iter().enumerate() {
             assert_eq!(envelope.principal, principal(i));
-            assert_eq!(envelope.row().unwrap().kind, pb::PutRequest::KIND);
+            assert_eq!(envelope.row(Commands::default()).unwrap().kind, pb::PutRequest::KIND);
             assert_eq!(pb::PutRequest::decode(envelope.body), Ok(put(i)));
         }
     }

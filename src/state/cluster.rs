@@ -20,13 +20,12 @@ use prost::Message;
 
 use super::{
     Error,
-    command::Level,
     space::{Space, Unsaved},
 };
 use crate::{
     block::{Block, BlockChange, BlockId, SpaceId},
     pb::etcdserverpb as pb,
-    types::MemberId,
+    types::{Level, MemberId},
 };
 
 pub use add_member::AddMember;
@@ -50,8 +49,11 @@ pub struct Cluster {
     /// Ids of members that were there once: none comes back.
     removed: BTreeSet<u64>,
     alarms: Alarms,
+    /// The set of commands in use.
     level: Level,
-    /// What the members agreed on, if it is not the release that all of them run.
+    /// What each member has said of itself beside what clients are shown.
+    told: BTreeMap<u64, Told>,
+    /// What the members agreed on, once that is another than clusters begin with.
     version: Option<Release>,
     /// The cluster is on its way down to this release.
     downgrade: Option<Release>,
@@ -74,6 +76,19 @@ struct Content {
     version: Option<Release>,
     #[prost(message, optional, tag = "6")]
     downgrade: Option<Release>,
+    #[prost(btree_map = "uint64, message", tag = "7")]
+    told: BTreeMap<u64, Told>,
+}
+
+/// What a member has said of itself.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct Told {
+    /// The newest set of commands that it knows.
+    #[prost(uint32, tag = "1")]
+    pub level: u32,
+    /// Its log, which holds all that it ever promised. 0 where it did not say.
+    #[prost(fixed64, tag = "2")]
+    pub log: u64,
 }
 
 impl Default for Cluster {
@@ -83,6 +98,7 @@ impl Default for Cluster {
             removed: BTreeSet::new(),
             alarms: Alarms::default(),
             level: Level::FIRST,
+            told: BTreeMap::new(),
             version: None,
             downgrade: None,
             unsaved: false,
@@ -110,9 +126,21 @@ impl Cluster {
         &self.alarms
     }
 
-    /// The set of commands that all members know.
+    /// The set of commands in use: all members know it.
     pub fn level(&self) -> Level {
         self.level
+    }
+
+    /// What the member has said of itself, if it has.
+    pub fn told_by(&self, id: MemberId) -> Option<Told> {
+        self.told.get(&id.0).copied()
+    }
+
+    /// Goes on to what all members know, if that is more than is in use, and back only with the version.
+    fn settle_level(&mut self) {
+        let known = |id| self.told.get(id).map_or(Level::FIRST, |told| Level(told.level));
+        let all = self.members.keys().map(known).min().unwrap_or(Level::FIRST);
+        self.level = self.level.max(all).min(self.version().level_max());
     }
 
     /// Ids of members that were removed, ascending.
@@ -127,7 +155,7 @@ impl Cluster {
 
     /// The release whose features all members have.
     pub fn version(&self) -> Release {
-        self.version.unwrap_or(Release::OURS)
+        self.version.unwrap_or(Release::FOUNDED)
     }
 
     /// The release that the cluster is on its way down to.
@@ -159,19 +187,19 @@ impl Cluster {
         self.members.values().cloned().collect()
     }
 
-    /// The content of a block that a checkpoint has.
-    pub fn load(block: &Block) -> Result<Self, &'static str> {
+    /// The content of a block that a checkpoint has, for a release that knows commands up to `newest`.
+    pub fn load(block: &Block, newest: Level) -> Result<Self, &'static str> {
         if block.id != BLOCK {
             return Err("the cluster has one block");
         }
-        let Content { members, alarms, level, removed, version, downgrade } =
+        let Content { members, alarms, level, removed, version, downgrade, told } =
             Content::decode(block.body.clone()).map_err(|_| "what it says of the cluster makes no sense")?;
         let level = Level(level);
-        if level > Level::NEWEST {
+        if level > newest {
             return Err("the cluster has gone on to a newer release: start that one, or a newer one");
         }
         let removed = removed.into_iter().collect();
-        Ok(Self { unsaved: false, level, removed, version, downgrade, ..Self::new(members, &alarms) })
+        Ok(Self { unsaved: false, level, told, removed, version, downgrade, ..Self::new(members, &alarms) })
     }
 }
 
@@ -195,6 +223,7 @@ impl Space for Cluster {
             removed: self.removed().collect(),
             version: self.version,
             downgrade: self.downgrade,
+            told: self.told.clone(),
         };
         let body = content.encode_to_vec().into();
         vec![BlockChange::Write(Block { id: BLOCK, meta: Vec::new(), body })]
@@ -230,8 +259,11 @@ mod tests {
         cluster.removed = BTreeSet::from([3, 1]);
         cluster.version = Some(Release { major: 3, minor: 6 });
         cluster.downgrade = cluster.version;
+        cluster.told = BTreeMap::from([(7, Told { level: 2, log: 77 }), (1, Told { level: 1, log: 0 })]);
+        cluster.level = Level(2);
         let [BlockChange::Write(block)] = &cluster.changes()[..] else { panic!("one block") };
-        assert_eq!(Cluster::load(block).as_ref(), Ok(&cluster));
+        let load = |block: &Block| Cluster::load(block, Level(2));
+        assert_eq!(load(block).as_ref(), Ok(&cluster));
         assert!(cluster.changes().is_empty());
         cluster.not_saved();
         assert_eq!(cluster.unsaved().blocks, 1);
@@ -240,10 +272,9 @@ mod tests {
         assert_eq!(cluster.member(MemberId(7)), Some(&member));
 
         let cut = Block { body: block.body.slice(1..), ..block.clone() };
-        assert!(Cluster::load(&cut).is_err());
+        assert!(load(&cut).is_err());
         let other = Block { id: BlockId { number: 1, ..BLOCK }, ..block.clone() };
-        assert!(Cluster::load(&other).is_err());
-        let newer = Content { level: Level::NEWEST.0 + 1, ..Content::default() }.encode_to_vec().into();
-        assert!(Cluster::load(&Block { body: newer, ..block.clone() }).unwrap_err().contains("newer"));
+        assert!(load(&other).is_err());
+        assert!(Cluster::load(block, Level(1)).unwrap_err().contains("newer"));
     }
 }

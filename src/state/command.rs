@@ -2,7 +2,7 @@
 //!
 //! A command is a protobuf message with a number, in a file of its own. Whoever proposes one gets its own answer back,
 //! without a look at what else there is. Replay, and members that did not propose it, go by the number: see
-//! [`COMMANDS`](super::COMMANDS).
+//! [`Commands`](super::Commands).
 
 use std::task::Poll;
 
@@ -10,17 +10,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::{Error, StateMachine, outcome::Outcome};
-
-/// Version of the set of commands. The cluster's is the newest that all its members know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Level(pub u32);
-
-impl Level {
-    /// That of a new cluster, until its members agree on another.
-    pub const FIRST: Level = Level(1);
-    /// The newest one this release knows.
-    pub const NEWEST: Level = Level(1);
-}
+use crate::types::Level;
 
 /// What stands for a command's type in a log entry. Never used again for anything else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

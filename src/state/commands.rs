@@ -1,4 +1,4 @@
-//! Every command there is, by its number: how an entry is applied by whoever did not propose it.
+//! Every command that a release knows, by its number: how an entry is applied by whoever did not propose it.
 
 use bytes::Bytes;
 
@@ -11,9 +11,10 @@ use super::{
     outcome::Outcome,
     steps::{Applied, Asked},
 };
-use crate::pb::etcdserverpb as pb;
+use crate::{pb::etcdserverpb as pb, types::Level};
 
-/// Every command there is, ascending by number: a new one is a row here and a file.
+/// Every command there is, ascending by number: a new one is a row here and a file. One that comes after a release has a
+/// level of its own, which members of that release are seen not to know.
 pub static COMMANDS: &[Row] = &[
     Row::of::<pb::PutRequest>(),
     Row::of::<pb::DeleteRangeRequest>(),
@@ -48,7 +49,40 @@ pub static COMMANDS: &[Row] = &[
 
 type Apply = fn(Envelope, &mut StateMachine, usize, &mut Outcome) -> Result<Applied, prost::DecodeError>;
 
+/// What a release knows. The state is given one, so that a simulation can put releases together that differ.
+#[derive(Clone, Copy)]
+pub struct Commands {
+    rows: &'static [Row],
+    newest: Level,
+}
+
+impl Default for Commands {
+    /// What this release knows.
+    fn default() -> Self {
+        Self::new(COMMANDS)
+    }
+}
+
+impl Commands {
+    /// Rows ascend by number.
+    pub fn new(rows: &'static [Row]) -> Self {
+        let newest = rows.iter().map(|row| row.kind.level).max().unwrap_or(Level::FIRST);
+        Self { rows, newest }
+    }
+
+    /// The newest level it has all commands of.
+    pub fn newest(self) -> Level {
+        self.newest
+    }
+
+    pub fn find(self, number: u16) -> Option<&'static Row> {
+        let at = self.rows.binary_search_by_key(&number, |row| row.kind.number).ok()?;
+        Some(&self.rows[at])
+    }
+}
+
 /// One command, by its number.
+#[derive(Clone, Copy)]
 pub struct Row {
     pub kind: Kind,
     apply: Apply,
@@ -57,13 +91,8 @@ pub struct Row {
 }
 
 impl Row {
-    const fn of<C: Command>() -> Self {
+    pub const fn of<C: Command>() -> Self {
         Row { kind: C::KIND, apply: apply_unasked::<C>, copy: |bytes| Ok(C::decode(bytes)?.encode_to_vec()) }
-    }
-
-    pub fn find(number: u16) -> Option<&'static Self> {
-        let at = COMMANDS.binary_search_by_key(&number, |row| row.kind.number).ok()?;
-        Some(&COMMANDS[at])
     }
 }
 
@@ -79,9 +108,9 @@ fn apply_unasked<C: Command>(
 }
 
 impl Envelope {
-    /// The command's row of the table.
-    pub fn row(&self) -> Result<&'static Row, BatchError> {
-        Row::find(self.kind).ok_or(BatchError::Kind(self.kind))
+    /// The command's row, where it is known.
+    pub fn row(&self, commands: Commands) -> Result<&'static Row, BatchError> {
+        commands.find(self.kind).ok_or(BatchError::Kind(self.kind))
     }
 
     /// Applies the command as a whole, for nobody who waits.
@@ -102,21 +131,24 @@ impl Envelope {
         keys: usize,
         outcome: &mut Outcome,
     ) -> Result<Applied, BatchError> {
-        Ok((self.row()?.apply)(self, state, keys, outcome)?)
+        Ok((state.row(&self)?.apply)(self, state, keys, outcome)?)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::command::Level;
 
     #[test]
-    fn numbers_ascend_and_levels_are_known() {
-        assert!(COMMANDS.is_sorted_by_key(|row| row.kind.number));
+    fn numbers_ascend_and_each_is_found() {
+        let commands = Commands::default();
         assert!(COMMANDS.windows(2).all(|rows| rows[0].kind.number < rows[1].kind.number));
-        assert!(COMMANDS.iter().all(|row| row.kind.level <= Level::NEWEST));
-        assert!(COMMANDS.iter().all(|row| Row::find(row.kind.number).is_some()));
-        assert!(Row::find(0).is_none() && Row::find(u16::MAX).is_none());
+        assert!(COMMANDS.iter().all(|row| commands.find(row.kind.number).is_some()));
+        assert!(commands.find(0).is_none() && commands.find(u16::MAX).is_none());
+        assert_eq!(
+            commands.newest(),
+            Level::FIRST,
+            "members of an older release would not know what is newer"
+        );
     }
 }

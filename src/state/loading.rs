@@ -7,6 +7,7 @@ use super::{
     auth::{self, Auth},
     cluster,
     cluster::Cluster,
+    commands::Commands,
     lease::{self, Leases},
     mvcc::{self, Mark},
     space::Facts,
@@ -35,6 +36,7 @@ pub enum LoadError {
 
 #[derive(Default)]
 pub struct Loading {
+    commands: Commands,
     history: mvcc::Loading,
     leases: Leases,
     auth: Auth,
@@ -42,6 +44,11 @@ pub struct Loading {
 }
 
 impl Loading {
+    /// For a release that knows these commands.
+    pub fn of(commands: Commands) -> Self {
+        Self { commands, ..Self::default() }
+    }
+
     /// `bytes`: of all bodies to come.
     pub fn expect(&mut self, bytes: usize) {
         self.history.expect(bytes);
@@ -54,7 +61,7 @@ impl Loading {
             lease::SPACE => self.leases.load(block),
             auth::SPACE => self.auth.take(block),
             cluster::SPACE => {
-                self.cluster = Cluster::load(block)?;
+                self.cluster = Cluster::load(block, self.commands.newest())?;
                 Ok(())
             }
             SpaceId(_) => Err(
@@ -86,6 +93,6 @@ impl Loading {
             None if self.auth.is_empty() => {}
             None => return Err(auth::Senseless.into()),
         }
-        Ok(StateMachine::load(applied, history, self.leases, self.auth, self.cluster))
+        Ok(StateMachine::of(self.commands).load(applied, (history, self.leases), self.auth, self.cluster))
     }
 }

@@ -6,8 +6,10 @@ use prost::Message;
 use super::{
     Error,
     auth::{Asking, Auth},
+    batch::{BatchError, Envelope},
     cluster::{Alarms, Cluster},
     command::{Command, Needs, Principal},
+    commands::{Commands, Row},
     kv::{Answer, Choice, Plan, Range, validate},
     lease::Leases,
     outcome::Operations,
@@ -27,11 +29,12 @@ pub struct StateMachine {
     auth: Auth,
     cluster: Cluster,
     applied: LogIndex,
+    commands: Commands,
 }
 
 impl Default for StateMachine {
     fn default() -> Self {
-        Self::load(LogIndex(0), Store::default(), Leases::default(), Auth::default(), Cluster::default())
+        Self::of(Commands::default())
     }
 }
 
@@ -40,9 +43,27 @@ impl StateMachine {
         Self::default()
     }
 
+    /// An empty one, of a release that knows these commands.
+    pub fn of(commands: Commands) -> Self {
+        Self {
+            history: Store::default(),
+            leases: Leases::default(),
+            auth: Auth::default(),
+            cluster: Cluster::default(),
+            applied: LogIndex(0),
+            commands,
+        }
+    }
+
     /// The state a checkpoint was made of: it has everything up to entry `applied`.
-    pub fn load(applied: LogIndex, history: Store, leases: Leases, auth: Auth, cluster: Cluster) -> Self {
-        Self { history, leases, auth, cluster, applied }
+    pub(super) fn load(
+        self,
+        applied: LogIndex,
+        (history, leases): (Store, Leases),
+        auth: Auth,
+        cluster: Cluster,
+    ) -> Self {
+        Self { history, leases, auth, cluster, applied, ..self }
     }
 
     /// What is refused while an alarm is on. Reads that do not go through the log are served, as in etcd.
@@ -58,6 +79,20 @@ impl StateMachine {
         }
     }
 
+    /// What the member's release knows.
+    pub fn commands(&self) -> Commands {
+        self.commands
+    }
+
+    /// The row of a command that comes to be applied. None is where the cluster has gone on to what this release does not
+    /// know, even if it knows the command: what else is different there nobody can tell.
+    pub fn row(&self, envelope: &Envelope) -> Result<&'static Row, BatchError> {
+        match self.cluster.level() {
+            level if level > self.commands.newest() => Err(BatchError::Level(level)),
+            _ => envelope.row(self.commands),
+        }
+    }
+
     /// Whether every member knows the command, so that it may be proposed.
     pub fn may_propose<C: Command>(&self) -> Result<(), Error> {
         if C::KIND.level <= self.cluster.level() { Ok(()) } else { Err(Error::NotSupportedYet) }
@@ -65,6 +100,8 @@ impl StateMachine {
 
     /// Refuses what is not to be applied for who asks, as things are now.
     pub fn permits<C: Command>(&self, who: &Principal, command: &C) -> Result<(), Error> {
+        // The level may have gone down since it was proposed.
+        self.may_propose::<C>()?;
         self.check_alarms(command.needs())?;
         command.permits(self, who)
     }

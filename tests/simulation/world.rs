@@ -23,7 +23,7 @@ use pinion::{
     protocol::{Offer, Routes},
     service::{self, Api},
     shard::{self, Due, Duty, Pace, Shard},
-    state::Principal,
+    state::{Commands, Principal, cluster::PublishMember},
     storage::checkpoint::CheckpointOptions,
     storage::data_dir::{DataDir, Identity},
     storage::wal::WalOptions,
@@ -56,6 +56,10 @@ pub struct Node {
     pub started: Cell<bool>,
     /// It was started at some time.
     pub has_lived: Cell<bool>,
+    /// What it knows from its next start on.
+    pub release: Cell<Commands>,
+    /// At its next starts the others are lost for good.
+    pub goes_alone: Cell<bool>,
 }
 
 pub struct World {
@@ -73,6 +77,8 @@ pub struct World {
     pub wal_dir: Option<PathBuf>,
     /// Members take clients' connections on [`PORT`], and hold so much memory on their behalf.
     pub listens: Option<Bounds>,
+    /// Members say what they are, as real ones do.
+    pub publishes: bool,
     /// Members talk over sockets, as real ones do; else the world carries their frames.
     pub sockets: bool,
     /// Checkpoints that came from one member to another, where the world carries them.
@@ -106,6 +112,8 @@ impl World {
             ended: Rc::default(),
             started: Cell::default(),
             has_lived: Cell::default(),
+            release: Cell::default(),
+            goes_alone: Cell::default(),
         };
         let nodes = (1..=members + others).map(node).collect();
         World {
@@ -118,6 +126,7 @@ impl World {
             cluster: ClusterId(1),
             wal_dir: None,
             listens: None,
+            publishes: false,
             sockets: false,
             carried: Rc::default(),
             metrics: Rc::new(Metrics::new(&metrics::Options::default()).expect("metrics are made")),
@@ -144,7 +153,7 @@ impl World {
             anchor: PathBuf::new(),
             shard_id: ShardId(0),
             founders: if node.joins { Vec::new() } else { self.founders() },
-            go_alone: false,
+            go_alone: node.goes_alone.get(),
             // The directory is known once it is open.
             wal: WalOptions { segment_bytes: 1 << 20, ..WalOptions::new(PathBuf::new(), ShardId(0)) },
             checkpoint: CheckpointOptions::new(PathBuf::new(), ShardId(0)),
@@ -157,14 +166,16 @@ impl World {
             slow_apply: Duration::from_secs(1),
             pace: self.pace,
             lease_checkpoints: false,
+            commands: node.release.get(),
         };
         let metrics = Rc::new(ShardMetrics::new().expect("metrics are made"));
         let (shard, ended, sim, id) = (node.shard.clone(), node.ended.clone(), self.sim.clone(), node.id);
         let others: Vec<_> = self.nodes.iter().map(|node| (node.id, node.shard.clone())).collect();
         let (carried, duty, wal_dir) = (self.carried.clone(), node.duty.clone(), self.wal_dir.clone());
         let listening = self.listens.map(|bounds| (env.clone(), bounds, node.api.clone()));
+        let publishes = self.publishes;
         *ended.borrow_mut() = None;
-        let peers = self.sockets.then(|| self.peers(&env));
+        let peers = self.sockets.then(|| self.peers(&env, node.release.get()));
         *node.peers.borrow_mut() = peers.clone();
         node.started.set(true);
         node.has_lived.set(true);
@@ -194,7 +205,7 @@ impl World {
                     match peers {
                         Some(peers) => {
                             peers.attach(ShardId(0), &started.shard);
-                            sim.spawn(id, listen_to_peers(env, peers));
+                            sim.spawn(id, listen_to_peers(env.clone(), peers));
                         }
                         None => {
                             let inbox = started.shard.clone();
@@ -206,6 +217,16 @@ impl World {
                         }
                     }
                     *duty.borrow_mut() = started.duty;
+                    if publishes {
+                        let told = PublishMember {
+                            id: id.0,
+                            name: format!("m{id}"),
+                            client_urls: Vec::new(),
+                            level: started.shard.with_state(|state| state.commands().newest().0),
+                            log: started.shard.log_id().0,
+                        };
+                        sim.spawn(id, shard::publish(env.clone(), started.shard.clone(), told));
+                    }
                     if let Some((env, bounds, api)) = listening {
                         sim.spawn(id, listen(env, started.shard.clone(), bounds, api));
                     }
@@ -219,7 +240,7 @@ impl World {
         });
     }
 
-    fn peers(&self, env: &SimEnv) -> Peers<SimEnv> {
+    fn peers(&self, env: &SimEnv, release: Commands) -> Peers<SimEnv> {
         let id = env.member();
         let options = peer::Options {
             cluster: self.cluster,
@@ -228,6 +249,7 @@ impl World {
             read_timeout: Duration::from_millis(400),
             write_timeout: Duration::from_millis(400),
             checkpoint_bytes_per_second: 50_000_000,
+            level: release.newest(),
         };
         Peers::new(env.clone(), options, self.metrics.peers.clone())
     }
@@ -429,11 +451,20 @@ pub fn client_of(
     });
 }
 
-/// The seeds to run: one from `PINION_SEED`, or `PINION_SEEDS` of them (`default` if unset).
+/// The seeds to run: `PINION_SEEDS` of them (`default` if unset), from `PINION_SEED` on; or that one alone.
 pub fn seeds(default: u64) -> std::ops::Range<u64> {
-    let number = |name| std::env::var(name).ok().map(|v| v.parse::<u64>().expect("a number"));
-    match (number("PINION_SEED"), number("PINION_SEEDS")) {
-        (Some(seed), _) => seed..seed + 1,
+    match (wanted("PINION_SEED"), wanted("PINION_SEEDS")) {
+        (Some(first), count) => first..first + count.unwrap_or(1),
         (None, count) => 0..count.unwrap_or(default),
     }
+}
+
+/// So many seeds, from `PINION_SEED` on.
+pub fn fresh_seeds(count: u64) -> std::ops::Range<u64> {
+    let first = wanted("PINION_SEED").unwrap_or(0);
+    first..first + count
+}
+
+fn wanted(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|value| value.parse().expect("a number"))
 }

@@ -5,7 +5,7 @@ use crate::{
     env::{Links, Peer},
     net::serve_peers,
     peer::{self, Peers},
-    types::MemberId,
+    types::{Level, MemberId},
 };
 
 fn options(member: MemberId) -> peer::Options {
@@ -16,6 +16,7 @@ fn options(member: MemberId) -> peer::Options {
         read_timeout: limits::PEER_TIMEOUT_MIN,
         write_timeout: limits::PEER_TIMEOUT_MIN,
         checkpoint_bytes_per_second: 0,
+        level: Level::FIRST,
     }
 }
 

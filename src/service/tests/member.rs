@@ -12,6 +12,7 @@ use crate::{
     pb::etcdserverpb as pb,
     service::{Api, Caller, Connection, Options},
     shard::{self, Due, Shard, Started},
+    state::Commands,
     storage::{
         checkpoint::CheckpointOptions,
         data_dir::{DataDir, Identity},
@@ -63,6 +64,7 @@ async fn open_with<E: Env>(
         slow_apply: Duration::from_secs(10),
         pace: shard::Pace::default(),
         lease_checkpoints: false,
+        commands: Commands::default(),
     };
     let metrics = Rc::new(ShardMetrics::new().expect("names are distinct"));
     let started =

@@ -12,7 +12,7 @@ use crate::{
     consensus::{Config, ConfigError, Entry, EntryKind, HardState, LogPosition, LogWindow, Payload},
     limits,
     shard::group::config,
-    state::{Applied, Batch, BatchError, Outcome, StateMachine, Unfinished},
+    state::{Applied, Batch, BatchError, Commands, Outcome, StateMachine, Unfinished},
     storage::checkpoint::Summary,
     storage::wal::Record,
     types::{LogIndex, Term},
@@ -95,8 +95,12 @@ struct UnderWay {
 
 impl Replay {
     /// Starts from a checkpoint, or from nothing.
-    pub fn new(restored: Option<(Summary, StateMachine)>, catchup_entries: usize) -> Self {
-        let mut state = StateMachine::new();
+    pub fn new(
+        commands: Commands,
+        restored: Option<(Summary, StateMachine)>,
+        catchup_entries: usize,
+    ) -> Self {
+        let mut state = StateMachine::of(commands);
         let (mut checkpoint, mut received) = ((0, 0), false);
         if let Some((summary, restored)) = restored {
             checkpoint = (summary.applied.0, summary.term.0);

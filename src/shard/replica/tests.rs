@@ -9,6 +9,7 @@ use crate::{
         NoLinks,
         sim::{Sim, SimEnv, disk::SimDisk},
     },
+    state::Commands,
     storage::{data_dir::DataDir, wal::WalOptions},
 };
 
@@ -27,7 +28,7 @@ fn run<T: 'static>(sim: &Sim, future: impl Future<Output = T> + 'static) -> T {
 /// A member alone in its group, that has just started for the first time.
 async fn sole(env: SimEnv) -> Replica<SimEnv> {
     let dir = DataDir::open(&env, Path::new("/data"), None).await.unwrap();
-    let mut replay = Replay::new(None, 100);
+    let mut replay = Replay::new(Commands::default(), None, 100);
     let options = WalOptions { segment_bytes: 1 << 20, ..WalOptions::new(dir.wal(ShardId(3)), ShardId(3)) };
     let (mut wal, _) = Wal::open(env.clone(), options, |_| Ok(())).await.unwrap();
     found(&mut wal, &mut replay, &[crate::pb::etcdserverpb::Member { id: 1, ..Default::default() }])

@@ -32,7 +32,7 @@ use crate::{
         mvcc::HashKv,
     },
     storage::checkpoint::Export,
-    types::{ClusterId, LogIndex, MemberId, Revision, Term},
+    types::{ClusterId, Level, LogId, LogIndex, MemberId, Revision, Term},
 };
 
 /// A shard as its owner core's connections see it: on behalf of one's client, or of the member itself.
@@ -56,6 +56,7 @@ pub struct Parts {
     pub(in crate::shard) random: Rc<dyn Fn() -> u64>,
     pub(in crate::shard) cluster_id: ClusterId,
     pub(in crate::shard) member_id: MemberId,
+    pub(in crate::shard) log_id: LogId,
     /// How long one waits for what other members have a part in.
     pub(in crate::shard) patience: Duration,
 }
@@ -331,6 +332,22 @@ impl Shard {
     /// Bytes the keyspace occupies, all history included: what the quota is compared with.
     pub fn size_bytes(&self) -> u64 {
         self.standing.bytes_on_disk.get() + self.state.borrow().unsaved().bytes as u64
+    }
+
+    /// The set of commands that the cluster uses, as far as this member knows.
+    pub fn level(&self) -> Level {
+        self.state.borrow().cluster().level()
+    }
+
+    /// This member's log.
+    pub fn log_id(&self) -> LogId {
+        self.log_id
+    }
+
+    /// The log that another member has said it has.
+    pub fn log_of(&self, member: MemberId) -> Option<LogId> {
+        let told = self.state.borrow().cluster().told_by(member)?;
+        (told.log != 0).then_some(LogId(told.log))
     }
 
     pub fn alarms(&self) -> Alarms {

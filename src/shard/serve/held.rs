@@ -85,7 +85,7 @@ mod tests {
             serve::{handle::Parts, inbox::Inbox, standing::Standing},
         },
         state::StateMachine,
-        types::{ClusterId, MemberId},
+        types::{ClusterId, LogId, MemberId},
     };
 
     const PAIRS: usize = 5 * limits::LEFTOVER_PAIRS + 7;
@@ -122,6 +122,7 @@ mod tests {
             random: Rc::new(|| 4),
             cluster_id: ClusterId(1),
             member_id: MemberId(1),
+            log_id: LogId(1),
             patience: std::time::Duration::from_secs(5),
         })
     }

@@ -83,7 +83,7 @@ impl<C: Command> Exchanging for Exchange<C> {
         keys: usize,
         outcome: &mut Outcome,
     ) -> Result<Applied, BatchError> {
-        assert_eq!(envelope.row()?.kind, C::KIND, "a number of this run stands for one command");
+        assert_eq!(state.row(&envelope)?.kind, C::KIND, "a number of this run stands for one command");
         let Envelope { principal, body, .. } = envelope;
         // Besides the proposal and this call there is the caller.
         let answer_wanted = Rc::strong_count(&self) > 2;

@@ -15,7 +15,7 @@ use crate::{
     env::{Env, Instant},
     limits,
     shard::{reply::Reply, serve::Arriving},
-    state::StateMachine,
+    state::{Commands, StateMachine},
     storage::checkpoint::{Checkpoint, CheckpointError, CheckpointStore, HeldCheckpoint, Saved, Summary},
     types::LogIndex,
 };
@@ -63,6 +63,8 @@ enum Outcome<E: Env> {
 /// A shard's checkpoints.
 pub struct Checkpoints<E: Env> {
     due: Due,
+    /// What this release knows.
+    commands: Commands,
     /// Away while a task works with it.
     store: Option<CheckpointStore<E>>,
     task: Option<Background<E>>,
@@ -91,10 +93,11 @@ pub struct Checkpoints<E: Env> {
 
 impl<E: Env> Checkpoints<E> {
     /// `newest`: applied index of the checkpoint the store was opened with.
-    pub fn new(store: CheckpointStore<E>, due: Due, newest: LogIndex) -> Self {
+    pub fn new(store: CheckpointStore<E>, due: Due, newest: LogIndex, commands: Commands) -> Self {
         let held = store.hold();
         Checkpoints {
             due,
+            commands,
             bytes_on_disk: store.bytes_on_disk(),
             store: Some(store),
             task: None,
@@ -271,8 +274,9 @@ impl<E: Env> Checkpoints<E> {
         match std::mem::take(&mut self.incoming) {
             Incoming::Waiting(Arriving { frame, mut export, reply, .. }) => {
                 self.incoming = Incoming::Receiving(frame, reply);
+                let commands = self.commands;
                 self.start(async move |store| {
-                    Outcome::Received(incoming::receive(store, export.as_mut()).await)
+                    Outcome::Received(incoming::receive(store, export.as_mut(), commands).await)
                 });
             }
             other => self.incoming = other,

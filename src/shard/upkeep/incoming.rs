@@ -9,7 +9,7 @@ use crate::{
     consensus::{Baseline, LogPosition},
     env::Env,
     shard::{group, reply::Reply, serve::Arriving},
-    state::{LoadError, StateMachine},
+    state::{Commands, LoadError, StateMachine},
     storage::checkpoint::{CheckpointError, CheckpointStore, Export, Received},
 };
 
@@ -46,13 +46,14 @@ pub enum Incoming<E: Env> {
     Installing(Box<StateMachine>, Reply<()>),
 }
 
-/// Brings it here.
+/// Brings it here, to a member that knows these commands.
 pub async fn receive<E: Env>(
     store: &mut CheckpointStore<E>,
     export: &mut dyn Export,
+    commands: Commands,
 ) -> Result<Box<Arrived<E>>, ReceiveError> {
     let received = store.receive(export).await?;
-    let mut loader = Loader::default();
+    let mut loader = Loader::new(commands);
     received.read(&mut loader).await?;
     let summary = received.summary();
     let state = loader.finish(summary)?;

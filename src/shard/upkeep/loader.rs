@@ -2,11 +2,10 @@
 
 use crate::{
     block::Block,
-    state::{LoadError, Loading, StateMachine},
+    state::{Commands, LoadError, Loading, StateMachine},
     storage::checkpoint::{Restore, Summary},
 };
 
-#[derive(Default)]
 pub struct Loader(Loading);
 
 impl Restore for Loader {
@@ -20,6 +19,11 @@ impl Restore for Loader {
 }
 
 impl Loader {
+    /// For a member that knows these commands.
+    pub fn new(commands: Commands) -> Self {
+        Self(Loading::of(commands))
+    }
+
     /// The state the checkpoint was taken of.
     pub fn finish(self, summary: &Summary) -> Result<StateMachine, LoadError> {
         self.0.finish(summary.applied, &summary.facts)

@@ -10,7 +10,7 @@ use crate::{
     service::{self, tests::member::TestMember},
     shard::reply::{Answer, channel},
     state::{
-        Context, Outcome, Principal,
+        Commands, Context, Outcome, Principal,
         lease::{Lease, Place},
     },
     storage::{
@@ -28,7 +28,8 @@ fn upkeep(sim: &Sim) -> Upkeep<SimEnv> {
         async move {
             let dir = DataDir::open(&env, Path::new("/data"), None).await.unwrap();
             let options = CheckpointOptions::new(dir.checkpoint(ShardId(0)), ShardId(0));
-            let store = CheckpointStore::open(env, options, &mut Loader::default()).await.unwrap().0;
+            let store =
+                CheckpointStore::open(env, options, &mut Loader::new(Commands::default())).await.unwrap().0;
             opened.set(Some(store));
         }
     });
@@ -38,7 +39,7 @@ fn upkeep(sim: &Sim) -> Upkeep<SimEnv> {
         store.is_some()
     }));
     let due = Due { entries: u64::MAX, bytes: 1 << 30, log_bytes: u64::MAX };
-    let checkpoints = Checkpoints::new(store.expect("just seen"), due, LogIndex(0));
+    let checkpoints = Checkpoints::new(store.expect("just seen"), due, LogIndex(0), Commands::default());
     let metrics = ShardMetrics::new().unwrap();
     Upkeep::new(env, Rc::new(metrics), checkpoints, Times::new(Duration::ZERO, false))
 }

@@ -27,6 +27,8 @@ impl ClusterCommand for RemoveMember {
         }
         cluster.members.remove(&self.id);
         cluster.removed.insert(self.id);
+        cluster.told.remove(&self.id);
+        cluster.settle_level();
         cluster.unsaved = true;
         changes.push(Change::Members);
         Ok(cluster.all())

@@ -5,7 +5,10 @@ use std::fmt;
 use prost::Message;
 
 use super::{Cluster, ClusterCommand};
-use crate::state::{Error, command::Kind, outcome::Change};
+use crate::{
+    state::{Error, command::Kind, outcome::Change},
+    types::Level,
+};
 
 /// A release without its patch level.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Message)]
@@ -20,6 +23,9 @@ impl Release {
     /// The one this server has the behaviour of.
     pub const OURS: Self = Self { major: 3, minor: 7 };
 
+    /// The one that a cluster is of before its leader has said so: the same to members of all releases to come.
+    pub const FOUNDED: Self = Self { major: 3, minor: 7 };
+
     /// The first one that clusters of members like these may be of (`version.MinClusterVersion` of etcd v3.7).
     pub const LOWEST: Self = Self { major: 3, minor: 0 };
 
@@ -28,6 +34,11 @@ impl Release {
         let mut parts = text.splitn(3, '.');
         let (major, minor) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
         parts.next().map(|_| Self { major, minor })
+    }
+
+    /// The newest set of commands that a cluster of this release may use: those before knew no more than the first.
+    pub fn level_max(self) -> Level {
+        if self < Self::FOUNDED { Level::FIRST } else { Level(u32::MAX) }
     }
 
     /// The one that comes next.
@@ -59,9 +70,10 @@ impl ClusterCommand for SetVersion {
     const KIND: Kind = Kind::first(45);
 
     fn change(&self, cluster: &mut Cluster, _: &mut Vec<Change>) -> Result<(), Error> {
-        let version = self.version.filter(|version| *version != Release::OURS);
+        let version = self.version.filter(|version| *version != Release::FOUNDED);
         cluster.unsaved |= cluster.version != version;
         cluster.version = version;
+        cluster.settle_level();
         Ok(())
     }
 }
