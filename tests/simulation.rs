@@ -1,7 +1,7 @@
 //! Simulation: the real shard code on a simulated machine, driven from one seed.
 //!
 //! `PINION_SEED=17 cargo test --test simulation` replays one seed; `PINION_SEEDS=1000` widens the
-//! search.
+//! search; both together search from that seed on.
 
 #[path = "history/keys.rs"]
 mod keys;
@@ -28,6 +28,8 @@ mod crash;
 mod disk;
 #[path = "simulation/founding.rs"]
 mod founding;
+#[path = "simulation/group.rs"]
+mod group;
 #[path = "simulation/hostile.rs"]
 mod hostile;
 #[path = "simulation/lease.rs"]
@@ -44,6 +46,8 @@ mod membership;
 mod mixed_up;
 #[path = "simulation/recorded.rs"]
 mod recorded;
+#[path = "simulation/reported.rs"]
+mod reported;
 #[path = "simulation/watch.rs"]
 mod watch;
 #[path = "simulation/world.rs"]

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! cargo test --test simulation cluster                        a few seeds
-//! PINION_SEEDS=5000 cargo test --test simulation cluster      many
-//! PINION_SEED=17 cargo test --test simulation cluster         one again, exactly as it was
+//! PINION_SEEDS=5000 cargo test --test simulation a_cluster    many
+//! PINION_SEED=17 cargo test --test simulation a_cluster       one again, exactly as it was
+//! PINION_SEED=1000000 cargo test --test simulation laws       each law broken, in worlds from that seed on
 //! ```
 //!
 //! A world is some rounds of a storm and a calm. In the storm faults of the kinds that the seed has chosen come one upon
@@ -15,7 +16,7 @@
 //! history that all members have, at its revision; each read shows the keys as they were at the revision it tells,
 //! whomever it asked; nobody goes back, not the revisions that clients see and not a member in one life; one leader in each
 //! term; equal hashes after equal entries; watches that go from member to member are told everything once and in order;
-//! no lease ends before its time.
+//! no lease ends before its time; no member ever gets to a command that it does not know.
 
 #[path = "cluster/chronicle.rs"]
 mod chronicle;
@@ -23,6 +24,8 @@ mod chronicle;
 mod laws;
 #[path = "cluster/membership.rs"]
 mod membership;
+#[path = "cluster/release.rs"]
+mod release;
 #[path = "cluster/storm.rs"]
 mod storm;
 #[path = "cluster/traffic.rs"]
@@ -30,7 +33,8 @@ mod traffic;
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
     rc::Rc,
     time::Duration,
 };
@@ -49,8 +53,9 @@ use crate::{
 
 use chronicle::Chronicle;
 pub use chronicle::hash;
-use membership::Change;
-use storm::Storm;
+pub use membership::{Change, operate};
+pub use release::newer;
+use storm::{Kind, Storm};
 use traffic::Traffic;
 
 const ROUNDS: usize = 3;
@@ -66,6 +71,9 @@ pub struct Seen {
     carried: u64,
     terms: u64,
     replaced: u64,
+    wiped: u64,
+    marked: u64,
+    alone: u64,
 }
 
 struct Cluster {
@@ -74,6 +82,11 @@ struct Cluster {
     /// Which of the world's members belong to the cluster now, and how many were replaced.
     members: Vec<usize>,
     replaced: u64,
+    /// Who leaves, or did last: without it the others may go on to what it does not know.
+    leaves: Option<usize>,
+    wiped: u64,
+    /// It begins with the older release and goes on to the newer one.
+    is_mixed: bool,
     storm: Storm,
     chronicle: Chronicle,
     traffic: Rc<Traffic>,
@@ -94,6 +107,8 @@ impl Cluster {
         world.catchup_entries = 1 + sim.below(40) as usize;
         // As real members do; or faster, and messages overtake each other more.
         world.sockets = sim.chance(400) && broken.is_none();
+        world.publishes = true;
+        let is_mixed = sim.chance(400);
         world.pace = Pace { keys: 1 + sim.below(6) as usize, ..world.pace };
         let storm = Storm::new(&sim);
         let traffic = Rc::new(Traffic::default());
@@ -120,6 +135,9 @@ impl Cluster {
             world,
             members,
             replaced: 0,
+            leaves: None,
+            wiped: 0,
+            is_mixed,
             storm,
             chronicle,
             traffic,
@@ -135,21 +153,39 @@ impl Cluster {
         let mut since = 0;
         self.world.sim.run_until(steps, || {
             since += 1;
-            for (at, node) in self.world.nodes.iter().enumerate() {
-                if let Some(shard) = &*node.shard.borrow() {
-                    if self.chronicle.look(shard) {
-                        self.storm.voted(&self.world, at);
-                    }
-                    // Who led before does not know what was granted since.
-                    let knows = shard.term().0 >= self.chronicle.term() || !shard.can_read();
-                    if since % 256 == 0 && knows {
-                        lease::check(shard, &self.ledger.borrow(), self.world.sim.now(), self.seed);
-                    }
-                }
+            self.look_at_who_ran();
+            if since % 256 == 0 {
+                self.world.nodes.iter().for_each(|node| self.look_at_leases(node));
             }
             self.storm.haunt(&self.world, &self.chronicle);
             since % 8 == 0 && done()
         })
+    }
+
+    /// Nothing changes on a member but in its own turns.
+    fn look_at_who_ran(&self) {
+        let ran = self.world.sim.ran().0.wrapping_sub(1) as usize;
+        let Some(node) = self.world.nodes.get(ran) else { return };
+        if let Some(shard) = &*node.shard.borrow()
+            && self.chronicle.look(shard)
+        {
+            self.storm.voted(&self.world, ran);
+        }
+        if let Some(Err(why)) = &*node.ended.borrow()
+            && self.leaves != Some(ran)
+        {
+            assert!(!why.contains("does not know"), "seed {}: member {}: {why}", self.seed, node.id);
+        }
+    }
+
+    fn look_at_leases(&self, node: &Node) {
+        if let Some(shard) = &*node.shard.borrow() {
+            // Who led before does not know what was granted since.
+            let knows = shard.term().0 >= self.chronicle.term() || !shard.can_read();
+            if knows {
+                lease::check(shard, &self.ledger.borrow(), self.world.sim.now(), self.seed);
+            }
+        }
     }
 
     /// The same, with somebody who starts members again whose disk has failed them.
@@ -168,7 +204,10 @@ impl Cluster {
     /// Faults come, one upon the other; some go.
     fn storm(&mut self) {
         for _ in 0..2 + self.world.sim.below(6) {
-            self.storm.strike(&self.world, &self.chronicle, &self.members);
+            match self.storm.draw(&self.world.sim) {
+                Kind::Succession => self.succession(),
+                kind => self.storm.strike(kind, &self.world, &self.chronicle, &self.members),
+            }
             self.run_for(Duration::from_micros(self.world.sim.below(250_000)));
             if self.world.sim.chance(300) {
                 self.storm.heal_links(&self.world);
@@ -180,7 +219,45 @@ impl Cluster {
                 if self.world.sim.chance(300) {
                     self.world.sim.resume(self.world.nodes[at].id);
                 }
+                if self.is_mixed && self.world.sim.chance(100) {
+                    self.upgrade(at);
+                }
             }
+        }
+    }
+
+    /// A quorum decides, one of it with a slow disk, and the rest hears nothing. Then that one goes on with the rest, and the
+    /// others who decided are gone: what they acknowledged must be known to it.
+    fn succession(&mut self) {
+        let sim = self.world.sim.clone();
+        let leads = |at: &usize| self.world.nodes[*at].shard.borrow().as_ref().is_some_and(Shard::can_read);
+        let Some(leader) = self.members.iter().copied().find(leads) else { return };
+        let mut rest: Vec<_> = self.members.iter().copied().filter(|at| *at != leader).collect();
+        let mut decide = vec![leader];
+        while decide.len() < self.members.len() / 2 + 1 {
+            decide.push(rest.remove(sim.below(rest.len() as u64) as usize));
+        }
+        let heir = storm::some(&sim, &decide);
+        self.storm.silence(&self.world, leader, &rest);
+        self.world.nodes[heir].disk.set_slowness(storm::some(&sim, &[5, 20, 100]));
+        self.run_for(Duration::from_micros(sim.below(80_000)));
+        decide.iter().for_each(|at| storm::crash(&self.world, &self.chronicle, *at));
+        self.world.nodes[heir].disk.set_slowness(1);
+        self.storm.unsilence(&self.world);
+        for at in rest.into_iter().chain([heir]) {
+            self.world.sim.resume(self.world.nodes[at].id);
+            storm::revive(&self.world, &self.chronicle, at);
+        }
+        self.run_for(Duration::from_millis(200 + sim.below(800)));
+    }
+
+    /// The newer release takes the older one's place on a member, if it has not yet.
+    fn upgrade(&self, at: usize) {
+        let release = &self.world.nodes[at].release;
+        if release.get().newest() < release::NEWER {
+            release.set(release::newer());
+            storm::crash(&self.world, &self.chronicle, at);
+            self.world.start(at);
         }
     }
 
@@ -209,11 +286,31 @@ impl Cluster {
         self.storm.heal(&self.world, &self.chronicle, &self.members);
         let victim = self.members.remove(sim.below(self.members.len() as u64) as usize);
         let (id, disk) = (self.world.nodes[victim].id, &self.world.nodes[victim].disk);
-        match sim.below(3) {
+        let comes = (0..self.world.nodes.len())
+            .find(|at| self.world.nodes[*at].joins && !self.world.nodes[*at].has_lived.get())
+            .expect("one for each round");
+        self.leaves = Some(victim);
+        let comes_first = sim.chance(300);
+        if comes_first {
+            self.join(comes);
+        }
+        match sim.below(4) {
             // It serves to the end.
             0 => {}
             // Its disk is lost.
             1 => storm::crash(&self.world, &self.chronicle, victim),
+            // And it begins anew as who it was: nobody hears what it says.
+            2 if self.knows_log_of(victim) => {
+                storm::crash(&self.world, &self.chronicle, victim);
+                disk.put(Path::new("/"), &BTreeMap::new());
+                self.world.start(victim);
+                self.wiped += 1;
+                let other = self.members[sim.below(self.members.len() as u64) as usize];
+                self.run_for(Duration::from_micros(sim.below(200_000)));
+                storm::crash(&self.world, &self.chronicle, other);
+                self.world.start(other);
+                self.run_for(Duration::from_micros(sim.below(200_000)));
+            }
             // Or damaged: it says so and does not start, or has everything.
             _ => {
                 storm::crash(&self.world, &self.chronicle, victim);
@@ -227,11 +324,9 @@ impl Cluster {
         }
         self.operate(Change::Remove(id));
         storm::crash(&self.world, &self.chronicle, victim);
-        let comes = (0..self.world.nodes.len())
-            .find(|at| self.world.nodes[*at].joins && !self.world.nodes[*at].has_lived.get())
-            .expect("one for each round");
-        self.operate(Change::join(&self.world, comes));
-        self.world.start(comes);
+        if !comes_first {
+            self.join(comes);
+        }
         for at in [comes, self.members[sim.below(self.members.len() as u64) as usize]] {
             if sim.chance(300) {
                 self.run_for(Duration::from_micros(sim.below(60_000)));
@@ -248,6 +343,24 @@ impl Cluster {
         assert!(self.tend(all_know), "seed {}: not all know of the new voter", self.seed);
         self.progress(&self.members);
         self.replaced += 1;
+    }
+
+    /// One more belongs to the cluster, and does not vote yet.
+    fn join(&self, at: usize) {
+        self.operate(Change::join(&self.world, at));
+        // From here on it holds back what is in use, unless that is beyond it.
+        let is_late = self.chronicle.level() >= release::NEWER;
+        if self.is_mixed && (is_late || self.world.sim.chance(500)) {
+            self.world.nodes[at].release.set(release::newer());
+        }
+        self.world.start(at);
+    }
+
+    /// Whether all others know which log the member has, and would hear of it: where the world carries frames, nobody asks.
+    fn knows_log_of(&self, at: usize) -> bool {
+        let id = self.world.nodes[at].id;
+        let knows = |shard: &Shard| shard.log_of(id).is_some();
+        self.world.sockets && self.shards().is_some_and(|shards| shards.iter().all(knows))
     }
 
     fn operate(&self, change: Change) {
@@ -294,6 +407,9 @@ impl Cluster {
         let seed = self.seed;
         self.storm.heal(&self.world, &self.chronicle, &self.members);
         self.progress(&self.members);
+        if self.is_mixed {
+            self.end_upgrade();
+        }
         self.traffic.over.set(true);
         self.ledger.borrow_mut().over = true;
         let clients = || self.traffic.running.get() == 0 && self.leasing.get() == 0;
@@ -316,7 +432,61 @@ impl Cluster {
         self.watching.end.set(self.shards().expect("all run")[0].revision().0);
         let watched = self.tend(|| self.watching.running.get() == 0);
         assert!(watched, "seed {seed}: watchers do not come to the end");
-        self.check()
+        let alone = self.world.sim.chance(150);
+        if alone {
+            self.go_alone();
+        }
+        Seen { alone: alone.into(), ..self.check() }
+    }
+
+    /// Whoever is of the older release yet goes over to the newer one, and then all of it is in use.
+    fn end_upgrade(&self) {
+        for at in self.members.iter().copied() {
+            self.upgrade(at);
+            self.run_for(Duration::from_micros(self.world.sim.below(50_000)));
+        }
+        let is_used =
+            || self.shards().is_some_and(|all| all.iter().all(|shard| shard.level() == release::NEWER));
+        let seed = self.seed;
+        assert!(self.tend(is_used), "seed {seed}: the newer release is not in use: {:?}", self.positions());
+        let before = self.traffic.marked.get();
+        assert!(self.tend(|| self.traffic.marked.get() > before), "seed {seed}: what is new is not used");
+    }
+
+    /// All members but one are lost for good, and that one goes on with everything they had.
+    fn go_alone(&self) {
+        let sim = &self.world.sim;
+        let left = self.members[sim.below(self.members.len() as u64) as usize];
+        let had = |shard: &Shard| shard.with_state(|state| (state.revision(), chronicle::hash(state)));
+        let before = had(&self.shards().expect("all run")[0]);
+        self.members.iter().for_each(|at| storm::crash(&self.world, &self.chronicle, *at));
+        let node = &self.world.nodes[left];
+        for goes_alone in [true, false] {
+            // And not again: a flag that was left set does no harm, and one that was taken away is not missed.
+            node.goes_alone.set(goes_alone || sim.chance(500));
+            self.world.start(left);
+            let serves = || node.shard.borrow().as_ref().is_some_and(Shard::can_read);
+            assert!(
+                self.tend_one(left, serves),
+                "seed {}: it does not go on alone: {:?}",
+                self.seed,
+                self.positions()
+            );
+            let shard = node.shard.borrow().clone().expect("just seen");
+            assert_eq!(had(&shard), before, "seed {}: alone it has something else", self.seed);
+            shard.with_state(|state| {
+                let members: Vec<_> = state.cluster().members().map(|member| member.id).collect();
+                assert_eq!(members, [node.id.0], "seed {}", self.seed);
+            });
+            storm::crash(&self.world, &self.chronicle, left);
+        }
+    }
+
+    fn tend_one(&self, at: usize, mut done: impl FnMut() -> bool) -> bool {
+        self.run(STEPS_MAX, || {
+            storm::revive(&self.world, &self.chronicle, at);
+            done()
+        })
     }
 
     /// Members have the same, to the last version.
@@ -328,7 +498,8 @@ impl Cluster {
             .map(|shard| {
                 shard.with_state(|state| {
                     let members: Vec<_> = state.cluster().members().cloned().collect();
-                    (state.range(&all).expect("readable"), chronicle::hash(state), members)
+                    let level = state.cluster().level();
+                    (state.range(&all).expect("readable"), chronicle::hash(state), members, level)
                 })
             })
             .collect();
@@ -351,6 +522,9 @@ impl Cluster {
             carried: self.world.carried.get() + self.world.received(),
             terms: self.chronicle.term(),
             replaced: self.replaced,
+            wiped: self.wiped,
+            marked: self.traffic.marked.get(),
+            alone: 0,
         }
     }
 }
@@ -370,18 +544,25 @@ fn live(seed: u64, broken: Option<Law>) -> Seen {
 
 #[test]
 fn a_cluster_keeps_its_word_whatever_fails() {
-    let seeds = world::seeds(8);
-    let count = seeds.clone().count() as u64;
-    let (mut carried, mut terms, mut replaced) = (0, 0, 0);
-    for seed in seeds {
-        let seen = live(seed, None);
-        println!("seed {seed}: {seen:?}");
+    let mut seen = Vec::new();
+    for seed in world::seeds(8) {
+        let one = live(seed, None);
+        println!("seed {seed}: {one:?}");
         let least = PROGRESS * (ROUNDS as u64 + 1);
-        assert!(seen.written >= least && seen.read >= least, "seed {seed}: nothing was tested: {seen:?}");
-        carried += seen.carried;
-        terms += seen.terms;
-        replaced += seen.replaced;
+        assert!(one.written >= least && one.read >= least, "seed {seed}: nothing was tested: {one:?}");
+        seen.push(one);
     }
-    let enough = carried > 0 && terms > 2 * count && replaced > 0;
-    assert!(count < 8 || enough, "{carried} checkpoints, {terms} terms, {replaced} members replaced");
+    let (worlds, sum) = (seen.len() as u64, |of: fn(&Seen) -> u64| seen.iter().map(of).sum::<u64>());
+    let (carried, terms) = (sum(|one| one.carried), sum(|one| one.terms));
+    let (replaced, marked) = (sum(|one| one.replaced), sum(|one| one.marked));
+    let (wiped, alone) = (sum(|one| one.wiped), sum(|one| one.alone));
+    println!(
+        "{worlds} worlds: {carried} checkpoints, {terms} terms, {replaced} replaced, {wiped} wiped, {alone} alone"
+    );
+    let enough = carried > 0 && terms > 2 * worlds && replaced > 0 && marked > 0;
+    assert!(
+        worlds < 8 || enough,
+        "{carried} checkpoints, {terms} terms, {replaced} replaced, {marked} marked"
+    );
+    assert!(worlds < 200 || (wiped > 0 && alone > 0), "{wiped} wiped, {alone} alone");
 }

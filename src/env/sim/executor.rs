@@ -56,7 +56,9 @@ struct World {
     /// By time, then by order of arming.
     timers: RefCell<BTreeMap<(u64, u64), Waker>>,
     inboxes: RefCell<BTreeMap<(MemberId, ShardId), Inbox>>,
-    faults: RefCell<Faults>,
+    faults: RefCell<Rc<Faults>>,
+    /// Whose task had the last turn.
+    ran: Cell<MemberId>,
     held: RefCell<Vec<Held>>,
     clocks: RefCell<BTreeMap<MemberId, Clock>>,
     broken: Cell<Option<Law>>,
@@ -78,6 +80,7 @@ impl Sim {
             timers: RefCell::default(),
             inboxes: RefCell::default(),
             faults: RefCell::default(),
+            ran: Cell::default(),
             paused: RefCell::default(),
             stalled: RefCell::default(),
             held: RefCell::default(),
@@ -104,12 +107,12 @@ impl Sim {
         self.0.rng.borrow_mut().chance(permille)
     }
 
-    pub fn faults(&self) -> Faults {
+    pub fn faults(&self) -> Rc<Faults> {
         self.0.faults.borrow().clone()
     }
 
     pub fn set_faults(&self, faults: Faults) {
-        *self.0.faults.borrow_mut() = faults;
+        *self.0.faults.borrow_mut() = Rc::new(faults);
         self.unclog();
     }
 
@@ -211,10 +214,14 @@ impl Sim {
     /// One step: polls a runnable task, or moves the clock to the next timer. False if the world is
     /// at rest for good.
     pub fn step(&self) -> bool {
-        let Some(id) = self.pick() else { return self.fire_timer() };
-        let taken = self.0.tasks.borrow_mut().get_mut(&id).and_then(|(_, slot)| slot.take());
+        let Some(id) = self.pick() else {
+            self.0.ran.set(MemberId(0));
+            return self.fire_timer();
+        };
+        let taken = self.0.tasks.borrow_mut().get_mut(&id).and_then(|(of, slot)| Some((*of, slot.take()?)));
         // Absent: woken after it ended, or its member crashed.
-        let Some(mut task) = taken else { return true };
+        let Some((of, mut task)) = taken else { return true };
+        self.0.ran.set(of);
         let waker = self.waker(id);
         let done = task.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
         let mut tasks = self.0.tasks.borrow_mut();
@@ -227,6 +234,11 @@ impl Sim {
             }
         }
         true
+    }
+
+    /// Whose task had a turn in the last step; of no member if it moved the clock.
+    pub fn ran(&self) -> MemberId {
+        self.0.ran.get()
     }
 
     fn pick(&self) -> Option<u64> {

@@ -38,6 +38,8 @@ pub(super) struct Ports {
     listening: RefCell<BTreeMap<SocketAddr, Weak<Backlog>>>,
     names: RefCell<BTreeMap<String, IpAddr>>,
     connections: Cell<u16>,
+    /// Of connections between members, each direction.
+    pipes: RefCell<Vec<Weak<RefCell<Pipe>>>>,
 }
 
 struct Backlog {
@@ -151,6 +153,11 @@ impl Sim {
         let route = route(backlog.owner);
         let pipe = |route| Rc::new(RefCell::new(Pipe { route, ..Pipe::default() }));
         let (there, here) = (pipe(route), pipe(route.map(|(here, there)| (there, here))));
+        if route.is_some() {
+            let pipes = &mut *self.ports().pipes.borrow_mut();
+            pipes.retain(|pipe| pipe.strong_count() > 0);
+            pipes.extend([&there, &here].map(Rc::downgrade));
+        }
         let end = |peer, incoming: &Rc<_>, outgoing: &Rc<_>| SimSocket {
             sim: self.clone(),
             peer,
@@ -164,6 +171,21 @@ impl Sim {
             waker.wake();
         }
         Ok(end(to, &here, &there))
+    }
+
+    /// All connections between the two members are reset, as by something on the way; what is under way is lost.
+    pub fn reset_connections(&self, one: MemberId, other: MemberId) {
+        let now = self.now().0;
+        for pipe in self.ports().pipes.borrow().iter().filter_map(Weak::upgrade) {
+            let pipe = &mut *pipe.borrow_mut();
+            if [Some((one, other)), Some((other, one))].contains(&pipe.route) {
+                pipe.end = Some((now, End::Reset));
+                pipe.pieces.clear();
+                pipe.bytes = 0;
+                wake(&mut pipe.reader);
+                wake(&mut pipe.writer);
+            }
+        }
     }
 
     /// Whether nothing gets there and back.

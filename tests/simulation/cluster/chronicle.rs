@@ -1,12 +1,16 @@
 //! The one history of a cluster, put together from what all members have applied, and what must hold of each at any time:
 //! one leader in each term, the same version at the same revision, the same hash at the same entry, and no way back.
 
-use std::{cell::RefCell, collections::BTreeMap};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+};
 
 use pinion::{
     pb::mvccpb::{Event, KeyValue, event::EventType},
     shard::Shard,
     state::{StateMachine, mvcc::HashKv},
+    types::Level,
 };
 
 use crate::{
@@ -35,6 +39,7 @@ pub struct Chronicle {
     /// Of the state after an entry, and which member it was that had it first.
     hashes: RefCell<BTreeMap<u64, (u64, i64, HashKv)>>,
     positions: RefCell<BTreeMap<u64, Position>>,
+    level: Cell<Level>,
 }
 
 impl Chronicle {
@@ -52,6 +57,13 @@ impl Chronicle {
             assert_eq!(leader, member, "two leaders in term {term}");
         }
         shard.with_state(|state| {
+            let (used, known) = (state.cluster().level(), state.commands().newest());
+            let belongs = state.cluster().member(shard.member_id()).is_some();
+            assert!(
+                used <= known || !belongs,
+                "member {member} knows level {known}, and the cluster uses {used}"
+            );
+            self.level.set(self.level.get().max(used));
             let (revision, applied) = (state.revision().0, state.applied().0);
             let mut positions = self.positions.borrow_mut();
             let position = positions.entry(member).or_insert(Position { next: 2, ..Position::default() });
@@ -111,6 +123,11 @@ impl Chronicle {
     /// The newest term anybody led in.
     pub fn term(&self) -> u64 {
         self.leaders.borrow().last_key_value().map_or(0, |(term, _)| *term)
+    }
+
+    /// The newest set of commands that the cluster has ever used.
+    pub fn level(&self) -> Level {
+        self.level.get()
     }
 
     /// All events, in order.

@@ -1,6 +1,6 @@
 //! An operator who replaces members, under load: one goes, with or without its disk, and another comes, as a learner first.
 
-use std::{cell::Cell, rc::Rc, time::Duration};
+use std::{cell::Cell, path::PathBuf, rc::Rc, time::Duration};
 
 use futures_lite::future::or;
 use pinion::{
@@ -100,8 +100,17 @@ pub fn operate(world: &World, change: Change) -> Rc<Cell<bool>> {
     done
 }
 
-/// Flips a bit somewhere in the log, but not in what was written last: of that nobody can tell whether it was ever there.
+/// Flips a bit somewhere: in a file of the checkpoint, or in the log, but not in what was written last there: of that nobody
+/// can tell whether it was ever there.
 pub fn damage(sim: &Sim, disk: &SimDisk) {
+    let of_checkpoint = |path: &PathBuf| path.components().any(|part| part.as_os_str() == "snap");
+    let files: Vec<_> =
+        disk.files().into_iter().filter(|(path, size)| of_checkpoint(path) && *size > 0).collect();
+    if !files.is_empty() && sim.chance(500) {
+        let (path, size) = &files[sim.below(files.len() as u64) as usize];
+        assert!(disk.corrupt(path, sim.below(*size), 1 << sim.below(8)));
+        return;
+    }
     let (unit, tail) = (4_096, 3);
     let logs = disk.files().into_iter().filter(|(path, _)| path.extension().is_some_and(|end| end == "wal"));
     for (path, _) in logs {

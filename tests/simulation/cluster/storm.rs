@@ -13,6 +13,7 @@ use pinion::{
         sim::{Faults, LinkFault, Sim, disk::WriteFault},
     },
     shard::Shard,
+    types::MemberId,
 };
 
 use crate::world::World;
@@ -27,6 +28,8 @@ pub enum Kind {
     Partition,
     /// One direction between two members: cut, clogged, lossy or slow.
     Link,
+    /// What goes over a connection may end at any time.
+    Reset,
     /// A member stands still.
     Pause,
     Crash,
@@ -42,14 +45,18 @@ pub enum Kind {
     FullDisk,
     /// A clock goes too fast or too slow, or its time of day jumps.
     Clock,
-    /// Whoever leads is gone, messages are late, and members crash as they vote.
+    /// Whoever leads is gone, messages are late, disks are slow, and members crash as they vote.
     Election,
+    /// Those who have decided something last are gone but for one, who goes on with the others. It takes its time: see
+    /// `Cluster::succession`.
+    Succession,
 }
 
-const KINDS: [Kind; 13] = [
+const KINDS: [Kind; 15] = [
     Kind::Messages,
     Kind::Partition,
     Kind::Link,
+    Kind::Reset,
     Kind::Pause,
     Kind::Crash,
     Kind::Blackout,
@@ -60,6 +67,7 @@ const KINDS: [Kind; 13] = [
     Kind::FullDisk,
     Kind::Clock,
     Kind::Election,
+    Kind::Succession,
 ];
 
 /// Clocks are off by so much at most, in thousandths.
@@ -76,7 +84,7 @@ pub struct Storm {
     doomed: RefCell<BTreeMap<usize, Instant>>,
 }
 
-fn some<T: Copy>(sim: &Sim, of: &[T]) -> T {
+pub fn some<T: Copy>(sim: &Sim, of: &[T]) -> T {
     of[sim.below(of.len() as u64) as usize]
 }
 
@@ -86,19 +94,38 @@ impl Storm {
         let rate = some(sim, &[250, 500, 1_000]);
         let kinds: Vec<_> = KINDS.into_iter().filter(|_| sim.chance(rate)).collect();
         let kinds = match kinds.is_empty() || sim.chance(150) {
-            true => vec![Kind::Election],
+            true => vec![some(sim, &[Kind::Election, Kind::Succession])],
             false => kinds,
         };
         Storm { kinds, faults: Faults::default(), haunts: Cell::default(), doomed: RefCell::default() }
     }
 
+    /// What goes wrong next.
+    pub fn draw(&self, sim: &Sim) -> Kind {
+        some(sim, &self.kinds)
+    }
+
+    /// Nothing comes from the one to the others any more.
+    pub fn silence(&mut self, world: &World, from: usize, to: &[usize]) {
+        let id = |at: usize| world.nodes[at].id.0;
+        self.faults.links.extend(to.iter().map(|to| ((id(from), id(*to)), LinkFault::Cut)));
+        world.sim.set_faults(self.faults.clone());
+    }
+
+    /// Nothing is wrong with links any more.
+    pub fn unsilence(&mut self, world: &World) {
+        self.faults.links.clear();
+        world.sim.set_faults(self.faults.clone());
+    }
+
     /// One more thing goes wrong.
-    pub fn strike(&mut self, world: &World, chronicle: &Chronicle, members: &[usize]) {
+    pub fn strike(&mut self, kind: Kind, world: &World, chronicle: &Chronicle, members: &[usize]) {
         let sim = &world.sim;
         let ids: Vec<_> = members.iter().map(|at| world.nodes[*at].id.0).collect();
         let at = Self::target(world, members);
         let (id, disk) = (world.nodes[at].id, &world.nodes[at].disk);
-        match some(sim, &self.kinds) {
+        match kind {
+            Kind::Succession => unreachable!("it is no single stroke"),
             Kind::Messages => {
                 self.faults.drop_permille = sim.below(100);
                 self.faults.duplicate_permille = sim.below(100);
@@ -123,6 +150,13 @@ impl Storm {
                     _ => LinkFault::Slow(Duration::from_millis(sim.below(150))),
                 };
                 self.faults.links.insert(some(sim, &pairs(&ids)), fault);
+            }
+            Kind::Reset => {
+                for (one, other) in pairs(&ids) {
+                    if sim.chance(300) {
+                        sim.reset_connections(MemberId(one), MemberId(other));
+                    }
+                }
             }
             Kind::Pause if world.nodes[at].shard.borrow().is_some() => {
                 sim.pause(id);
@@ -156,6 +190,8 @@ impl Storm {
             Kind::Election => {
                 self.haunts.set(true);
                 self.faults.delay_max = Duration::from_millis(1 + sim.below(60));
+                let slowness = some(sim, &[1, 5, 20]);
+                members.iter().for_each(|at| world.nodes[*at].disk.set_slowness(slowness));
                 for (at, node) in world.nodes.iter().enumerate() {
                     let leads = node.shard.borrow().as_ref().is_some_and(Shard::is_leader);
                     if leads {
@@ -178,7 +214,9 @@ impl Storm {
     pub fn voted(&self, world: &World, at: usize) {
         let sim = &world.sim;
         if self.haunts.get() && sim.chance(600) {
-            let when = sim.now().after(Duration::from_micros(sim.below(5_000)));
+            // Before its vote can be on disk, or when it may be.
+            let most = some(sim, &[200, 1_000, 5_000]);
+            let when = sim.now().after(Duration::from_micros(sim.below(most)));
             self.doomed.borrow_mut().insert(at, when);
         }
     }

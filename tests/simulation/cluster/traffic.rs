@@ -27,6 +27,8 @@ use crate::{
     world::{self, World},
 };
 
+use super::release::{self, Mark};
+
 const GROUPS: u64 = 3;
 const KEYS: u64 = 4;
 /// A client waits so long for an answer, and then does not know what became of it.
@@ -41,6 +43,8 @@ pub struct Traffic {
     pub over: Cell<bool>,
     pub written: Cell<u64>,
     pub read: Cell<u64>,
+    /// Writes that only the newer release knows.
+    pub marked: Cell<u64>,
     value: Cell<u64>,
 }
 
@@ -81,6 +85,14 @@ impl Traffic {
             }
             _ => Request { compare: None, reads: vec![key()], writes: vec![] },
         }
+    }
+}
+
+/// A request that is no more than a put, as the newer release has it.
+fn mark(request: &Request) -> Option<Mark> {
+    match (&request.compare, &request.reads[..], &request.writes[..]) {
+        (None, [], [(key, Some(value))]) => Some(Mark { key: key.clone(), value: value.to_string() }),
+        _ => None,
     }
 }
 
@@ -201,8 +213,20 @@ pub fn client(world: &World, number: u64, traffic: &Rc<Traffic>) {
                 sim.sleep(PATIENCE).await;
                 Err(Error::Timeout)
             };
-            match or(ask(&shard, &request), patience).await {
+            let mark = mark(&request).filter(|_| release::is_newer(&shard) && sim.chance(500));
+            let marks = mark.is_some();
+            let asked = async {
+                match mark {
+                    Some(mark) => {
+                        let answer = shard.write(&Principal::default(), mark).await?;
+                        Ok(Answer { read: vec![], succeeded: true, revision: revision(answer.header) })
+                    }
+                    None => ask(&shard, &request).await,
+                }
+            };
+            match or(asked, patience).await {
                 Ok(answer) => {
+                    traffic.marked.set(traffic.marked.get() + u64::from(marks));
                     traffic.history.borrow_mut().answer(call, answer);
                     let count = if is_write { &traffic.written } else { &traffic.read };
                     count.set(count.get() + 1);

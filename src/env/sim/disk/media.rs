@@ -385,8 +385,20 @@ impl Inode {
 
     /// Nothing is left of what was not durable but what [`Inode::settle`] chooses.
     fn crash(&mut self, below: &mut dyn FnMut(u64) -> u64) {
+        let dirty: Vec<usize> = self.dirty.iter().copied().collect();
         self.settle(below);
-        self.now = self.durable.clone();
+        let (now, durable) = (&mut self.now, &self.durable);
+        now.truncate(durable.len());
+        now.extend_from_slice(&durable[now.len()..]);
+        // The two differed nowhere else.
+        for start in
+            dirty.into_iter().map(|sector| sector * SECTOR_BYTES).filter(|start| *start < durable.len())
+        {
+            let end = (start + SECTOR_BYTES).min(durable.len());
+            now[start..end].copy_from_slice(&durable[start..end]);
+        }
+        #[cfg(test)]
+        assert!(now == durable);
     }
 
     /// Chooses what becomes durable: everything, nothing, or each sector on its own.

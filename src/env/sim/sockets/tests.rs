@@ -220,3 +220,35 @@ fn nothing_passes_between_members_that_are_cut_off_and_all_of_it_later() {
         assert!(sim.run_until(5_000, both), "seed {seed}: {:?}", heard.borrow());
     }
 }
+
+#[test]
+fn a_reset_ends_all_that_is_between_two_members() {
+    for seed in 0..20 {
+        let sim = Sim::new(seed);
+        let there = machine(&sim, SERVER);
+        let listener = there.listen(2380);
+        let host = there.address(2380).ip().to_string();
+        let (one, other) = (connect_as(&sim, MemberId(2), host.clone()), connect_as(&sim, MemberId(3), host));
+        assert!(sim.run_until(1_000, || one.borrow().is_some() && other.borrow().is_some()));
+        let ended = Rc::new(RefCell::new(Vec::new()));
+        for _ in 0..2 {
+            let accepted = Rc::new(RefCell::new(None));
+            let taken = accepted.clone();
+            futures_lite::future::block_on(async { *taken.borrow_mut() = listener.accept().await.ok() });
+            let (mut socket, ended) = (accepted.take().expect("somebody comes"), ended.clone());
+            sim.spawn(SERVER, async move {
+                let from = socket.peer().expect("an address").ip().to_string();
+                let came = read(&mut socket, 1).await.map_err(|error| error.kind());
+                ended.borrow_mut().push((from, came));
+            });
+        }
+        sim.run_until(1_000, || false);
+        assert!(ended.borrow().is_empty());
+        sim.reset_connections(SERVER, MemberId(2));
+        sim.run_until(1_000, || false);
+        assert_eq!(*ended.borrow(), [("10.0.0.2".to_owned(), Err(io::ErrorKind::ConnectionReset))]);
+        let mut socket = one.take().expect("just seen").expect("connected");
+        let refused = futures_lite::future::block_on(write(&mut socket, b"x")).expect_err("reset");
+        assert_eq!(refused.kind(), io::ErrorKind::BrokenPipe);
+    }
+}
