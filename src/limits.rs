@@ -23,6 +23,8 @@ pub const LEASE_TTL_MAX: i64 = 9_000_000_000;
 /// cost. A write that comes behind them waits until all are applied, for half a millisecond or so.
 pub const LEASE_BATCH_COST: usize = 1_024;
 pub const LEASE_BATCH_MIN: usize = 32;
+/// Such batches under way: one that the log takes, and one that is applied.
+pub const LEASE_BATCHES: usize = 2;
 /// What deleting a key costs beside ending a lease.
 pub const LEASE_KEY_COST: usize = 4;
 /// Leases looked at to find those whose time is over, before others have their turn.

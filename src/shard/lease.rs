@@ -296,10 +296,11 @@ impl Leading {
     }
 
     fn end(&mut self, place: Place) {
-        if self.ends(place).is_none() {
-            return;
+        // Most leases leave the wheel first: it is not asked for those.
+        let Some(time) = self.pages.time_mut(place) else { return };
+        if time.ending != Spot::default() {
+            self.ending.remove(&mut Ending(&mut self.pages), place);
         }
-        self.ending.remove(&mut Ending(&mut self.pages), place);
         if self.pages.page(place).noting.is_some() {
             self.noting.remove(&mut Noting(&mut self.pages), place);
         }

@@ -188,6 +188,20 @@ fn a_new_leader_shortens_nothing() {
     assert_eq!(over(&times, at(1_000_000)), []);
 }
 
+/// etcd#17132: what was noted was forgotten by the leader after the next.
+#[test]
+fn what_was_noted_holds_for_each_leader_that_comes() {
+    let mut leases = Leases::default();
+    let noted = leases.add(Lease { remaining: 400, ..lease(1, 3_600) });
+    for times in [Times::new(ELECTION, true), Times::new(ELECTION, true)] {
+        times.lead();
+        while times.visit(&leases, at(0), 1) {}
+        assert_eq!(times.ends(noted), Some(at(401_000)));
+        // Before there was time to note it again.
+        times.follow();
+    }
+}
+
 #[test]
 fn whoever_waits_for_the_end_hears_of_it() {
     let times = leading();

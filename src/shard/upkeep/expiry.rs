@@ -1,11 +1,12 @@
 //! The end of leases: those whose time is over are revoked by their leader, many in an entry.
 //!
-//! A task beside the loop. One batch is under way at a time, and is small enough that a write which comes behind it waits
-//! no longer than for one more turn of the log; the next begins when it is applied. It also notes from time to time what
-//! is left of long leases, if a flag says so.
+//! A task beside the loop. Two batches are under way at a time, one that the log takes while the other is applied, and each
+//! is small enough that a write which comes behind it waits no longer than for one more turn of the log. It also notes
+//! from time to time what is left of long leases, if a flag says so.
 
-use std::time::Duration;
+use std::{future::Future, pin::Pin, time::Duration};
 
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use tracing::warn;
 
 use super::Duty;
@@ -14,8 +15,11 @@ use crate::{
     limits,
     pb::etcdserverpb as pb,
     shard::{Error, Shard, lease::Times},
-    state::lease::ExpireLeases,
+    state::lease::{ExpireLeases, Expired, Place},
 };
+
+/// Leases that were to be revoked, and what came of it.
+type Revoked = (Vec<Place>, Result<Expired, Error>);
 
 pub struct LeaseExpiry<E: Env> {
     env: E,
@@ -24,11 +28,14 @@ pub struct LeaseExpiry<E: Env> {
     duty: Duty,
     /// Leases of the next batch: fewer, if the last ones had many keys.
     batch: usize,
+    /// Batches that were proposed and are not applied yet.
+    under_way: FuturesUnordered<Pin<Box<dyn Future<Output = Revoked>>>>,
 }
 
 impl<E: Env> LeaseExpiry<E> {
     pub fn new(env: E, shard: Shard, times: Times, duty: Duty) -> Self {
-        Self { env, shard, times, duty, batch: limits::LEASE_BATCH_MIN }
+        let (batch, under_way) = (limits::LEASE_BATCH_MIN, FuturesUnordered::new());
+        Self { env, shard, times, duty, batch, under_way }
     }
 
     /// Runs until the shard stops.
@@ -58,6 +65,26 @@ impl<E: Env> LeaseExpiry<E> {
 
     /// Revokes what is over. False if there is nothing for the moment.
     async fn expire(&mut self) -> bool {
+        while self.under_way.len() < limits::LEASE_BATCHES && self.begin().await {}
+        let Some((over, result)) = self.under_way.next().await else { return false };
+        match result {
+            Ok(expired) => {
+                self.shard.metrics().lease_expired.inc_by(expired.leases);
+                if let Some(keys) = expired.keys.checked_div(expired.leases) {
+                    let batch = limits::LEASE_BATCH_COST / (1 + limits::LEASE_KEY_COST * keys as usize);
+                    self.batch = batch.clamp(limits::LEASE_BATCH_MIN, limits::LEASE_BATCH_COST);
+                }
+                true
+            }
+            Err(error) => {
+                self.failed(&over, &error);
+                false
+            }
+        }
+    }
+
+    /// Proposes to revoke a batch of what is over. False if there is nothing.
+    async fn begin(&mut self) -> bool {
         // A leader that is none any more, and does not know it yet, must not have another end what is alive there.
         let Some(term) = self.duty.term() else { return false };
         let (now, mut over) = (self.env.now(), Vec::new());
@@ -69,47 +96,39 @@ impl<E: Env> LeaseExpiry<E> {
                 self.env.sleep(limits::BACKGROUND_PAUSE).await;
             }
         }
-        if over.is_empty() {
-            return false;
-        }
         // Some may be gone meanwhile, and their places be others'.
         over.retain(|place| self.times.ends(*place).is_some_and(|ends| ends <= now));
         let ids: Vec<_> = self.shard.with_state(|state| {
             over.iter().filter_map(|place| Some(state.leases().at(*place)?.id)).collect()
         });
+        // An entry that does nothing would be in the log for it.
         if ids.is_empty() {
-            // An entry that does nothing would be in the log for it.
-            return true;
+            return false;
         }
-        let leases = ids.len();
-        match self.shard.write_leading(term, ExpireLeases { ids }).await {
-            Ok(expired) => {
-                self.shard.metrics().lease_expired.inc_by(expired.leases);
-                let keys = expired.keys / expired.leases.max(1);
-                let batch = limits::LEASE_BATCH_COST / (1 + limits::LEASE_KEY_COST * keys as usize);
-                self.batch = batch.clamp(limits::LEASE_BATCH_MIN, limits::LEASE_BATCH_COST);
-                true
+        let shard = self.shard.clone();
+        let revoke = async move { (over, shard.write_leading(term, ExpireLeases { ids }).await) };
+        self.under_way.push(Box::pin(revoke));
+        true
+    }
+
+    /// They are revoked later.
+    fn failed(&self, over: &[Place], error: &Error) {
+        let pause = match error {
+            Error::TooManyRequests => limits::LEASE_BUSY_PAUSE,
+            Error::NoLeader | Error::Stopped => limits::LEASE_PAUSE,
+            Error::Apply(_)
+            | Error::Timeout
+            | Error::NotProposed
+            | Error::LeaderLost
+            | Error::Unlinked
+            | Error::NotHandedOver
+            | Error::LearnerNotReady => {
+                warn!(leases = over.len(), %error, "failed to revoke expired leases");
+                limits::LEASE_RETRY
             }
-            Err(error) => {
-                let now = self.env.now();
-                let pause = match error {
-                    Error::TooManyRequests => limits::LEASE_BUSY_PAUSE,
-                    Error::NoLeader | Error::Stopped => limits::LEASE_PAUSE,
-                    Error::Apply(_)
-                    | Error::Timeout
-                    | Error::NotProposed
-                    | Error::LeaderLost
-                    | Error::Unlinked
-                    | Error::NotHandedOver
-                    | Error::LearnerNotReady => {
-                        warn!(leases, %error, "failed to revoke expired leases");
-                        limits::LEASE_RETRY
-                    }
-                };
-                self.times.put_back(&over, now.after(pause), now);
-                false
-            }
-        }
+        };
+        let now = self.env.now();
+        self.times.put_back(over, now.after(pause), now);
     }
 
     /// Notes in the log what is left of long leases. False if there is nothing for the moment.

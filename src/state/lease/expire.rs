@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use prost::Message;
 
-use super::revoke::Revocation;
+use super::revoke::{Revocation, Stepped};
 use crate::state::{
     Error, StateMachine,
     command::{Command, Context, Kind, Needs, Principal},
@@ -63,15 +63,14 @@ impl Command for ExpireLeases {
             if outcome.visited >= until {
                 return Poll::Pending;
             }
-            if state.leases().contains(*id) {
-                let left = (until - outcome.visited) as usize;
-                if !progress.revocation.step(*id, state, left, outcome) {
-                    return Poll::Pending;
+            let left = (until - outcome.visited) as usize;
+            match progress.revocation.step(*id, state, left, outcome) {
+                Stepped::Pending => return Poll::Pending,
+                Stepped::NotThere => {}
+                Stepped::Gone => {
+                    progress.expired.leases += 1;
+                    progress.expired.keys += std::mem::take(&mut progress.revocation).keys;
                 }
-                progress.expired.leases += 1;
-                progress.expired.keys += std::mem::take(&mut progress.revocation).keys;
-            } else {
-                outcome.visited += 1;
             }
             progress.done += 1;
         }

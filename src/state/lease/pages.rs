@@ -217,8 +217,12 @@ impl Pages {
 
     pub fn remove(&mut self, place: Place) {
         let number = place.page();
-        self.set(place, FREE);
-        let page = self.pages.get_mut(&number).expect("just changed");
+        let page = self.pages.get_mut(&number).expect("a lease has its page");
+        let (records, _) = page.body.own().as_chunks_mut();
+        records[place.slot()] = FREE.encode();
+        if !std::mem::replace(&mut page.unsaved, true) {
+            self.unsaved.push(number);
+        }
         page.live -= 1;
         let is_open = self.open.is_some_and(|(open, _)| open == number);
         if page.live == 0 {
@@ -230,7 +234,7 @@ impl Pages {
             if is_open {
                 self.open = None;
             }
-        } else if page.live < PAGE_FULL && !is_open {
+        } else if page.live == PAGE_FULL - 1 && !is_open {
             self.sparse.insert(number);
         }
     }

@@ -3,6 +3,7 @@
 
 use std::task::Poll;
 
+use super::leases::Removed;
 use crate::{
     pb::etcdserverpb as pb,
     state::{
@@ -36,14 +37,13 @@ impl Command for pb::LeaseRevokeRequest {
         context: Context<'_>,
         outcome: &mut Outcome,
     ) -> Poll<Result<Self::Answer, Error>> {
-        if !state.leases().contains(self.id) {
-            outcome.visited += 1;
-            return Poll::Ready(Err(Error::LeaseNotFound));
+        match revocation.step(self.id, state, context.keys, outcome) {
+            Stepped::Pending => Poll::Pending,
+            Stepped::NotThere => Poll::Ready(Err(Error::LeaseNotFound)),
+            Stepped::Gone => {
+                Poll::Ready(Ok(pb::LeaseRevokeResponse { header: Some(header(state.revision().0)) }))
+            }
         }
-        if !revocation.step(self.id, state, context.keys, outcome) {
-            return Poll::Pending;
-        }
-        Poll::Ready(Ok(pb::LeaseRevokeResponse { header: Some(header(state.revision().0)) }))
     }
 }
 
@@ -55,12 +55,26 @@ pub struct Revocation {
     pub keys: u64,
 }
 
+/// What a step came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stepped {
+    Pending,
+    /// The lease has ended.
+    Gone,
+    /// There was none.
+    NotThere,
+}
+
 impl Revocation {
-    /// Goes on by about `keys` keys. True once the lease, which must be there, is gone.
-    pub fn step(&mut self, id: i64, state: &mut StateMachine, keys: usize, outcome: &mut Outcome) -> bool {
+    /// Goes on by about `keys` keys.
+    pub fn step(&mut self, id: i64, state: &mut StateMachine, keys: usize, outcome: &mut Outcome) -> Stepped {
         let (history, leases) = state.keys_mut();
         let mut work = Work::new(keys, &mut outcome.visited);
-        if self.writing.is_some() || leases.key_count(id) > 0 {
+        let mut removed = match self.writing {
+            Some(_) => Removed::HasKeys,
+            None => leases.remove(id),
+        };
+        if let Removed::HasKeys = removed {
             let mut write = match self.writing.take() {
                 Some(writing) => history.resume(writing),
                 None => history.write(),
@@ -73,15 +87,21 @@ impl Revocation {
                 outcome.operations.deletes += 1;
                 write.delete_key(&key);
             }
-            if leases.key_count(id) > 0 {
+            removed = leases.remove(id);
+            if let Removed::HasKeys = removed {
                 self.writing = Some(write.pause());
-                return false;
+                return Stepped::Pending;
             }
             outcome.changes.extend(write.end().map(Change::Versions));
         }
         work.spend(1);
-        let place = leases.remove(id).expect("it is revoked once");
-        outcome.changes.push(Change::LeaseGone { place });
-        true
+        match removed {
+            Removed::Gone(place) => {
+                outcome.changes.push(Change::LeaseGone { place });
+                Stepped::Gone
+            }
+            Removed::NotThere => Stepped::NotThere,
+            Removed::HasKeys => unreachable!("it was without keys just now"),
+        }
     }
 }
