@@ -438,3 +438,7 @@ pub const FEED_BATCH_BYTES: usize = 16 * 1024;
 pub const WATCH_REQUESTS_UNANSWERED: usize = 64;
 /// Watches of a stream that ended which are given up before others have their turn.
 pub const WATCHES_GIVEN_UP: usize = 256;
+/// So many prefixes of one length are left in the tree of ranges; further ones are found by hash, which costs a look at each
+/// key that is written, for each of so many lengths.
+pub const WATCH_PREFIXES_FEW: usize = 16;
+pub const WATCH_PREFIX_LENGTHS: usize = 32;

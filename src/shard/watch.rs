@@ -18,6 +18,7 @@ mod intervals;
 mod keys;
 mod long;
 mod pass;
+mod prefixes;
 mod slots;
 #[cfg(test)]
 mod tests;
