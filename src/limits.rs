@@ -403,6 +403,9 @@ pub const BCRYPT_COST_FOREIGN_MAX: u32 = 15;
 /// Clients who wait to have a password hashed or compared, and those of one client that wait in its own line.
 pub const PASSWORDS_WAITING_MAX: usize = 256;
 pub const CLIENT_PASSWORDS_WAITING_MAX: usize = 64;
+/// How long a password that was right is known without another comparison, and how many are.
+pub const PASSWORD_REMEMBERED: Duration = Duration::from_secs(300);
+pub const PASSWORDS_REMEMBERED: usize = 4_096;
 /// How often a password is compared again because it, or with signed tokens anything, was changed meanwhile.
 pub const LOGIN_ATTEMPTS: usize = 16;
 /// Of a name in a log line.

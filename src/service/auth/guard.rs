@@ -72,7 +72,9 @@ impl Guard {
             Tokens::Simple { ttl } => Kind::Simple(Simple::new(*ttl)),
             Tokens::Jwt(jwt) => Kind::Jwt(jwt.clone()),
         };
-        Self { machine: Rc::new(Machine::new(env)), passwords: Passwords::new(options.bcrypt_cost), tokens }
+        let machine = Machine::new(env);
+        let passwords = Passwords::new(&machine, options.bcrypt_cost);
+        Self { machine: Rc::new(machine), passwords, tokens }
     }
 
     /// Whose a call is, if somebody has to say: whose the token is, else who the certificate is of, else nobody's.
@@ -139,9 +141,8 @@ impl Guard {
                 Kind::Jwt(jwt) => Some(jwt.signing(&request.name, revision, self.machine.unix_time())),
                 Kind::None | Kind::Simple(_) => None,
             };
-            let sign = move || signing.map(|sign| sign()).transpose();
-            let signed = self.passwords.compare(&self.machine, client, compared, sign).await?;
-            let signed = signed.ok_or(Refusal::AuthFailed)??;
+            let signed = self.passwords.compare(&self.machine, client, compared, signing).await?;
+            let signed = signed.ok_or(Refusal::AuthFailed)?.transpose()?;
             let given = match (&self.tokens, signed) {
                 (Kind::Jwt(_), Some(signed)) => {
                     shard.with_state(|state| state.auth().revision() == revision).then_some(signed)

@@ -3,13 +3,13 @@
 //!
 //! What is under way is finished, whether anybody waits for it or not, so whoever begins and gives up pays as everybody
 //! else. Clients wait in line with one of theirs at a time, and in lines of their own with the others; whom a line has no
-//! room for is refused.
+//! room for is refused. Who logs in again soon does not wait: see [`remembered`](super::remembered).
 
 use std::{cell::Cell, rc::Rc};
 
 use bytes::Bytes;
 
-use super::machine::Machine;
+use super::{machine::Machine, remembered::Remembered};
 use crate::{
     client::{Client, Gate},
     limits,
@@ -19,6 +19,7 @@ use crate::{
 pub(super) struct Passwords {
     cost: u32,
     gate: Rc<Gate>,
+    remembered: Remembered,
 }
 
 /// What bcrypt reads of a password.
@@ -30,8 +31,8 @@ pub(super) fn check_length(password: &str) -> Result<(), Error> {
 }
 
 impl Passwords {
-    pub(super) fn new(cost: u32) -> Self {
-        Self { cost, gate: Gate::new(1) }
+    pub(super) fn new(machine: &Machine, cost: u32) -> Self {
+        Self { cost, gate: Gate::new(1), remembered: Remembered::new(|| machine.random()) }
     }
 
     /// Its hash, as etcd makes one.
@@ -50,26 +51,33 @@ impl Passwords {
         self.beside(machine, client, hash).await
     }
 
-    /// Whether it is the one a hash was made of, and then what `then` gives.
+    /// Whether it is the one a hash was made of, and if so what `then` gives, which takes long as well.
     pub(super) async fn compare<T: Send + 'static>(
         &self,
         machine: &Rc<Machine>,
         client: &Client,
         (password, hash): (String, Bytes),
-        then: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<Option<T>, Error> {
-        let Some(hash) = str::from_utf8(&hash).ok().filter(|hash| self.is_cheap(hash)).map(str::to_owned)
+        then: Option<impl FnOnce() -> T + Send + 'static>,
+    ) -> Result<Option<Option<T>>, Error> {
+        let Some(hash) =
+            str::from_utf8(&hash).ok().filter(|hash| is_cheap(hash, self.cost)).map(str::to_owned)
         else {
             return Ok(None);
         };
-        let compare = move || bcrypt::verify(password, &hash).is_ok_and(|is_it| is_it).then(then);
-        self.beside(machine, client, compare).await
-    }
-
-    /// Whoever may set a hash may choose what it costs to compare with it, which could be hours.
-    fn is_cheap(&self, hash: &str) -> bool {
-        let cost = hash.get(4..6).and_then(|cost| cost.parse::<u32>().ok());
-        cost.is_some_and(|cost| cost <= self.cost.max(limits::BCRYPT_COST_FOREIGN_MAX))
+        let mark = self.remembered.mark(&password, &hash);
+        let is_known = self.remembered.knows(&mark, machine.now());
+        if is_known && then.is_none() {
+            return Ok(Some(None));
+        }
+        let compare = move || {
+            let is_it = is_known || bcrypt::verify(password, &hash).is_ok_and(|is_it| is_it);
+            is_it.then(|| then.map(|then| then()))
+        };
+        let compared = self.beside(machine, client, compare).await?;
+        if compared.is_some() && !is_known {
+            self.remembered.add(&mark, machine.now());
+        }
+        Ok(compared)
     }
 
     async fn beside<T: Send + 'static>(
@@ -99,6 +107,12 @@ impl Passwords {
     }
 }
 
+/// Whoever may set a hash may choose what it costs to compare with it, which could be hours.
+fn is_cheap(hash: &str, own: u32) -> bool {
+    let cost = hash.get(4..6).and_then(|cost| cost.parse::<u32>().ok());
+    cost.is_some_and(|cost| cost <= own.max(limits::BCRYPT_COST_FOREIGN_MAX))
+}
+
 /// Tells whoever waits, however the work ended.
 struct Told(Word);
 
@@ -121,8 +135,7 @@ mod tests {
     /// Made by etcd 3.7.1 of the password `p`.
     #[test]
     fn a_hash_says_what_it_costs() {
-        let passwords = Passwords::new(4);
-        assert!(passwords.is_cheap("$2a$10$abc") && !passwords.is_cheap("$2a$31$abc"));
-        assert!(!passwords.is_cheap("") && !passwords.is_cheap("$2a$x"));
+        assert!(is_cheap("$2a$10$abc", 4) && !is_cheap("$2a$31$abc", 4) && is_cheap("$2a$31$abc", 31));
+        assert!(!is_cheap("", 4) && !is_cheap("$2a$x", 4));
     }
 }

@@ -101,10 +101,11 @@ impl Auth {
     fn flood(
         &self,
         running: &Running,
-        token: Option<String>,
+        (token, duration): (Option<String>, Duration),
         progress: &mut dyn FnMut(f64),
     ) -> Result<Sample, Error> {
-        let options = load::Options { endpoints: vec![running.server.addr()], token, ..self.load.clone() };
+        let endpoints = vec![running.server.addr()];
+        let options = load::Options { endpoints, token, duration, ..self.load.clone() };
         let (mut before, mut after) = (None, None);
         let summary = load::run(&options, &mut |phase| match phase {
             Phase::Started(live) => before = Some((running.server.usage(), live.completed())),
@@ -166,10 +167,16 @@ impl Job for Auth {
     ) -> Result<Vec<(String, Sample)>, Error> {
         let cost = format!("--bcrypt-cost={}", self.bcrypt_cost);
         let mut running = testbed.start_with(|launch| launch.arg(cost))?;
-        let off = self.flood(&running, None, &mut step(progress, (0.0, 0.25), "auth off"))?;
-        let token = enable(running.server.addr())?;
-        let mut on =
-            self.flood(&running, Some(token.clone()), &mut step(progress, (0.25, 0.5), "auth on"))?;
+        let (addr, whole) = (running.server.addr(), self.load.duration);
+        // Half of it before and half of it after: the more was put, the more a put costs.
+        let before = self.flood(&running, (None, whole / 2), &mut step(progress, (0.0, 0.15), "auth off"))?;
+        let (root, user) = set_up(addr)?;
+        let on = (Some(user), whole);
+        let mut on = self.flood(&running, on, &mut step(progress, (0.15, 0.35), "auth on"))?;
+        disable(addr, &root)?;
+        let after = self.flood(&running, (None, whole / 2), &mut step(progress, (0.35, 0.5), "auth off"))?;
+        let token = enable(addr)?;
+        let off = mean(&before, &after);
         if let (Some(off), Some(with)) = (off.value("op/s"), on.value("op/s")) {
             on = on.with("op/s / off", with / off);
         }
@@ -250,8 +257,8 @@ fn endpoint(addr: SocketAddr) -> Endpoint {
     Endpoint::from_shared(format!("http://{addr}")).expect("an address").timeout(LOGIN_TIMEOUT)
 }
 
-/// Users and a role, authentication on; the token of a user who may read and write all keys, and is not root.
-fn enable(addr: SocketAddr) -> Result<String, Error> {
+/// Users and a role, authentication on; tokens of root, and of a user who may read and write all keys and is not root.
+fn set_up(addr: SocketAddr) -> Result<(String, String), Error> {
     block_on(async {
         let mut auth = AuthClient::new(endpoint(addr).connect_lazy());
         for name in ["root", USER] {
@@ -267,12 +274,39 @@ fn enable(addr: SocketAddr) -> Result<String, Error> {
             auth.user_grant_role(pb::AuthUserGrantRoleRequest { user, role }).await?;
         }
         auth.auth_enable(pb::AuthEnableRequest {}).await?;
-        Ok(auth.authenticate(login()).await?.into_inner().token)
+        let root = auth.authenticate(login("root")).await?.into_inner().token;
+        Ok((root, auth.authenticate(login(USER)).await?.into_inner().token))
     })
 }
 
-fn login() -> pb::AuthenticateRequest {
-    pb::AuthenticateRequest { name: USER.into(), password: PASSWORD.into() }
+/// On again; a token of that user.
+fn enable(addr: SocketAddr) -> Result<String, Error> {
+    block_on(async {
+        let mut auth = AuthClient::new(endpoint(addr).connect_lazy());
+        auth.auth_enable(pb::AuthEnableRequest {}).await?;
+        Ok(auth.authenticate(login(USER)).await?.into_inner().token)
+    })
+}
+
+fn disable(addr: SocketAddr, root: &str) -> Result<(), Error> {
+    block_on(async {
+        let mut request = tonic::Request::new(pb::AuthDisableRequest {});
+        request.metadata_mut().insert("token", root.parse().expect("a token is visible text"));
+        AuthClient::new(endpoint(addr).connect_lazy()).auth_disable(request).await.map(drop)
+    })
+}
+
+/// Of two stretches of the same load.
+fn mean(one: &Sample, other: &Sample) -> Sample {
+    let sample = Sample { errors: one.errors + other.errors, ..Sample::default() };
+    ["op/s", "CPU us/op", "p50 ms", "p99 ms", "p99.9 ms"].into_iter().fold(sample, |sample, title| {
+        let both = one.value(title).zip(other.value(title));
+        sample.with(title, both.map(|(one, other)| f64::midpoint(one, other)))
+    })
+}
+
+fn login(name: &str) -> pb::AuthenticateRequest {
+    pb::AuthenticateRequest { name: name.into(), password: PASSWORD.into() }
 }
 
 /// Begins so many logins per second for a while, whether those before have come to an end or not.
@@ -289,7 +323,7 @@ fn log_in_at(addr: SocketAddr, rate: f64, duration: Duration) -> Result<Logins, 
             let mut auth = AuthClient::new(channels.next().expect("without an end").clone());
             under_way.spawn(async move {
                 let began = Instant::now();
-                let outcome = tokio::time::timeout_at(end.into(), auth.authenticate(login())).await;
+                let outcome = tokio::time::timeout_at(end.into(), auth.authenticate(login(USER))).await;
                 (outcome.ok().map(|outcome| outcome.map(drop)), began.elapsed())
             });
         }
