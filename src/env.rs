@@ -15,6 +15,7 @@ use std::{
 use bytes::Bytes;
 
 mod begun;
+mod beside;
 mod failure;
 mod joined;
 mod law;
@@ -26,6 +27,7 @@ mod sockets;
 mod std_clock;
 
 pub use begun::Begun;
+pub use beside::Beside;
 pub use failure::{DiskError, write_all};
 pub use joined::{Joined, spawn_joined};
 pub use law::Law;

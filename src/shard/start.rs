@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     consensus::{self, Baseline, LogPosition, Pipeline},
-    env::{Env, Instant, Links},
+    env::{Beside, Env, Instant, Links},
     limits,
     metrics::ShardMetrics,
     pb::etcdserverpb as pb,
@@ -202,6 +202,7 @@ pub async fn start<E: Env>(
         times: times.clone(),
         links: links.clone(),
         random,
+        beside: Beside::offloading(&env),
         cluster_id,
         member_id,
         log_id: anchor.owner().log,

@@ -1,12 +1,10 @@
 //! What the checks need of the machine: two clocks, randomness, and a place beside the core.
 
-use std::{any::Any, future::Future, pin::Pin, time::Duration};
+use std::{future::Future, pin::Pin, time::Duration};
 
-use crate::env::{Env, Instant};
+use crate::env::{Beside, Env, Instant};
 
 type Task = Pin<Box<dyn Future<Output = ()>>>;
-type Work = Box<dyn FnOnce() -> Box<dyn Any + Send> + Send>;
-type Working = Pin<Box<dyn Future<Output = Box<dyn Any + Send>>>>;
 
 /// An [`Env`] of whichever kind.
 pub(super) struct Machine {
@@ -14,18 +12,18 @@ pub(super) struct Machine {
     unix_time: Box<dyn Fn() -> Duration>,
     random: Box<dyn Fn() -> u64>,
     spawn: Box<dyn Fn(Task)>,
-    set_aside: Box<dyn Fn(Work) -> Working>,
+    beside: Beside,
 }
 
 impl Machine {
     pub(super) fn new<E: Env>(env: &E) -> Self {
-        let [clock, calendar, dice, executor, beside] = std::array::from_fn(|_| env.clone());
+        let [clock, calendar, dice, executor] = std::array::from_fn(|_| env.clone());
         Self {
             now: Box::new(move || clock.roughly()),
             unix_time: Box::new(move || calendar.wall()),
             random: Box::new(move || dice.random_u64()),
             spawn: Box::new(move |task| executor.spawn(task)),
-            set_aside: Box::new(move |work| Box::pin(beside.set_aside(work))),
+            beside: Beside::setting_aside(env),
         }
     }
 
@@ -52,7 +50,6 @@ impl Machine {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> impl Future<Output = T> + 'static {
-        let working = (self.set_aside)(Box::new(move || Box::new(work())));
-        async move { *working.await.downcast().expect("what the work gives") }
+        self.beside.run(work)
     }
 }

@@ -1,7 +1,8 @@
 //! A backup of the shard as of one moment, in etcd's format, made while the shard goes on.
 //!
 //! The revision is pinned; both passes of the writer go over the pinned history in slices, on the caller's task, as
-//! other long reads do. The second pass goes no further than its pieces are taken.
+//! other long reads do. The second pass goes no further than its pieces are taken. What there is beside versions, a million
+//! leases perhaps, is laid out and written in one, beside the core.
 
 use std::collections::VecDeque;
 
@@ -49,7 +50,7 @@ impl Shard {
             let _slice = self.pass().await;
             metadata.leases.extend(Leases::read(&page).map(saved));
         }
-        let mut planner = Planner::new(&metadata)?;
+        let mut planner = self.beside.run(move || Planner::new(&metadata)).await?;
         loop {
             let _slice = self.pass().await;
             let plan = |record: &Record<'_>| planner.version(record).map_err(BackupError::from);
@@ -58,10 +59,9 @@ impl Shard {
             }
         }
         cursor.rewind();
-        let plan = planner.finish()?;
-        let bytes = plan.bytes();
-        let writer = Some(plan.write());
-        Ok(Backup { shard: self.clone(), cursor, writer, rest: VecDeque::new(), bytes })
+        let begin = || planner.finish().map(|plan| (plan.bytes(), plan.write()));
+        let (bytes, writer) = self.beside.run(begin).await?;
+        Ok(Backup { shard: self.clone(), cursor, writer: Some(writer), rest: VecDeque::new(), bytes })
     }
 
     fn metadata(&self, metadata: Metadata, cursor: &HistoryCursor) -> Metadata {

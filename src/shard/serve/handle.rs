@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     client::Client,
-    env::{Instant, Links},
+    env::{Beside, Instant, Links},
     limits,
     metrics::ShardMetrics,
     pb::etcdserverpb as pb,
@@ -54,6 +54,8 @@ pub struct Parts {
     pub(in crate::shard) times: Times,
     pub(in crate::shard) links: Rc<dyn Links>,
     pub(in crate::shard) random: Rc<dyn Fn() -> u64>,
+    /// For what would hold up the core.
+    pub(in crate::shard) beside: Beside,
     pub(in crate::shard) cluster_id: ClusterId,
     pub(in crate::shard) member_id: MemberId,
     pub(in crate::shard) log_id: LogId,

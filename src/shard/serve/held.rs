@@ -76,7 +76,7 @@ mod tests {
     use super::*;
     use crate::{
         env::{
-            Instant, NoLinks,
+            Beside, Instant, NoLinks,
             sim::{Sim, SimEnv, disk::SimDisk},
         },
         pb::mvccpb::KeyValue,
@@ -114,6 +114,7 @@ mod tests {
             state: Rc::new(RefCell::new(StateMachine::new())),
             standing: Rc::new(Standing::default()),
             clock: Rc::new(|| Instant(0)),
+            beside: Beside::offloading(&env),
             turnstile: Turnstile::new(env, || false),
             hub: Rc::default(),
             metrics: Rc::new(crate::metrics::ShardMetrics::new().expect("names are distinct")),
