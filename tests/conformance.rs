@@ -17,6 +17,7 @@ mod conformance {
     pub mod generator;
     pub mod identity;
     pub mod named;
+    pub mod observing;
     pub mod pair;
     pub mod raw;
     pub mod run;
@@ -106,4 +107,13 @@ named! {
     a_deletion_at_the_compacted_revision_is_seen,
     a_start_below_zero_is_its_own_fault,
     a_watch_without_an_end_is_of_all_that_follows,
+    a_watch_that_begins_later_is_told_of_nothing_before,
+    a_lock_is_not_granted_after_its_lease,
+    who_does_not_read_misses_nothing_without_being_told,
+    a_watch_is_told_beside_answers_without_an_end,
+    a_watch_with_a_token_that_ended_is_refused_as_such,
+    who_is_killed_in_the_middle_of_a_watch_goes_alone,
+    others_are_served_while_passwords_are_tried_without_an_end,
+    a_path_without_a_slash_is_none,
+    who_resets_what_it_begins_holds_nobody_up,
 }

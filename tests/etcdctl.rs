@@ -7,6 +7,7 @@
 mod tested;
 
 mod etcdctl {
+    pub mod holding;
     pub mod output;
     pub mod script;
     pub mod watching;
@@ -242,5 +243,17 @@ fn an_unmodified_etcdctl_watches_the_same() {
     for case in watching::cases() {
         let (expected, seen) = (upstream.watch(&etcdctl, &case), tested.watch(&etcdctl, &case));
         assert_eq!(seen, expected, "{}", case.name);
+    }
+}
+
+#[test]
+fn an_unmodified_etcdctl_locks_and_elects_the_same() {
+    let program = |name| oracle::program(name).unwrap_or_else(|missing| panic!("{missing}"));
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("make a directory");
+    let upstream = Side::start(&program("etcd"), &directory.path().join("upstream"));
+    let tested = Side::start(&tested::program(), &directory.path().join("tested"));
+    for client in ["etcdctl", "etcdctl-3.5"] {
+        let etcdctl = program(client);
+        assert_eq!(tested.hold_in_turn(&etcdctl), upstream.hold_in_turn(&etcdctl), "{client}");
     }
 }

@@ -11,12 +11,14 @@ use bench_harness::pb::{
     v3electionpb::{self as election, election_client::ElectionClient},
     v3lockpb::{self as lock, lock_client::LockClient},
 };
+use sha2::{Digest as _, Sha256};
 use tonic::{Code, Request, Status, metadata::MetadataValue, transport::Channel};
 
 /// Debug text of a request or an answer is cut to this many characters: values of a megabyte are generated too.
 const SHOWN_CHARS_MAX: usize = 6_000;
 /// Answers carry whole key spaces with large values.
 const ANSWER_BYTES_MAX: usize = 512 * 1024 * 1024;
+const SHA256_BYTES: usize = 32;
 
 /// The methods with one message each way, and the two kinds and the client that follow from each.
 macro_rules! calls {
@@ -29,6 +31,8 @@ macro_rules! calls {
             LeaseKeepAlive(Vec<pb::LeaseKeepAliveRequest>),
             /// A lease whose id the server chooses: granted, asked for and revoked.
             AnyLease(i64),
+            /// A backup of everything.
+            Snapshot,
         }
 
         /// What a server said, without what may differ between two servers (see [`crate::conformance::identity`]).
@@ -39,6 +43,8 @@ macro_rules! calls {
             RangeStream(pb::RangeResponse),
             LeaseKeepAlive(Vec<pb::LeaseKeepAliveResponse>),
             AnyLease(pb::LeaseGrantResponse),
+            /// Without the bytes: how a server lays out its files is its own business.
+            Snapshot(pb::SnapshotResponse),
             Refused {
                 code: Code,
                 message: String,
@@ -54,6 +60,7 @@ macro_rules! calls {
                     Call::RangeStream(_) => "RangeStream",
                     Call::LeaseKeepAlive(_) => "LeaseKeepAlive",
                     Call::AnyLease(_) => "AnyLease",
+                    Call::Snapshot => "Snapshot",
                 }
             }
         }
@@ -65,6 +72,7 @@ macro_rules! calls {
                     Answer::RangeStream(r) => r.header.as_mut(),
                     Answer::LeaseKeepAlive(all) => all.last_mut().and_then(|r| r.header.as_mut()),
                     Answer::AnyLease(r) => r.header.as_mut(),
+                    Answer::Snapshot(r) => r.header.as_mut(),
                     Answer::Refused { .. } | Answer::Malformed(_) => None,
                 }
             }
@@ -82,6 +90,7 @@ macro_rules! calls {
                     },
                     Call::LeaseKeepAlive(beats) => to.keep_alive(beats, token).await,
                     Call::AnyLease(ttl) => to.any_lease(ttl, token).await,
+                    Call::Snapshot => to.snapshot(token).await,
                 };
                 outcome.unwrap_or_else(|status| refused(&status))
             }
@@ -144,6 +153,7 @@ impl Call {
     pub fn is_read(&self) -> bool {
         match self {
             Call::Range(_) | Call::RangeStream(_) | Call::HashKv(_) | Call::Status(_) | Call::Hash(_) => true,
+            Call::Snapshot => true,
             Call::LeaseTimeToLive(_) | Call::LeaseLeases(_) | Call::LeaseKeepAlive(_) => true,
             Call::MemberList(_) | Call::Leader(_) | Call::AuthStatus(_) => true,
             Call::UserGet(_) | Call::UserList(_) | Call::RoleGet(_) | Call::RoleList(_) => true,
@@ -171,7 +181,7 @@ impl Answer {
     pub fn lacks_header(&self) -> bool {
         match self {
             Answer::Refused { .. } | Answer::Malformed(_) => false,
-            Answer::MoveLeader(_) | Answer::Defragment(_) => false,
+            Answer::MoveLeader(_) | Answer::Defragment(_) | Answer::Snapshot(_) => false,
             Answer::LeaseKeepAlive(all) if all.is_empty() => false,
             _ => self.clone().header_mut().is_none(),
         }
@@ -228,6 +238,33 @@ impl Client {
         self.lease.lease_revoke(with_token(request, token)).await?;
         granted.id = 1;
         Ok(Answer::AnyLease(granted))
+    }
+
+    /// The bytes that come must be as many as are announced, and end with the SHA-256 of all before it.
+    async fn snapshot(&mut self, token: Option<&str>) -> Result<Answer, Status> {
+        let request = with_token(pb::SnapshotRequest {}, token);
+        let mut answers = self.maintenance.snapshot(request).await?.into_inner();
+        let (mut first, mut bytes, mut announced) = (None, Vec::new(), None);
+        while let Some(answer) = answers.message().await? {
+            let whole = bytes.len() as u64 + answer.blob.len() as u64 + answer.remaining_bytes;
+            bytes.extend_from_slice(&answer.blob);
+            // What follows the database is not announced.
+            if *announced.get_or_insert(whole) != whole && answer.remaining_bytes > 0 {
+                return Ok(Answer::Malformed(format!("{whole} bytes announced after {announced:?}")));
+            }
+            let (remaining_bytes, blob) = Default::default();
+            first.get_or_insert(pb::SnapshotResponse { remaining_bytes, blob, ..answer });
+        }
+        let Some(first) = first else { return Ok(Answer::Malformed("a backup of nothing".to_owned())) };
+        let whole = bytes.split_last_chunk::<SHA256_BYTES>();
+        let is_whole = whole.is_some_and(|(database, sum)| {
+            announced == Some(database.len() as u64) && *sum == *Sha256::digest(database)
+        });
+        Ok(if is_whole {
+            Answer::Snapshot(first)
+        } else {
+            Answer::Malformed(format!("{} bytes, {announced:?} announced, are no backup", bytes.len()))
+        })
     }
 }
 

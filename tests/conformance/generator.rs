@@ -90,7 +90,12 @@ pub enum Step {
     },
     /// A lease comes to its end by itself.
     Expiry(i64),
-    /// Who waits for a lock does not any more.
+    /// Somebody is to be told of each leader, in place of who was before.
+    Observe {
+        client: usize,
+        name: Bytes,
+    },
+    /// Who waits for a lock does not any more, nor does who observes.
     GiveUp,
     Restart {
         in_order: bool,
@@ -388,6 +393,6 @@ mod tests {
                 calls.insert(call.name());
             }
         }
-        assert_eq!((steps.len(), calls.len()), (9, 46), "{calls:?}");
+        assert_eq!((steps.len(), calls.len()), (10, 47), "{calls:?}");
     }
 }

@@ -1,15 +1,24 @@
 //! Faults that etcd once had, each as what brought it out: the same to both servers, same answers, and where it matters what
-//! the answer must be.
+//! the answer must be. Those that take several members are cases of the simulator (`simulation/recorded.rs`).
 
-use bench_harness::pb::{authpb, etcdserverpb as pb, etcdserverpb::request_op::Request as Op};
+mod attackers;
+mod readers;
+
+use bench_harness::pb::{
+    authpb, etcdserverpb as pb, etcdserverpb::request_op::Request as Op, v3lockpb as lock,
+};
 
 use super::{
     call::{Answer, Call, shown},
     compare::{Verdict, compare},
     generator::ROOT,
     pair::{NOBODY, Pair},
+    waiting::{self, Waiting},
     watches::Stream,
 };
+
+pub use attackers::*;
+pub use readers::*;
 
 /// Logged in as a user who may read and write `own/`, and no more.
 const ANN: usize = 2;
@@ -105,6 +114,10 @@ impl Both {
     }
 }
 
+fn put(key: &'static str) -> Call {
+    Call::Put(pb::PutRequest { key: key.into(), ..Default::default() })
+}
+
 const DENIED: &str = "etcdserver: permission denied";
 const NO_NAME: &str = "etcdserver: user name is empty";
 
@@ -172,6 +185,43 @@ pub async fn what_is_revoked_is_not_renewed(both: &mut Both) -> Result<(), Strin
     match both.call(NOBODY, beat).await {
         Answer::LeaseKeepAlive(beats) if beats.len() == 1 && beats[0].ttl == 0 => Ok(()),
         answer => Err(shown(&answer)),
+    }
+}
+
+/// #20221: a watch that was to begin later was told of what had been before; after a checkpoint, which is the simulator's.
+pub async fn a_watch_that_begins_later_is_told_of_nothing_before(both: &mut Both) -> Result<(), String> {
+    let now = both.put("key", "0").await;
+    let mut stream = Stream::open(&both.pair, NOBODY);
+    stream.create(watch("key", "", now + 3), 0).await?;
+    stream.create(watch("key", "", 0), 0).await?;
+    both.put("key", "1").await;
+    both.compact(now).await;
+    both.put("key", "2").await;
+    let third = both.put("key", "3").await;
+    let fourth = both.put("key", "4").await;
+    stream.settled(fourth).await?;
+    let seen = stream.events();
+    let (late, all) = ([third, fourth], [third - 2, third - 1, third, fourth]);
+    let wanted: Vec<_> = late.into_iter().chain(all).map(|revision| (0, revision)).collect();
+    if seen == wanted { Ok(()) } else { Err(format!("{seen:?}")) }
+}
+
+/// #9921: a lock was granted to whoever had waited for it, although its lease had ended meanwhile.
+pub async fn a_lock_is_not_granted_after_its_lease(both: &mut Both) -> Result<(), String> {
+    for id in [7, 8] {
+        both.call(NOBODY, Call::LeaseGrant(pb::LeaseGrantRequest { ttl: 600, id })).await;
+    }
+    let lock = |lease| Call::Lock(lock::LockRequest { name: "lock".into(), lease });
+    both.revision_of(NOBODY, lock(7)).await;
+    let waiting = Waiting::begin(&both.pair, NOBODY, lock(8)).await?;
+    // As if its time were over: what happens then is the same.
+    both.call(NOBODY, Call::LeaseRevoke(pb::LeaseRevokeRequest { id: 8 })).await;
+    let unlock = lock::UnlockRequest { key: waiting::key(b"lock", 7) };
+    both.revision_of(NOBODY, Call::Unlock(unlock)).await;
+    let (_, call, upstream, tested) = waiting.end(&both.pair).await?;
+    match (compare(&call, &upstream, &tested), &upstream) {
+        (Verdict::Same, Answer::Refused { .. }) => Ok(()),
+        (verdict, _) => Err(format!("{verdict:?}: {}, {}", shown(&upstream), shown(&tested))),
     }
 }
 
@@ -277,7 +327,6 @@ pub async fn a_watch_without_an_end_is_of_all_that_follows(both: &mut Both) -> R
     stream.create(watch("own/", "\0", 0), 0).await?;
     stream.create(watch("", "\0", 0), 0).await?;
     stream.create(watch("own/", "own0", 0), 0).await?;
-    let put = |key: &'static str| Call::Put(pb::PutRequest { key: key.into(), ..Default::default() });
     let own = both.revision_of(ROOT, put("own/a")).await;
     let last = both.revision_of(ROOT, put("secret")).await;
     stream.settled(last).await?;

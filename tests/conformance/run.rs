@@ -144,11 +144,21 @@ pub fn run(plan: &Plan) -> Report {
     Report { outcomes, first_seed: plan.first_seed, planned: plan.sessions.len(), took: started.elapsed() }
 }
 
+/// Every other session has signed tokens, which are another matter after each change of users and roles.
 fn session(seed: u64, areas: &[Area], calls: usize) -> Outcome {
-    // Passwords are hashed as cheaply as can be.
-    let options = if areas.contains(&Area::Auth) { &["--bcrypt-cost=4"][..] } else { &[] };
+    let secret = tempfile::NamedTempFile::new().expect("make a file");
+    std::fs::write(secret.path(), "a secret that both servers know").expect("write a file");
+    let signed = format!("--auth-token=jwt,sign-method=HS256,ttl=1h,priv-key={}", secret.path().display());
+    let mut options = Vec::new();
+    if areas.contains(&Area::Auth) {
+        // Passwords are hashed as cheaply as can be.
+        options.push("--bcrypt-cost=4");
+        if seed.is_multiple_of(2) {
+            options.push(&signed);
+        }
+    }
     block_on(async {
-        match Pair::start_with(tested::program(), options).await {
+        match Pair::start_with(tested::program(), &options).await {
             Ok(mut pair) => Session::new(seed, areas, &mut pair).run(calls).await,
             Err(why) => Outcome { broken: Some(why), ..Outcome::default() },
         }

@@ -14,6 +14,7 @@ use super::{
     call::{Answer, Call, shown},
     compare::{Verdict, compare},
     generator::{Area, BRIEF, Generator, ROOT, STREAMS, Step},
+    observing::Observers,
     pair::{NOBODY, Pair},
     waiting::Waiting,
     watches::Stream,
@@ -87,6 +88,7 @@ pub struct Session<'a> {
     step: usize,
     streams: [Option<Stream>; STREAMS],
     waiting: Option<Waiting>,
+    observers: Option<Observers>,
     looked: usize,
     /// The newest revision then.
     looked_at: i64,
@@ -104,6 +106,7 @@ impl<'a> Session<'a> {
             step: 0,
             streams: Default::default(),
             waiting: None,
+            observers: None,
             looked: 0,
             looked_at: 0,
             brief: Instant::now(),
@@ -197,6 +200,10 @@ impl<'a> Session<'a> {
                 }
             }
             Step::Expiry(lease) => self.expiry(lease).await?,
+            Step::Observe { client, name } => {
+                self.observers = Some(Observers::open(self.pair, client, name));
+                self.count("observer");
+            }
             Step::GiveUp => self.give_up().await?,
             Step::Restart { in_order } => {
                 self.look().await?;
@@ -212,7 +219,7 @@ impl<'a> Session<'a> {
     /// meanwhile.
     fn sparing_who_waits(&self, call: Call) -> Call {
         match (call, &self.waiting) {
-            (Call::Compact(request), Some(waiting)) => {
+            (Call::Compact(request), Some(waiting)) if !waiting.follows() => {
                 let revision = request.revision.min(waiting.since());
                 Call::Compact(pb::CompactionRequest { revision, ..request })
             }
@@ -249,6 +256,12 @@ impl<'a> Session<'a> {
     /// Everything has come on all streams, and was the same.
     async fn look(&mut self) -> Result<(), String> {
         self.looked = self.step;
+        if let Some(observers) = &self.observers
+            && !observers.settled(self.pair, self.reader()).await?
+        {
+            self.observers = None;
+            self.count("observer ended");
+        }
         if self.streams.iter().all(Option::is_none) {
             return Ok(());
         }
@@ -338,6 +351,7 @@ impl<'a> Session<'a> {
     }
 
     async fn give_up(&mut self) -> Result<(), String> {
+        self.observers = None;
         if let Some(waiting) = self.waiting.take() {
             waiting.give_up(self.pair).await?;
             self.count("gave up");

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use bench_harness::pb::etcdserverpb as pb;
+use bench_harness::{pb::etcdserverpb as pb, prom};
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 
@@ -15,6 +15,10 @@ use super::{
 
 const PATIENCE: Duration = Duration::from_secs(15);
 const POLLED: Duration = Duration::from_millis(2);
+/// For upstream to have it follow; if other watches come and go meanwhile, that is not seen.
+const FOLLOWS_MAX: Duration = Duration::from_secs(1);
+const WATCHERS: &str = "etcd_debugging_mvcc_watcher_total";
+const SLOW_WATCHERS: &str = "etcd_debugging_mvcc_slow_watcher_total";
 
 pub struct Waiting {
     client: usize,
@@ -25,12 +29,21 @@ pub struct Waiting {
     key: Bytes,
     /// When its key came, in upstream's revisions.
     since: i64,
+    /// Upstream tells it of all that comes from now on: it reads nothing from history any more.
+    follows: bool,
 }
 
 /// As the servers name the key of a lease.
 pub fn key(name: &[u8], lease: i64) -> Bytes {
     let sign = if lease < 0 { "-" } else { "" };
     Bytes::from([name, format!("/{sign}{:x}", lease.unsigned_abs()).as_bytes()].concat())
+}
+
+/// Upstream's watchers, and those of them that are behind.
+fn watchers(pair: &Pair) -> Result<(u64, u64), String> {
+    let scrape = prom::scrape(pair.upstream.server.addr()).map_err(|error| error.to_string())?;
+    let gauge = |name| scrape.value(name, &[]).map(|value| value as u64).ok_or(format!("no {name}"));
+    Ok((gauge(WATCHERS)?, gauge(SLOW_WATCHERS)?))
 }
 
 impl Waiting {
@@ -42,14 +55,21 @@ impl Waiting {
             other => unreachable!("{} does not wait", other.name()),
         };
         let (prefix, key) = (Bytes::from([&name[..], b"/"].concat()), key(name, lease));
+        let before = watchers(pair)?;
         let answers = pair.both().map(|peer| peer.begin(client, call.clone()));
-        let mut waiting = Self { client, call, answers, prefix, key, since: 0 };
+        let mut waiting = Self { client, call, answers, prefix, key, since: 0, follows: false };
         let since = Instant::now();
         loop {
             let done = waiting.answers.each_ref().map(JoinHandle::is_finished);
             let there = waiting.there(pair).await;
             if (done[0] || there[0].is_some()) && (done[1] || there[1].is_some()) {
                 waiting.since = there[0].unwrap_or(0);
+                let since = Instant::now();
+                while !waiting.answers[0].is_finished() && !waiting.follows && since.elapsed() < FOLLOWS_MAX {
+                    let now = watchers(pair)?;
+                    waiting.follows = now == (before.0 + 1, 0);
+                    tokio::time::sleep(POLLED).await;
+                }
                 return Ok(waiting);
             }
             if since.elapsed() > PATIENCE {
@@ -68,6 +88,11 @@ impl Waiting {
             Answer::Range(r) => r.kvs.first().map(|kv| kv.create_revision),
             _ => None,
         })
+    }
+
+    /// Whether history may be compacted without upstream losing sight of it.
+    pub fn follows(&self) -> bool {
+        self.follows
     }
 
     pub fn since(&self) -> i64 {

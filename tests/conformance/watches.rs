@@ -347,6 +347,15 @@ impl Stream {
         self.ends[0].ask(|record| record.seen.values().flatten().filter_map(kind_and_revision).collect())
     }
 
+    /// Why watches of upstream's were cancelled.
+    pub fn reasons(&self) -> Vec<String> {
+        let reason = |seen: &Seen| match seen {
+            Seen::Created { reason, .. } | Seen::Canceled { reason, .. } => Some(reason.clone()),
+            Seen::Event(_) => None,
+        };
+        self.ends[0].ask(|record| record.seen.values().flatten().filter_map(reason).collect())
+    }
+
     pub fn forget(&mut self) {
         for end in &self.ends {
             let mut record = end.record.lock().expect("no panic");

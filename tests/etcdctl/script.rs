@@ -60,6 +60,7 @@ pub fn steps() -> Vec<Step> {
     steps.extend(auth::steps());
     // After every hash: a hash covers their ids, which are drawn.
     steps.extend(leases());
+    steps.extend(locks());
     steps.extend(cluster());
     steps.extend(members());
     steps.extend(downgrades());
@@ -231,6 +232,25 @@ fn cluster() -> Vec<Step> {
         steps.push(step(&format!("{line} -w table"), Shape::Table));
     }
     steps
+}
+
+/// Those that come to an end by themselves; see `holding.rs` for the others.
+fn locks() -> Vec<Step> {
+    [
+        "lock",
+        "lock job -- echo held",
+        "lock job --ttl=60 -- printenv ETCD_LOCK_REV",
+        "lock job -- false",
+        "lock job -- /no/such/program",
+        "lock '' -- echo held",
+        "lock job --ttl=nonsense -- echo held",
+        "get job --prefix",
+        "elect",
+        "elect chosen one two",
+        "elect --listen",
+    ]
+    .map(text)
+    .into()
 }
 
 fn leases() -> Vec<Step> {

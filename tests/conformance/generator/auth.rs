@@ -15,6 +15,8 @@ const ROLES: [&str; 3] = ["root", "readers", "writers"];
 const PASSWORDS: [&str; 3] = ["secret", "other", ""];
 /// bcrypt takes no more than 72 bytes.
 const LONG_PASSWORD: &str = "0123456789012345678901234567890123456789012345678901234567890123456789012";
+/// What a client is told whose token is none any more: a simple one, and one that is signed.
+const TOKEN_ENDED: [&str; 2] = ["invalid auth token", "revision of auth store is old"];
 /// Tokens that nobody was given.
 const GARBLED: [&str; 3] = ["nonsense", "abcdefghijklmnop.1", "a.b.c"];
 
@@ -98,7 +100,8 @@ impl Generator {
             Answer::AuthDisable(_) => self.auth.on = false,
             // A client gets itself another token, sooner or later.
             Answer::Refused { message, .. }
-                if message.contains("invalid auth token") && (client == ROOT || self.rng.percent(30)) =>
+                if TOKEN_ENDED.iter().any(|text| message.contains(text))
+                    && (client == ROOT || self.rng.percent(30)) =>
             {
                 self.plan_call(client, self.login(client));
             }

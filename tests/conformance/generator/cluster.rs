@@ -50,7 +50,8 @@ impl Generator {
             0..300 => Call::Status(pb::StatusRequest {}),
             300..560 => self.alarm(),
             560..580 => Call::Defragment(pb::DefragmentRequest {}),
-            580..680 => Call::Hash(pb::HashRequest {}),
+            580..660 => Call::Hash(pb::HashRequest {}),
+            660..680 => Call::Snapshot,
             680..800 => {
                 Call::MoveLeader(pb::MoveLeaderRequest { target_id: self.rng.pick(&[SELF, LEARNER, 7, 0]) })
             }

@@ -33,7 +33,8 @@ impl Generator {
                 let leader = if self.rng.percent(90) { leader(rev) } else { None };
                 Call::Resign(election::ResignRequest { leader })
             }
-            900..960 => Call::LeaseGrant(pb::LeaseGrantRequest { ttl: 3_000, id: lease }),
+            900..910 => return Step::Observe { client, name },
+            910..960 => Call::LeaseGrant(pb::LeaseGrantRequest { ttl: 3_000, id: lease }),
             _ => return Step::GiveUp,
         };
         Step::Call { client, call }
