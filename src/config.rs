@@ -96,6 +96,8 @@ pub struct Config {
     /// The members that the log knows are gone for ever: this one goes on alone.
     pub force_new_cluster: bool,
     pub max_request_bytes: usize,
+    /// The v2 API is served.
+    pub enable_v2: bool,
     /// Time between two notices of progress to a watch that wants them.
     pub watch_progress_interval: Duration,
     pub max_concurrent_streams: u32,

@@ -43,7 +43,7 @@
 //! | shard/upkeep       | checkpoints, compaction, checks                                | block, consensus, env, inquiry, limits, metrics, pb, shard, shard/group, shard/lease, shard/serve, state, state/lease, state/mvcc, storage/checkpoint, types |
 //! | peer               | links to other members: greetings, frames, checkpoints         | env, limits, metrics, pb, shard, shard/serve, storage/checkpoint, types |
 //! | service            | etcd's services as plain handlers, table of methods, errors    | backup, client, env, inquiry, limits, logging, metrics, pb, shard, shard/group, shard/serve, shard/watch, state, types |
-//! | protocol           | gRPC and plain HTTP: codecs over the table of methods          | client, env, inquiry, limits, metrics, service, shard, shard/serve, state |
+//! | protocol           | gRPC and plain HTTP: codecs over the table of methods          | client, env, inquiry, limits, metrics, pb, service, shard, shard/serve, state, types |
 //! | net                | listeners, connections, HTTP/1 and HTTP/2                      | client, env, limits, peer, protocol, service |
 //! | server             | a member from all parts: start, readiness, stop                | block, client, config, env, inquiry, limits, logging, metrics, net, pb, peer, protocol, service, shard, shard/serve, shard/upkeep, state, state/lease, state/mvcc, storage/checkpoint, storage/data_dir, storage/wal, types |
 //! | inquiry            | what a member asks others in plain HTTP, and its form          | env, limits, pb, types |

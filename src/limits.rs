@@ -445,3 +445,21 @@ pub const WATCHES_GIVEN_UP: usize = 256;
 /// key that is written, for each of so many lengths.
 pub const WATCH_PREFIXES_FEW: usize = 16;
 pub const WATCH_PREFIX_LENGTHS: usize = 32;
+
+/// Events of the v2 tree that are known (etcd's history), and their bytes: with more, fewer are.
+pub const V2_HISTORY_EVENTS: u64 = 1_000;
+pub const V2_HISTORY_BYTES: usize = 64 * 1024 * 1024;
+/// Nodes of the v2 tree that end in one command.
+pub const V2_EXPIRED_TOGETHER: usize = 1_024;
+/// How often it is seen whether nodes of the v2 tree are over (etcd's `syncer` period).
+pub const V2_END_PAUSE: Duration = Duration::from_millis(500);
+/// Nodes of the v2 tree that are listed in one go, and how often a listing of more begins anew because what it lists
+/// has changed.
+pub const V2_SLICE_NODES: usize = 2_048;
+pub const V2_LISTING_ATTEMPTS: usize = 32;
+/// Events of the v2 tree that somebody may have to take yet: all that are known.
+pub const V2_WAITING_EVENTS: usize = V2_HISTORY_EVENTS as usize;
+/// A form in a request of the v2 API (Go's `maxFormSize`).
+pub const V2_FORM_BYTES: usize = 10 * 1024 * 1024;
+/// What one that waits is counted with.
+pub const V2_WAIT_BYTES: usize = 512;

@@ -67,7 +67,13 @@ impl Routes {
                 Box::pin(early(self.grpc.clone(), ready.clone(), connection.clone(), (head, body), reply))
             }
         } else {
-            Box::pin(http::answer_call(self.endpoints.clone(), offer.http, head, reply))
+            Box::pin(http::answer_call(
+                self.endpoints.clone(),
+                offer.http,
+                connection.clone(),
+                (head, body),
+                reply,
+            ))
         }
     }
 }

@@ -247,6 +247,7 @@ fn maintain(
     let (own, shard, duty, others) = parts();
     env.spawn(checks.run_compacted(own, shard, duty, others));
     let (own, shard, duty, others) = parts();
+    env.spawn(shard::end_v2_nodes(own.clone(), shard.clone(), duty.clone()));
     env.spawn(shard::watch_version(own, shard, duty, others, config.downgrade_check_interval));
 }
 
@@ -376,6 +377,7 @@ fn api_options(config: &Config, auth: service::auth::Options) -> service::Option
         patience: Patience { unary: config.warning_unary, apply: config.warning_apply },
         lease_ttl_min: lease_ttl_min(config),
         auth,
+        enable_v2: config.enable_v2,
         watch_progress_interval: config.watch_progress_interval,
         clients: memory::clients(config.max_request_bytes),
         ready: Word::default(),

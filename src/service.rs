@@ -26,6 +26,7 @@ pub mod serving;
 pub mod slow;
 #[cfg(test)]
 pub(crate) mod tests;
+pub mod v2;
 pub mod version;
 pub mod watch;
 mod word;
@@ -73,6 +74,8 @@ pub struct Options {
     pub lease_ttl_min: i64,
     /// How somebody shows who they are.
     pub auth: auth::Options,
+    /// `--enable-v2`.
+    pub enable_v2: bool,
     /// `--watch-progress-notify-interval`.
     pub watch_progress_interval: Duration,
     /// Memory held on behalf of clients.
@@ -91,6 +94,7 @@ impl Default for Options {
             patience: Patience::default(),
             lease_ttl_min: limits::LEASE_TTL_MIN,
             auth: auth::Options::default(),
+            enable_v2: false,
             watch_progress_interval: limits::WATCH_PROGRESS_INTERVAL,
             clients: Bounds::default(),
             ready: Word::spoken(),
@@ -112,6 +116,8 @@ struct Inner {
     leaderless: RefCell<Word>,
     /// To the leader, where it is another member.
     forward: Rc<peers::Forward>,
+    /// Time of day.
+    wall: Box<dyn Fn() -> Duration>,
 }
 
 impl Api {
@@ -128,7 +134,9 @@ impl Api {
         let guard = auth::Guard::new(env, &options.auth);
         let leaderless = RefCell::default();
         let forward = peers::forward(env);
-        Self(Rc::new(Inner { keyspace, shard, metrics, options, guard, clients, leaderless, forward }))
+        let calendar = env.clone();
+        let wall = Box::new(move || calendar.wall());
+        Self(Rc::new(Inner { keyspace, shard, metrics, options, guard, clients, leaderless, forward, wall }))
     }
 
     /// Which keyspace is served.
@@ -148,6 +156,11 @@ impl Api {
 
     pub fn options(&self) -> &Options {
         &self.0.options
+    }
+
+    /// Since 1970.
+    fn wall(&self) -> Duration {
+        (self.0.wall)()
     }
 
     fn guard(&self) -> &auth::Guard {

@@ -24,14 +24,20 @@ mod run;
 mod serve;
 mod start;
 mod upkeep;
+mod waiting;
 mod watch;
 
 pub use group::Seat;
 pub use pace::Pace;
 pub use run::{Fatal, Loop};
-pub use serve::{AnswerReader, Backup, BackupError, Chunks, Feed, Quota, Shard, ShardStatus, Transfer};
+pub use serve::{
+    AnswerReader, Backup, BackupError, Chunks, Feed, Listing, Quota, Shard, ShardStatus, Transfer,
+};
 pub use start::{Options, Started, start};
-pub use upkeep::{AutoCompaction, CorruptionChecks, Due, Duty, Others, publish, watch_version};
+pub use upkeep::{
+    AutoCompaction, CorruptionChecks, Due, Duty, Others, end_v2_nodes, publish, watch_version,
+};
+pub use waiting::{Wait, Wanted as WantedEvents};
 pub use watch::{Duplicate, EmptyRange, Keys, Pieces, Taste, Told, Wanted};
 
 use crate::state;

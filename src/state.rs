@@ -6,7 +6,7 @@
 //! log entry --batch--> envelope --command--> [StateMachine] --answer--> whoever asked
 //!                                                  |  \--changes--> views, metrics, upkeep
 //!                                                  v
-//!                                 spaces: history (mvcc), leases, users and roles (auth), cluster
+//!                                 spaces: history (mvcc), leases, users and roles (auth), cluster, tree of the v2 API
 //! ```
 //!
 //! A request passes [`kv::validate`] before it is proposed (what is wrong with it alone), and the [`StateMachine`] when
@@ -27,6 +27,7 @@ mod outcome;
 mod seed;
 pub mod space;
 mod steps;
+pub mod v2;
 
 pub use batch::{Batch, BatchError, Builder, Origin};
 pub use command::{Command, Completion, Context, Principal};

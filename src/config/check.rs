@@ -189,6 +189,7 @@ pub fn config(
         downgrade_check_interval: positive(settings, "downgrade-check-time")?,
         force_new_cluster: settings.bool("force-new-cluster"),
         max_request_bytes,
+        enable_v2: settings.bool("enable-v2"),
         watch_progress_interval,
         max_concurrent_streams: u32::try_from(settings.uint("max-concurrent-streams")).unwrap_or(u32::MAX),
         keep_alive: KeepAlive {

@@ -240,13 +240,7 @@ const CLUSTERING: &[Flag] = &[
         Built,
         "Unit of auto-compaction-retention: periodic or revision.",
     ),
-    f(
-        "enable-v2",
-        Bool,
-        "false",
-        Accepted("the v2 API is not served; etcd v3.6 removed it"),
-        "Serve the v2 API.",
-    ),
+    f("enable-v2", Bool, "false", Built, "Serve the v2 API."),
     f("proxy", Choice(&["off", "readonly", "on"]), "off", roadmap("the v2 proxy"), "Run as a v2 proxy."),
     f(
         "v2-deprecation",

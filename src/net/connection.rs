@@ -103,7 +103,8 @@ impl<E: Env> Server<E> {
             Some(Version::Http1) => {
                 // Boxed, as the other: most of a connection's life is one of the two.
                 let endpoints = self.routes.endpoints().clone();
-                Box::pin(http1::serve(&self.env, endpoints, offer.http, socket, permit)).await?;
+                Box::pin(http1::serve(&self.env, endpoints, offer.http, (socket, &connection), permit))
+                    .await?;
             }
             Some(Version::Http2) => {
                 let client = &connection.client;

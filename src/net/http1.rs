@@ -7,16 +7,16 @@ use std::{
     future::{Future, poll_fn},
     io,
     pin::{Pin, pin},
+    rc::Rc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
-use futures_lite::future::or;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::BodyExt;
 use hyper::{
     Request, Response,
-    body::Incoming,
+    body::{Body, Frame, Incoming, SizeHint},
     rt::{Read, ReadBufCursor, Write},
     server::conn::http1,
     service::Service,
@@ -32,8 +32,9 @@ use crate::{
     limits,
     protocol::{
         Surface,
-        http::{self, Endpoints},
+        http::{self, Content, Endpoints},
     },
+    service::Connection,
 };
 
 /// A client that has begun a request must finish its head within this time.
@@ -44,12 +45,14 @@ pub(super) async fn serve<E: Env>(
     env: &E,
     endpoints: Endpoints,
     surface: Option<Surface>,
-    socket: Socket<impl env::Socket>,
+    (socket, of): (Socket<impl env::Socket>, &Rc<Connection>),
     permit: &Permit,
 ) -> Result<(), hyper::Error> {
-    let front = Front { env: env.clone(), endpoints, surface };
     let mut settings = http1::Builder::new();
     settings.timer(Timers::new(env)).header_read_timeout(HEAD_TIMEOUT).max_buf_size(limits::HTTP1_HEAD_BYTES);
+    // As Go writes them: scripts look for a header by its name as it stands there.
+    settings.title_case_headers(true);
+    let front = Front { endpoints, surface, connection: of.clone() };
     let mut connection = pin!(settings.serve_connection(Stream(socket), front));
     let mut draining = false;
     poll_fn(|context| {
@@ -68,41 +71,79 @@ pub(super) async fn serve<E: Env>(
 }
 
 /// What hyper calls for each request of a connection.
-struct Front<E> {
-    env: E,
+struct Front {
     endpoints: Endpoints,
     surface: Option<Surface>,
+    connection: Rc<Connection>,
 }
 
-impl<E: Env> Service<Request<Incoming>> for Front<E> {
-    type Response = Response<Full<Bytes>>;
+impl Service<Request<Incoming>> for Front {
+    type Response = Response<Outgoing>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>>>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let (env, endpoints, surface) = (self.env.clone(), self.endpoints.clone(), self.surface);
+        let (endpoints, surface) = (self.endpoints.clone(), self.surface);
+        let connection = self.connection.clone();
         Box::pin(async move {
-            let (head, body) = request.into_parts();
+            let (head, mut body) = request.into_parts();
             if let Some(refusal) = host::refusal(&head) {
-                return Ok(refusal.map(Full::new));
+                return Ok(refusal.map(|text| Outgoing(Content::Whole(text))));
             }
-            let body = match http::reads_body(surface, &head) {
-                true => whole(&env, body).await,
-                false => Bytes::new(),
+            let posted = match http::body_max(&endpoints, surface, &head) {
+                Some(bytes_max) => {
+                    http::gather(&endpoints, &connection.client, bytes_max, async || next(&mut body).await)
+                        .await
+                }
+                None => Ok(Bytes::new()),
             };
-            Ok(http::answer(&endpoints, surface, &head, body).await.map(Full::new))
+            let answer = http::answer(&endpoints, surface, &connection, &head, posted).await;
+            Ok(answer.map(Outgoing))
         })
     }
 }
 
-/// One that is too long, or does not come to its end in time, is none and makes as little sense.
-async fn whole<E: Env>(env: &E, body: Incoming) -> Bytes {
-    let body = async { Limited::new(body, limits::HTTP1_BODY_BYTES).collect().await.ok() };
-    let late = async {
-        env.sleep(limits::MESSAGE_WAIT).await;
-        None
-    };
-    or(body, late).await.map_or_else(Bytes::new, |body| body.to_bytes())
+/// The next piece of a request's body; trailers are nobody's business.
+async fn next(body: &mut Incoming) -> Option<Result<Bytes, ()>> {
+    loop {
+        match body.frame().await?.map(hyper::body::Frame::into_data) {
+            Ok(Ok(piece)) => return Some(Ok(piece)),
+            Ok(Err(_)) => {}
+            Err(_) => return Some(Err(())),
+        }
+    }
+}
+
+/// The body of an answer, as hyper takes it.
+struct Outgoing(Content);
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match &mut self.0 {
+            Content::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Content::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Content::Following(pieces) => {
+                pieces.as_mut().poll_next(context).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(&self.0, Content::Whole(bytes) if bytes.is_empty())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Following(_) => SizeHint::default(),
+        }
+    }
 }
 
 struct Stream<S>(Socket<S>);

@@ -27,6 +27,7 @@ mod standing;
 mod tests;
 mod transfer;
 mod transfers;
+mod tree;
 mod turnstile;
 
 use std::{cell::RefCell, rc::Rc, task::Waker, time::Duration};
@@ -38,7 +39,7 @@ use crate::{
     limits,
     metrics::ShardMetrics,
     pb::peer::{Answer, Question, aside::Word},
-    shard::{Error, lease::Times, reply::Reply, watch::Hub},
+    shard::{Error, lease::Times, reply::Reply, waiting::Waiters, watch::Hub},
     state::{Operations, Outcome, StateMachine},
     types::{LogIndex, MemberId, Term},
 };
@@ -61,6 +62,7 @@ pub use reader::AnswerReader;
 pub use standing::Standing;
 pub use transfer::Transfer;
 pub use transfers::Arriving;
+pub use tree::Listing;
 pub(in crate::shard) use turnstile::Turnstile;
 
 /// The loop's end of its callers.
@@ -69,6 +71,8 @@ pub struct Serving {
     pub standing: Rc<Standing>,
     /// Whoever watches what is applied here.
     hub: Rc<RefCell<Hub>>,
+    /// Whoever waits for what happens in the tree of the v2 API.
+    waiters: Rc<RefCell<Waiters>>,
     metrics: Rc<ShardMetrics>,
     /// How long a request may wait for its commit.
     patience: Duration,
@@ -94,7 +98,7 @@ impl Serving {
     pub fn new(
         inbox: Rc<Inbox>,
         standing: Rc<Standing>,
-        hub: Rc<RefCell<Hub>>,
+        (hub, waiters): (Rc<RefCell<Hub>>, Rc<RefCell<Waiters>>),
         metrics: Rc<ShardMetrics>,
         times: Times,
         patience: Duration,
@@ -104,6 +108,7 @@ impl Serving {
             inbox: Taker(inbox),
             standing,
             hub,
+            waiters,
             metrics,
             patience,
             slow_apply,
@@ -378,6 +383,7 @@ impl Serving {
         self.refuse(callers, Error::Timeout);
         self.standing.set_members(state.cluster().members());
         self.hub.borrow_mut().lose(state.revision().0);
+        self.waiters.borrow_mut().replaced(state.v2(), state.v2_index());
     }
 
     fn observe_commit(&mut self, first: u64, now: Instant) {

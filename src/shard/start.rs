@@ -180,6 +180,7 @@ pub async fn start<E: Env>(
         Rc::new(move || env.now())
     };
     let hub = Rc::new(RefCell::new(Hub::new(state.borrow().revision().0)));
+    let waiters = Rc::new(RefCell::default());
     let turnstile = {
         let inbox = inbox.clone();
         Turnstile::new(env.clone(), move || inbox.is_log_busy())
@@ -198,6 +199,7 @@ pub async fn start<E: Env>(
         clock,
         turnstile,
         hub: hub.clone(),
+        waiters: waiters.clone(),
         metrics: metrics.clone(),
         times: times.clone(),
         links: links.clone(),
@@ -214,7 +216,7 @@ pub async fn start<E: Env>(
     let expiry = LeaseExpiry::new(env.clone(), shard.clone(), times.clone(), upkeep.duty());
     let run = Loop {
         replica: Replica::new(env.clone(), (member_id, options.shard_id), parts),
-        serving: Serving::new(inbox, standing, hub, metrics, times, patience, options.slow_apply),
+        serving: Serving::new(inbox, standing, (hub, waiters), metrics, times, patience, options.slow_apply),
         upkeep,
         expiry: Some(expiry),
         anchor,

@@ -10,6 +10,7 @@ use super::{
     lease,
     outcome::Outcome,
     steps::{Applied, Asked},
+    v2,
 };
 use crate::{pb::etcdserverpb as pb, types::Level};
 
@@ -45,6 +46,8 @@ pub static COMMANDS: &[Row] = &[
     Row::of::<pb::AuthRoleGrantPermissionRequest>(),
     Row::of::<pb::AuthRoleRevokePermissionRequest>(),
     Row::of::<auth::GiveToken>(),
+    Row::of::<v2::Write>(),
+    Row::of::<v2::Expire>(),
 ];
 
 type Apply = fn(Envelope, &mut StateMachine, usize, &mut Outcome) -> Result<Applied, prost::DecodeError>;

@@ -11,6 +11,7 @@ use super::{
     lease::{self, Leases},
     mvcc::{self, Mark},
     space::Facts,
+    v2,
 };
 use crate::{
     block::{Block, SpaceId},
@@ -28,6 +29,8 @@ pub enum LoadError {
     NoHistory,
     #[error("what it says of leases makes no sense")]
     Leases,
+    #[error("what it says of the v2 tree makes no sense")]
+    V2,
     #[error(
         "it has a part {0}, which this release does not know: start the release that wrote it, or a newer one"
     )]
@@ -41,6 +44,7 @@ pub struct Loading {
     leases: Leases,
     auth: Auth,
     cluster: Cluster,
+    v2: v2::Tree,
 }
 
 impl Loading {
@@ -60,6 +64,7 @@ impl Loading {
             mvcc::SPACE => self.history.take(block),
             lease::SPACE => self.leases.load(block),
             auth::SPACE => self.auth.take(block),
+            v2::SPACE => self.v2.load(block),
             cluster::SPACE => {
                 self.cluster = Cluster::load(block, self.commands.newest())?;
                 Ok(())
@@ -73,7 +78,8 @@ impl Loading {
     /// The state that gave the blocks and the facts.
     pub fn finish(mut self, applied: LogIndex, facts: &[u8]) -> Result<StateMachine, LoadError> {
         let facts = Facts::decode(facts)?;
-        let known = [mvcc::SPACE, lease::SPACE, auth::SPACE, cluster::SPACE].map(|space| u32::from(space.0));
+        let known = [mvcc::SPACE, lease::SPACE, auth::SPACE, cluster::SPACE, v2::SPACE];
+        let known = known.map(|space| u32::from(space.0));
         if let Some(unknown) = facts.spaces().find(|space| !known.contains(space)) {
             return Err(LoadError::Unknown(unknown));
         }
@@ -93,6 +99,13 @@ impl Loading {
             None if self.auth.is_empty() => {}
             None => return Err(auth::Senseless.into()),
         }
-        Ok(StateMachine::of(self.commands).load(applied, (history, self.leases), self.auth, self.cluster))
+        match facts.of(v2::SPACE) {
+            Some(facts) if self.v2.finish(facts) => {}
+            // Nobody has used it.
+            None if self.v2.is_empty() => {}
+            _ => return Err(LoadError::V2),
+        }
+        let state = StateMachine::of(self.commands);
+        Ok(state.load(applied, (history, self.leases), self.auth, self.cluster).with_v2(self.v2))
     }
 }

@@ -14,6 +14,7 @@ use super::{
     lease::Leases,
     outcome::Operations,
     space::{Facts, Space, Unsaved},
+    v2,
 };
 use crate::{
     block::{BlockChange, BlockId},
@@ -28,6 +29,7 @@ pub struct StateMachine {
     leases: Leases,
     auth: Auth,
     cluster: Cluster,
+    v2: v2::Tree,
     applied: LogIndex,
     commands: Commands,
 }
@@ -50,6 +52,7 @@ impl StateMachine {
             leases: Leases::default(),
             auth: Auth::default(),
             cluster: Cluster::default(),
+            v2: v2::Tree::default(),
             applied: LogIndex(0),
             commands,
         }
@@ -64,6 +67,11 @@ impl StateMachine {
         cluster: Cluster,
     ) -> Self {
         Self { history, leases, auth, cluster, applied, ..self }
+    }
+
+    /// The same with a tree of the v2 API.
+    pub(super) fn with_v2(self, v2: v2::Tree) -> Self {
+        Self { v2, ..self }
     }
 
     /// What is refused while an alarm is on. Reads that do not go through the log are served, as in etcd.
@@ -216,13 +224,16 @@ impl StateMachine {
     }
 
     /// Every part, as a checkpoint sees it.
-    fn spaces(&mut self) -> [&mut dyn Space; 4] {
-        [&mut self.history, &mut self.leases, &mut self.auth, &mut self.cluster]
+    fn spaces(&mut self) -> impl Iterator<Item = &mut dyn Space> {
+        let parts: [&mut dyn Space; 4] =
+            [&mut self.history, &mut self.leases, &mut self.auth, &mut self.cluster];
+        let v2 = self.v2.is_founded().then_some(&mut self.v2 as &mut dyn Space);
+        parts.into_iter().chain(v2)
     }
 
     /// What no checkpoint has yet, of all parts.
     pub fn unsaved(&self) -> Unsaved {
-        let parts: [&dyn Space; 4] = [&self.history, &self.leases, &self.auth, &self.cluster];
+        let parts: [&dyn Space; 5] = [&self.history, &self.leases, &self.auth, &self.cluster, &self.v2];
         parts.iter().fold(Unsaved::default(), |sum, part| {
             let Unsaved { bytes, blocks } = part.unsaved();
             Unsaved { bytes: sum.bytes + bytes, blocks: sum.blocks + blocks }
@@ -242,17 +253,17 @@ impl StateMachine {
 
     /// The last changes are durable.
     pub fn saved(&mut self) {
-        self.spaces().into_iter().for_each(|space| space.saved());
+        self.spaces().for_each(|space| space.saved());
     }
 
     /// The last changes did not become durable.
     pub fn not_saved(&mut self) {
-        self.spaces().into_iter().for_each(|space| space.not_saved());
+        self.spaces().for_each(|space| space.not_saved());
     }
 
     /// The block's body on disk, mapped: may take the place of the heap's copy.
     pub fn place(&mut self, id: BlockId, mapped: Bytes) {
-        if let Some(space) = self.spaces().into_iter().find(|space| space.id() == id.space) {
+        if let Some(space) = self.spaces().find(|space| space.id() == id.space) {
             space.place(id.number, mapped);
         }
     }
@@ -290,6 +301,27 @@ impl StateMachine {
     /// Of keys, for whoever follows it version by version.
     pub fn history(&self) -> &Store {
         &self.history
+    }
+
+    /// Of the v2 API.
+    pub fn v2(&self) -> &v2::Tree {
+        &self.v2
+    }
+
+    /// Its index, which it has before there is anything in it.
+    pub fn v2_index(&self) -> u64 {
+        self.v2.index(&self.cluster)
+    }
+
+    /// From now on there is one.
+    pub(super) fn v2_mut(&mut self) -> &mut v2::Tree {
+        self.v2.found(&self.cluster);
+        &mut self.v2
+    }
+
+    /// Members changed so many times.
+    pub(super) fn raise_v2(&mut self, changes: u64) {
+        self.v2.raise(changes);
     }
 
     pub(super) fn history_mut(&mut self) -> &mut Store {

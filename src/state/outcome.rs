@@ -1,8 +1,11 @@
 //! What applying changed, in order: the one stream that watches, leases, metrics and whoever else wants to know live off.
 
+use std::rc::Rc;
+
 use super::{
     lease::{Lease, Place},
     mvcc::Written,
+    v2::Event,
 };
 use crate::types::Revision;
 
@@ -33,6 +36,8 @@ pub enum Change {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     pub changes: Vec<Change>,
+    /// Of the tree of the v2 API, in order.
+    pub events: Vec<Rc<Event>>,
     pub operations: Operations,
     /// Keys that were looked at or written.
     pub visited: u64,
@@ -42,6 +47,7 @@ impl Outcome {
     /// For use with the next commands.
     pub fn clear(&mut self) {
         self.changes.clear();
+        self.events.clear();
         self.operations = Operations::default();
         self.visited = 0;
     }

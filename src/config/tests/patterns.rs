@@ -141,7 +141,7 @@ const PATTERNS: &[Pattern] = &[
             ("ETCD_PEER_AUTO_TLS", "false"),
             ("ETCD_UNSUPPORTED_ARCH", "arm64"),
         ],
-        Starts(&["enable-v2", "client-cert-auth"]),
+        Starts(&["client-cert-auth"]),
     ),
     (
         "Bitnami's image",
@@ -211,7 +211,7 @@ const PATTERNS: &[Pattern] = &[
             ("ETCD_ADVERTISE_CLIENT_URLS", "http://etcd:2379"),
             ("ETCD_LISTEN_CLIENT_URLS", "http://0.0.0.0:2379"),
         ],
-        Starts(&["enable-v2"]),
+        Starts(&[]),
     ),
     (
         "Pachyderm",
@@ -237,7 +237,7 @@ const PATTERNS: &[Pattern] = &[
             ("ETCD_INITIAL_ELECTION_TICK_ADVANCE", "false"),
             ("ETCD_ENABLE_V2", "true"),
         ],
-        Starts(&["enable-v2"]),
+        Starts(&[]),
     ),
     (
         "a unit of a distribution",
@@ -388,7 +388,7 @@ fn files_of_projects_start_or_say_why_not() {
         (
             "debug: false\nlog-package-levels:\nlog-outputs: [default]\nproxy: 'off'\nproxy-failure-wait: 5000\n\
              proxy-read-timeout: 0\nenable-v2: true\ndiscovery-fallback: 'proxy'\ndiscovery:\n",
-            Starts(&["discovery-fallback", "enable-v2"]),
+            Starts(&["discovery-fallback"]),
         ),
         (
             "name: k8s-master01\nlisten-client-urls: 'https://10.0.0.81:2379,http://127.0.0.1:2379'\n\

@@ -17,7 +17,14 @@ fn ask_with(member: &TestMember, surface: Surface, request: http::Request<&str>)
     let (head, body) = request.into_parts();
     let endpoints = Endpoints::new(member.api.clone(), Timers::new(&member.env));
     let asked = body.to_owned();
-    member.run(async move { answer(&endpoints, Some(surface), &head, asked.into()).await })
+    member.run(async move {
+        let connection = Rc::default();
+        let answer = answer(&endpoints, Some(surface), &connection, &head, Ok(asked.into())).await;
+        answer.map(|content| match content {
+            Content::Whole(body) => body,
+            Content::Following(_) => panic!("it has no end"),
+        })
+    })
 }
 
 /// Code, content type and body of a GET on a client listener.

@@ -103,6 +103,10 @@ impl Serving {
             }
         }
         drop(hub);
+        if !self.outcome.events.is_empty() {
+            let mut waiters = self.waiters.borrow_mut();
+            self.outcome.events.iter().for_each(|event| waiters.publish(event));
+        }
         drop(state);
         count(&self.outcome.operations, &self.metrics);
         self.outcome.clear();

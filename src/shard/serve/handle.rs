@@ -22,6 +22,7 @@ use crate::{
         group::Seat,
         lease::Times,
         reply,
+        waiting::Waiters,
         watch::{Counts, Hub},
     },
     state::{
@@ -50,6 +51,7 @@ pub struct Parts {
     pub(in crate::shard) clock: Rc<dyn Fn() -> Instant>,
     pub(in crate::shard) turnstile: Rc<Turnstile>,
     pub(in crate::shard) hub: Rc<RefCell<Hub>>,
+    pub(in crate::shard) waiters: Rc<RefCell<Waiters>>,
     pub(in crate::shard) metrics: Rc<ShardMetrics>,
     pub(in crate::shard) times: Times,
     pub(in crate::shard) links: Rc<dyn Links>,

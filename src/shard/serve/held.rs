@@ -117,6 +117,7 @@ mod tests {
             beside: Beside::offloading(&env),
             turnstile: Turnstile::new(env, || false),
             hub: Rc::default(),
+            waiters: Rc::default(),
             metrics: Rc::new(crate::metrics::ShardMetrics::new().expect("names are distinct")),
             times: Times::new(std::time::Duration::ZERO, false),
             links: Rc::new(NoLinks),

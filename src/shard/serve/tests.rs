@@ -19,7 +19,7 @@ fn serving() -> Serving {
     Serving::new(
         Rc::new(inbox),
         Rc::default(),
-        Rc::default(),
+        (Rc::default(), Rc::default()),
         Rc::new(metrics),
         Times::new(Duration::ZERO, false),
         PATIENCE,

@@ -41,6 +41,10 @@ impl<C: ClusterCommand> Command for C {
         _: Context<'_>,
         outcome: &mut Outcome,
     ) -> Poll<Result<<C as ClusterCommand>::Answer, Error>> {
-        Poll::Ready(self.change(state.cluster_mut(), &mut outcome.changes))
+        let before = outcome.changes.len();
+        let changed = self.change(state.cluster_mut(), &mut outcome.changes);
+        let of_members = |change: &&Change| **change == Change::Members;
+        state.raise_v2(outcome.changes[before..].iter().filter(of_members).count() as u64);
+        Poll::Ready(changed)
     }
 }

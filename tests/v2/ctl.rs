@@ -1,0 +1,79 @@
+//! etcdctl of 3.4 with its commands of the v2 API.
+
+use std::process::Command;
+
+use super::pair::{Side, upstream};
+
+/// In order; each is a line of words.
+pub const COMMANDS: &[&str] = &[
+    "set /message hello",
+    "get /message",
+    "-o extended get /message",
+    "-o json get /message",
+    "set /message again --ttl 1000",
+    "set /message other --swap-with-value again",
+    "set /message other --swap-with-value nope",
+    "set /message third --swap-with-index 4",
+    "mk /message x",
+    "mk /new x",
+    "mk /inorder x --in-order",
+    "mkdir /dir",
+    "mkdir /dir",
+    "mkdir /dir/timed --ttl 1000",
+    "setdir /dir2",
+    "setdir /dir2",
+    "updatedir /dir2 --ttl 1000",
+    "update /new y",
+    "update /none y",
+    "ls",
+    "ls /",
+    "ls -p /",
+    "ls --sort --recursive /",
+    "ls /none",
+    "ls --quorum /dir",
+    "get /dir",
+    "get /none",
+    "get --quorum /new",
+    "rm /new",
+    "rm /dir",
+    "rmdir /dir",
+    "rmdir /dir/timed",
+    "rm --dir /dir2",
+    "rm --recursive /dir",
+    "rm /message --with-value nope",
+    "rm /message --with-index 1",
+    "rm /message --with-value other",
+    "set",
+    "get",
+    "watch",
+    "set / x",
+    "rm /",
+];
+
+/// Exit code, output and errors.
+pub fn run(side: &Side, line: &str) -> (Option<i32>, String, String) {
+    let program = upstream("etcdctl-3.4");
+    let output = Command::new(program)
+        .env("ETCDCTL_API", "2")
+        .args(["--no-sync", "--endpoints", &side.endpoint()])
+        .args(line.split(' '))
+        .output()
+        .expect("etcdctl runs");
+    let text = |bytes: Vec<u8>| {
+        let text = String::from_utf8(bytes).expect("text").replace(&side.endpoint(), "ENDPOINT");
+        let mut lines: Vec<_> = text.lines().map(without_clock).collect();
+        if line.starts_with("ls") {
+            // etcd lists in no order.
+            lines.sort();
+        }
+        lines.join("\n")
+    };
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+fn without_clock(line: &str) -> String {
+    match line.find("\"expiration\":\"") {
+        Some(at) => line[..at].to_owned(),
+        None => line.to_owned(),
+    }
+}
