@@ -16,6 +16,7 @@ mod register;
 mod shard;
 #[cfg(test)]
 mod tests;
+mod trips;
 
 use std::rc::Rc;
 
@@ -27,6 +28,7 @@ pub use exposition::{Families, TEXT_CONTENT_TYPE, text};
 pub use grpc::{CODES, ClientRequests, Grpc, Method};
 pub use peer::PeerMetrics;
 pub use shard::ShardMetrics;
+pub use trips::Trips;
 
 /// Why the registry could not be built or written out.
 #[derive(Debug, thiserror::Error)]

@@ -118,6 +118,7 @@ struct Inner {
     forward: Rc<peers::Forward>,
     /// Time of day.
     wall: Box<dyn Fn() -> Duration>,
+    started: Duration,
 }
 
 impl Api {
@@ -136,7 +137,19 @@ impl Api {
         let forward = peers::forward(env);
         let calendar = env.clone();
         let wall = Box::new(move || calendar.wall());
-        Self(Rc::new(Inner { keyspace, shard, metrics, options, guard, clients, leaderless, forward, wall }))
+        let started = env.wall();
+        Self(Rc::new(Inner {
+            keyspace,
+            shard,
+            metrics,
+            options,
+            guard,
+            clients,
+            leaderless,
+            forward,
+            wall,
+            started,
+        }))
     }
 
     /// Which keyspace is served.

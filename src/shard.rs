@@ -34,9 +34,7 @@ pub use serve::{
     AnswerReader, Backup, BackupError, Chunks, Feed, Listing, Quota, Shard, ShardStatus, Transfer,
 };
 pub use start::{Options, Started, start};
-pub use upkeep::{
-    AutoCompaction, CorruptionChecks, Due, Duty, Others, end_v2_nodes, publish, watch_version,
-};
+pub use upkeep::{AutoCompaction, CorruptionChecks, Due, Duty, Others, end_v2_nodes, publish, watch_version};
 pub use waiting::{Wait, Wanted as WantedEvents};
 pub use watch::{Duplicate, EmptyRange, Keys, Pieces, Taste, Told, Wanted};
 

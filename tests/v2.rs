@@ -132,6 +132,47 @@ fn etcdctl_says_the_same_of_both() {
     assert!(differences.is_empty(), "{}", differences.join("\n\n"));
 }
 
+/// Names of fields in their order: what they say is each member's own.
+#[test]
+fn stats_have_the_fields_of_etcds() {
+    let pair = Pair::start();
+    assert_eq!(pair.compare(&Request::parse("PUT /v2/keys/a value=x")), None);
+    for path in ["/v2/stats/self", "/v2/stats/leader", "/v2/stats/store", "/v2/stats", "/v2/stats/none"] {
+        for method in ["GET", "POST"] {
+            let call = Request::parse(&format!("{method} {path}"));
+            let [theirs, ours] = pair.sides.each_ref().map(|side| {
+                let answer = side.answer(&call);
+                let quoted = answer.body.split('"').collect::<Vec<_>>();
+                let names = quoted.windows(2).filter(|pair| pair[1].starts_with(':'));
+                let names: Vec<_> = names.map(|pair| pair[0].to_owned()).collect();
+                (answer.status, answer.headers, names)
+            });
+            assert_eq!(ours, theirs, "{method} {path}");
+        }
+    }
+    let counted = pair.sides[1].answer(&Request::parse("GET /v2/stats/store"));
+    assert!(counted.body.contains("\"setsSuccess\":1,\"setsFail\":0,"), "{counted:?}");
+}
+
+/// Who leaves in the middle of waiting is forgotten.
+#[test]
+fn who_leaves_waits_no_more() {
+    let pair = Pair::start();
+    let [_, ours] = &pair.sides;
+    let waiting = |count: usize| {
+        let counted = ours.answer(&Request::parse("GET /v2/stats/store")).body;
+        counted.ends_with(&format!("\"watchers\":{count}}}"))
+    };
+    let waits =
+        ["/v2/keys/a?wait=true", "/v2/keys/a?wait=true&stream=true", "/v2/keys?wait=true&recursive=true"];
+    let waits = waits.map(|target| ours.begin(&Request::parse(&format!("GET {target}"))));
+    assert!(waiting(3));
+    drop(waits);
+    while !waiting(0) {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
 /// Written on one member, read and waited for on another, and there after each was killed.
 #[test]
 fn any_member_serves_it() {
@@ -157,6 +198,9 @@ fn any_member_serves_it() {
         assert!(wait.end().body.starts_with("{\"action\":\"expire\""));
     }
     drop(waits);
+    let mut leaders: Vec<_> = sides.iter().map(|side| ask(side, "GET /v2/stats/leader").status).collect();
+    leaders.sort_unstable();
+    assert_eq!(leaders, [200, 403, 403]);
     let before = ask(&sides[0], "GET /v2/keys?recursive=true&quorum=true");
     // One after another: none is ready before a quorum runs.
     for member in &mut cluster.members {

@@ -3,13 +3,13 @@
 //! One value for each of the other members, by its id in hexadecimal; what is no longer a member is no longer shown as
 //! active.
 
-use std::time::Duration;
+use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
 use prometheus::{
     HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, exponential_buckets,
 };
 
-use super::{Error, register::Register};
+use super::{Error, Trips, register::Register};
 use crate::types::MemberId;
 
 pub struct PeerMetrics {
@@ -28,6 +28,7 @@ pub struct PeerMetrics {
     checkpoints_receiving: IntGaugeVec,
     checkpoints_not_received: IntCounterVec,
     checkpoint_receive_seconds: HistogramVec,
+    trips: RefCell<BTreeMap<MemberId, Trips>>,
 }
 
 impl PeerMetrics {
@@ -114,6 +115,7 @@ impl PeerMetrics {
                 "From",
                 (0.1, 10),
             )?,
+            trips: RefCell::default(),
         })
     }
 
@@ -149,6 +151,7 @@ impl PeerMetrics {
 
     pub fn sent_failed(&self, to: MemberId) {
         self.sent_failures.with_label_values(&[&hex(to)]).inc();
+        self.trips.borrow_mut().entry(to).or_default().failed += 1;
     }
 
     /// A connection made no sense; of whom, if that is known.
@@ -159,6 +162,12 @@ impl PeerMetrics {
 
     pub fn round_trip(&self, to: MemberId, took: Duration) {
         self.round_trip_seconds.with_label_values(&[&hex(to)]).observe(took.as_secs_f64());
+        self.trips.borrow_mut().entry(to).or_default().took(took);
+    }
+
+    /// How long those took so far.
+    pub fn trips(&self, to: MemberId) -> Trips {
+        self.trips.borrow().get(&to).copied().unwrap_or_default()
     }
 
     /// So many more are on their way.

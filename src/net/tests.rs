@@ -370,8 +370,8 @@ fn plain_http_is_served_on_the_same_port() {
     let served = Served::start();
     let version = get(served.client, "/version");
     assert!(version.starts_with("HTTP/1.1 200 OK\r\n"), "{version}");
-    assert!(version.contains("\r\ncontent-type: application/json\r\n"), "{version}");
-    assert!(version.contains("\r\naccess-control-allow-origin: *\r\n"), "{version}");
+    assert!(version.contains("\r\nContent-Type: application/json\r\n"), "{version}");
+    assert!(version.contains("\r\nAccess-Control-Allow-Origin: *\r\n"), "{version}");
     assert!(
         version.ends_with(r#"{"etcdserver":"3.7.1","etcdcluster":"3.7.0","storage":"3.7.0"}"#),
         "{version}"

@@ -3,6 +3,8 @@
 //! Writes go through the log like all others, from whatever member. A read is of what is applied here, unless it asks for a
 //! quorum. Facts about behaviour are etcd's (`server/etcdserver/v2_server.go` of v3.4).
 
+pub mod stats;
+
 use std::rc::Rc;
 
 use bytes::Bytes;

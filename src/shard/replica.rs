@@ -106,6 +106,7 @@ pub struct Replica<E: Env> {
     offers: Vec<Offer>,
     /// As [`Replica::leadership`] last told.
     led: bool,
+    appends: (u64, u64),
 }
 
 impl<E: Env> Replica<E> {
@@ -120,6 +121,7 @@ impl<E: Env> Replica<E> {
             wal,
             backlog: Backlog::default(),
             in_flight: None,
+            appends: (0, 0),
             finished: None,
             applied,
             restoring: None,
@@ -153,7 +155,10 @@ impl<E: Env> Replica<E> {
                 Err(FrameError::Address { from: from.0, to: to.0 }.into())
             }
             Ok(Received::Frame(frame)) if !takes_entries && frame.has_entries() => Ok(()),
-            Ok(Received::Frame(frame)) => self.pipeline.step(frame, self.env.random_u64()),
+            Ok(Received::Frame(frame)) => {
+                self.appends.0 += u64::from(frame.has_entries());
+                self.pipeline.step(frame, self.env.random_u64())
+            }
             Err(error) => Err(error.into()),
         };
         match stepped {
@@ -165,6 +170,11 @@ impl<E: Env> Replica<E> {
             Err(error) => warn!(%error, "ignored a frame of another member"),
         }
         None
+    }
+
+    /// Messages with entries that came from other members, and that went to them.
+    pub fn appends(&self) -> (u64, u64) {
+        self.appends
     }
 
     /// Tells another member something beside Raft. It may get lost.
@@ -392,6 +402,7 @@ impl<E: Env> Replica<E> {
 
     fn send(&mut self, messages: Vec<Outgoing>) {
         for Outgoing { to, frame, brings_entries, checkpoint } in messages {
+            self.appends.1 += u64::from(brings_entries);
             let lane = if brings_entries { Lane::Entries } else { Lane::Signals };
             match checkpoint {
                 Some(index) => self.offers.push(Offer { to, frame, index }),

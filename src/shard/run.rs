@@ -449,6 +449,8 @@ impl<E: Env> Loop<E> {
         self.serving.inbox.set_writes_wait(!self.may_propose(now));
         self.serving.show_leader(self.replica.leader(), self.replica.term());
         let standing = &self.serving.standing;
+        standing.leader_since.set(self.elected.1);
+        standing.appends.set(self.replica.appends());
         standing.is_leader.set(self.replica.leads());
         standing.term.set(self.replica.term());
         standing.committed.set(self.replica.committed());

@@ -200,6 +200,7 @@ pub async fn start<E: Env>(
         turnstile,
         hub: hub.clone(),
         waiters: waiters.clone(),
+        v2_gets: Default::default(),
         metrics: metrics.clone(),
         times: times.clone(),
         links: links.clone(),

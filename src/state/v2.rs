@@ -15,6 +15,7 @@
 //! Nothing of it exists until the first of its commands: a cluster that does not use it has no trace of it in checkpoints.
 //! From then on changes of members raise the index as in etcd, whose members are in the same tree.
 
+mod counts;
 mod event;
 mod expire;
 mod facts;
@@ -31,6 +32,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub use counts::Counts;
 pub use event::{Action, Event, Shown};
 pub use expire::Expire;
 pub use node::{Node, NodeId};

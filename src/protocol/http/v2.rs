@@ -1,4 +1,4 @@
-//! The v2 API in etcd's form: `/v2/keys`, `/v2/members` and `/v2/machines` on client listeners, where `--enable-v2` is on.
+//! The v2 API in etcd's form: `/v2/keys`, `/v2/members`, `/v2/machines` and `/v2/stats` on client listeners, where `--enable-v2` is on.
 //!
 //! Facts about forms, headers and texts are etcd's (`server/etcdserver/api/v2http` of v3.4, `net/http` of Go).
 
@@ -6,6 +6,7 @@ mod form;
 mod json;
 mod keys;
 mod members;
+mod stats;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -27,6 +28,7 @@ use crate::{
 
 const KEYS: &str = "/v2/keys";
 const MEMBERS: &str = "/v2/members";
+const STATS: &str = "/v2/stats";
 const MACHINES: &[u8] = b"/v2/machines";
 const CLUSTER_ID: &str = "x-etcd-cluster-id";
 const FORM: &[u8] = b"application/x-www-form-urlencoded";
@@ -86,6 +88,8 @@ pub(super) async fn endpoint(
         keys::endpoint(endpoints, connection, head, key, posted).await
     } else if let Some(rest) = below(MEMBERS) {
         answered(members::endpoint(api, connection, head, rest, posted).await)
+    } else if let Some(rest) = below(STATS) {
+        answered(stats::endpoint(api, head, rest))
     } else if path == MACHINES {
         answered(members::machines(api, head))
     } else {

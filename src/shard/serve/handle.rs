@@ -3,7 +3,12 @@
 //! Writes and read indexes go through the loop; a range is evaluated on the caller's task, in slices (`reader`), and so
 //! is what an answer of a write has to show.
 
-use std::{cell::RefCell, future::Future, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    future::Future,
+    rc::Rc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 
@@ -52,6 +57,8 @@ pub struct Parts {
     pub(in crate::shard) turnstile: Rc<Turnstile>,
     pub(in crate::shard) hub: Rc<RefCell<Hub>>,
     pub(in crate::shard) waiters: Rc<RefCell<Waiters>>,
+    /// Reads of the v2 tree that were answered, and refused.
+    pub(in crate::shard) v2_gets: Cell<[u64; 2]>,
     pub(in crate::shard) metrics: Rc<ShardMetrics>,
     pub(in crate::shard) times: Times,
     pub(in crate::shard) links: Rc<dyn Links>,
@@ -298,6 +305,16 @@ impl Shard {
     /// 0 while no leader is known.
     pub fn leader(&self) -> MemberId {
         self.standing.leader.get()
+    }
+
+    /// How long the leader is known.
+    pub fn leader_for(&self) -> Duration {
+        (self.clock)().since(self.standing.leader_since.get())
+    }
+
+    /// Messages with entries that came from other members, and that went to them.
+    pub fn appends(&self) -> (u64, u64) {
+        self.standing.appends.get()
     }
 
     /// Whether this member only follows, without a vote.

@@ -118,6 +118,7 @@ mod tests {
             turnstile: Turnstile::new(env, || false),
             hub: Rc::default(),
             waiters: Rc::default(),
+            v2_gets: Default::default(),
             metrics: Rc::new(crate::metrics::ShardMetrics::new().expect("names are distinct")),
             times: Times::new(std::time::Duration::ZERO, false),
             links: Rc::new(NoLinks),

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 
 use crate::{
+    env::Instant,
     pb::etcdserverpb as pb,
     shard::group,
     types::{LogIndex, MemberId, Term},
@@ -11,7 +12,11 @@ use crate::{
 #[derive(Default)]
 pub struct Standing {
     pub leader: Cell<MemberId>,
+    /// Since when that is known.
+    pub leader_since: Cell<Instant>,
     pub is_leader: Cell<bool>,
+    /// Messages with entries, received and sent.
+    pub appends: Cell<(u64, u64)>,
     /// A linearizable read would be served: this member leads and has committed in its term.
     pub can_read: Cell<bool>,
     pub term: Cell<Term>,

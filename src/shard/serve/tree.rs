@@ -28,6 +28,22 @@ impl Shard {
         recursive: bool,
         listing: &mut impl Listing,
     ) -> Result<Result<(), Refused>, Error> {
+        let answer = self.list(path, recursive, listing).await;
+        let [done, refused] = self.v2_gets.get();
+        match &answer {
+            Ok(Ok(())) => self.v2_gets.set([done + 1, refused]),
+            Ok(Err(_)) => self.v2_gets.set([done, refused + 1]),
+            Err(_) => {}
+        }
+        answer
+    }
+
+    async fn list(
+        &self,
+        path: &[u8],
+        recursive: bool,
+        listing: &mut impl Listing,
+    ) -> Result<Result<(), Refused>, Error> {
         let mut claim = None;
         for _ in 0..limits::V2_LISTING_ATTEMPTS {
             let mut walk = {
@@ -72,6 +88,11 @@ impl Shard {
     pub fn v2_wait(&self, wanted: Wanted) -> Result<Wait, Refused> {
         let state = self.state.borrow();
         Waiters::begin(&self.waiters, state.v2(), state.v2_index(), wanted)
+    }
+
+    /// Reads that were answered, and refused.
+    pub fn v2_gets(&self) -> [u64; 2] {
+        self.v2_gets.get()
     }
 
     /// Who waits now.

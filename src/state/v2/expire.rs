@@ -69,6 +69,7 @@ impl Command for Expire {
             }
             let event = tree.ended(id, Event::of(Action::Expire), self.time, &mut progress.freeing);
             outcome.events.push(event);
+            tree.counts.expired += 1;
             outcome.visited += 1;
             progress.ended += 1;
         }

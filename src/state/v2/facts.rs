@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use prost::Message;
 
-use super::{SPACE, Tree, history::is_run};
+use super::{Counts, SPACE, Tree, history::is_run};
 use crate::{
     block::{Block, BlockChange, SpaceId},
     state::space::{Space, Unsaved},
@@ -17,6 +17,8 @@ struct Facts {
     history_start: u64,
     #[prost(uint64, tag = "3")]
     next_page: u64,
+    #[prost(uint64, repeated, tag = "4")]
+    counts: Vec<u64>,
 }
 
 impl Space for Tree {
@@ -49,8 +51,9 @@ impl Space for Tree {
     fn place(&mut self, _: u64, _: Bytes) {}
 
     fn facts(&self) -> Vec<u8> {
-        let Self { index, nodes, history, .. } = self;
-        Facts { index: *index, history_start: history.start(), next_page: nodes.next_page() }.encode_to_vec()
+        let Self { index, nodes, history, counts, .. } = self;
+        let (history_start, next_page, counts) = (history.start(), nodes.next_page(), counts.list());
+        Facts { index: *index, history_start, next_page, counts }.encode_to_vec()
     }
 }
 
@@ -65,7 +68,11 @@ impl Tree {
 
     /// All blocks have come. False if they make no tree.
     pub fn finish(&mut self, facts: &[u8]) -> bool {
-        let Ok(Facts { index, history_start, next_page }) = Facts::decode(facts) else { return false };
+        let Ok(Facts { index, history_start, next_page, counts }) = Facts::decode(facts) else {
+            return false;
+        };
+        let Some(counts) = Counts::of(&counts) else { return false };
+        self.counts = counts;
         let Self { nodes, ending, history, .. } = self;
         self.index = index;
         history.finish(history_start, index);

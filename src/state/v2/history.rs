@@ -92,8 +92,16 @@ impl History {
         self.events.range(at..)
     }
 
+    /// Runs that have something new are written as a whole.
+    fn first_to_write(&self) -> u64 {
+        match self.from(self.unsaved).next() {
+            Some(new) => new.index() / RUN * RUN,
+            None => u64::MAX,
+        }
+    }
+
     pub fn unsaved(&self) -> Unsaved {
-        let events = self.from(self.unsaved / RUN * RUN);
+        let events = self.from(self.first_to_write());
         let (count, bytes) =
             events.fold((0, 0), |(count, bytes), event| (count + 1, bytes + event.encoded_len()));
         let blocks = if bytes == 0 { 0 } else { count / RUN as usize + 2 };
@@ -104,8 +112,9 @@ impl History {
     pub fn changes(&mut self, index: u64) -> Vec<BlockChange> {
         let dropped = std::mem::take(&mut self.dropped);
         let mut changes: Vec<_> = dropped.iter().map(|run| BlockChange::Drop { id: block(*run) }).collect();
+        let first = self.first_to_write();
         let from = std::mem::replace(&mut self.unsaved, index + 1);
-        let mut events = self.from(from / RUN * RUN).peekable();
+        let mut events = self.from(first).peekable();
         while let Some(first) = events.peek() {
             let run = first.index() / RUN;
             let mut stored = StoredRun::default();

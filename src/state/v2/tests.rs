@@ -179,9 +179,10 @@ proptest! {
                 }
                 Step::Restart(backwards) => {
                     disk.save(&mut state);
-                    let before = (state.v2_index(), state.v2().history.start());
+                    let before = (state.v2_index(), state.v2().history.start(), *state.v2().counts());
                     state = disk.load(backwards);
-                    prop_assert_eq!((state.v2_index(), state.v2().history.start()), before);
+                    let now = (state.v2_index(), state.v2().history.start(), *state.v2().counts());
+                    prop_assert_eq!(now, before);
                     prop_assert_eq!(state.v2().unsaved().bytes, 0);
                 }
                 Step::Members => {

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, rc::Rc};
 use bytes::Bytes;
 
 use super::{
-    Code, Event, Refused,
+    Code, Counts, Event, Refused,
     event::Shown,
     free::Freeing,
     history::History,
@@ -26,6 +26,7 @@ pub struct Tree {
     /// Nodes with an end, by that.
     pub(super) ending: BTreeSet<(i64, NodeId)>,
     pub(super) history: History,
+    pub(super) counts: Counts,
 }
 
 impl Tree {
@@ -69,6 +70,10 @@ impl Tree {
     /// The first end of a node.
     pub fn next_end(&self) -> Option<i64> {
         Some(self.ending.first()?.0)
+    }
+
+    pub fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     pub fn node(&self, id: NodeId) -> &Node {

@@ -116,6 +116,12 @@ impl Command for Write {
 
 impl Tree {
     fn write(&mut self, write: &Write, freeing: &mut Freeing) -> Answer {
+        let answer = self.act(write, freeing);
+        self.counts.count(write.method(), answer.is_ok());
+        answer
+    }
+
+    fn act(&mut self, write: &Write, freeing: &mut Freeing) -> Answer {
         match write.method() {
             Method::Set => self.set(write, freeing),
             Method::Create => self.create(write, &write.path),

@@ -174,7 +174,7 @@ fn line(message: &impl Serialize) -> Response<Bytes> {
 }
 
 /// As Go's `httptypes.HTTPError` is written.
-fn refused(status: StatusCode, message: impl Into<String>) -> Response<Bytes> {
+pub(super) fn refused(status: StatusCode, message: impl Into<String>) -> Response<Bytes> {
     let body = serde_json::to_vec(&Message { message: message.into() }).expect("a text");
     let mut response = ok(JSON, body);
     *response.status_mut() = status;
