@@ -97,7 +97,8 @@ impl Served {
         assert!(sim.run_until(STEPS_MAX, serves), "it never serves");
         let shard = opened.borrow().clone().expect("just seen");
         let metrics = Rc::new(Metrics::new(&metrics::Options::default()).expect("names are distinct"));
-        let api = Api::new(&env, Keyspace::default(), shard.clone(), metrics, service::Options::default());
+        let options = service::Options { enable_v2: true, ..service::Options::default() };
+        let api = Api::new(&env, Keyspace::default(), shard.clone(), metrics, options);
         peers.attach(ShardId(0), &shard);
         let (machine, routes, members) = (env.clone(), Routes::new(&env, api.clone()), peers.clone());
         sim.spawn(MEMBER, async move {

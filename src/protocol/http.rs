@@ -145,7 +145,7 @@ pub(crate) async fn answer(
         Surface::Client if method == Method::OPTIONS => answered(Response::new(Bytes::new())),
         Surface::Client if is_v2() => v2::endpoint(endpoints, connection, head, posted).await,
         // One that is too long or does not come to its end is none, and makes as little sense.
-        Surface::Peer => answered(peer::endpoint(&endpoints.api, head, posted.unwrap_or(Bytes::new())).await),
+        Surface::Peer => answered(peer::endpoint(&endpoints.api, head, posted.unwrap_or_default()).await),
         _ => answered(endpoint(endpoints, surface, head).await),
     };
     if surface == Surface::Client {

@@ -21,6 +21,8 @@ const GRACE: Duration = Duration::from_secs(20);
 
 pub struct Suite {
     command: Command,
+    /// Of one that is about the v2 API.
+    parts_v2: Option<&'static str>,
 }
 
 impl Suite {
@@ -28,7 +30,7 @@ impl Suite {
     pub fn built(folder: &str) -> Self {
         let built = Command::new(home().join("build")).arg(folder).status().expect("run tests/clients/build");
         assert!(built.success(), "tests/clients/build {folder}: {built}");
-        Self { command: Command::new("") }
+        Self { command: Command::new(""), parts_v2: None }
     }
 
     /// A path in `tests/clients`, or a name to be found on `PATH`.
@@ -63,11 +65,18 @@ impl Suite {
         self
     }
 
+    /// It is about the v2 API, and has these parts.
+    pub fn of_v2(self, parts: &'static str) -> Self {
+        Self { parts_v2: Some(parts), ..self }
+    }
+
     pub fn run(mut self) {
-        let named = std::env::var(PARTS_VARIABLE);
-        let parts = named.as_deref().unwrap_or(PARTS).split_whitespace().collect::<Vec<_>>();
+        let named = std::env::var(PARTS_VARIABLE).ok().filter(|_| self.parts_v2.is_none());
+        let parts =
+            named.as_deref().or(self.parts_v2).unwrap_or(PARTS).split_whitespace().collect::<Vec<_>>();
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("make a directory");
         let launch = tested::launch(tested::program(), &directory.path().join("member"));
+        let launch = if self.parts_v2.is_some() { launch.arg("--enable-v2") } else { launch };
         let mut server = launch.start().unwrap_or_else(|error| panic!("{error}"));
 
         self.command.arg(server.addr().to_string()).args(&parts);

@@ -35,7 +35,9 @@ const FORM: &[u8] = b"application/x-www-form-urlencoded";
 
 /// The event that was told last, as it was told: whoever waited for it is told the same bytes.
 #[derive(Clone, Default)]
-pub(super) struct Told(Rc<RefCell<Option<(Rc<Event>, Bytes)>>>);
+pub(super) struct Told(Rc<RefCell<Option<Written>>>);
+
+type Written = (Rc<Event>, Bytes);
 
 impl Told {
     fn bytes(&self, event: &Rc<Event>) -> Bytes {

@@ -104,3 +104,43 @@ pub(super) fn escape(path: &[u8]) -> String {
     }
     escaped
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn forms_are_read_as_by_go() {
+        let form =
+            Form::parse(b"value=a+b%26&dir&ttl=5&ttl=6", "value=other&recursive=T&wait=2").expect("a form");
+        assert_eq!(form.first("value"), Some(&b"a b&"[..]));
+        assert_eq!((form.first("dir"), form.first("none")), (Some(&b""[..]), None));
+        assert_eq!((form.number("ttl"), form.number("none"), form.number("value")), (Ok(5), Ok(0), Err(())));
+        assert_eq!(form.flag("recursive"), Ok(Some(true)));
+        assert_eq!((form.flag("none"), form.flag("dir"), form.flag("wait")), (Ok(None), Err(()), Err(())));
+        for (text, wrong) in [
+            ("a=%zz", "invalid URL escape \"%zz\""),
+            ("a=%2", "invalid URL escape \"%2\""),
+            ("%=a", "invalid URL escape \"%\""),
+            ("a;b", "invalid semicolon separator in query"),
+        ] {
+            assert_eq!(Form::parse(text.as_bytes(), "").err().as_deref(), Some(wrong), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_is_read_or_refused(body: Vec<u8>, query in ".*") {
+            if let Ok(form) = Form::parse(&body, &query) {
+                prop_assert!(form.0.len() <= 2 + body.iter().chain(query.as_bytes()).filter(|byte| **byte == b'&').count());
+            }
+        }
+
+        #[test]
+        fn a_path_survives_its_escapes(plain: Vec<u8>) {
+            prop_assert_eq!(path(&escape(&plain)), Some(plain));
+        }
+    }
+}

@@ -77,28 +77,42 @@ pub(super) async fn endpoint(
         Method::POST => add(api, &caller, head, posted).await,
         _ => change(api, &caller, head, &rest, posted).await,
     };
-    let mut response = answer.unwrap_or_else(|refusal| refusal);
+    let mut response = answer.unwrap_or_else(|refused_as| match refused_as {
+        Refusal::Told(status, message) => refused(status, message),
+        Refusal::Method => refusal(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"),
+    });
     response.headers_mut().insert(super::CLUSTER_ID, cluster_id(api));
     response
 }
 
-type Answered = Result<Response<Bytes>, Response<Bytes>>;
+/// What a request is answered with that comes to nothing.
+enum Refusal {
+    Told(StatusCode, String),
+    /// There is no such method here.
+    Method,
+}
+
+type Answered = Result<Response<Bytes>, Refusal>;
+
+fn told(status: StatusCode, message: impl Into<String>) -> Refusal {
+    Refusal::Told(status, message.into())
+}
 
 fn list(api: &Api, rest: &str) -> Answered {
     match rest {
         "" => Ok(line(&Members { members: v2::members(api).into_iter().map(Member::from).collect() })),
         "leader" => match v2::leader(api) {
             Some(leader) => Ok(line(&Member::from(leader))),
-            None => Err(refused(StatusCode::SERVICE_UNAVAILABLE, "During election")),
+            None => Err(told(StatusCode::SERVICE_UNAVAILABLE, "During election")),
         },
-        _ => Err(refused(StatusCode::NOT_FOUND, "Not found")),
+        _ => Err(told(StatusCode::NOT_FOUND, "Not found")),
     }
 }
 
 async fn add(api: &Api, caller: &Caller, head: &Parts, posted: Posted) -> Answered {
     let request = pb::MemberAddRequest { peer_ur_ls: peer_urls(head, posted)?, is_learner: false };
     let added = cluster::member_add(api, caller, request).await;
-    let added = added.map_err(|error| changed_not(&error, || refused(StatusCode::NOT_FOUND, "Not found")))?;
+    let added = added.map_err(|error| changed_not(&error, || told(StatusCode::NOT_FOUND, "Not found")))?;
     let mut response = line(&Member::from(added.member.unwrap_or_default()));
     *response.status_mut() = StatusCode::CREATED;
     Ok(response)
@@ -106,9 +120,9 @@ async fn add(api: &Api, caller: &Caller, head: &Parts, posted: Posted) -> Answer
 
 async fn change(api: &Api, caller: &Caller, head: &Parts, rest: &str, posted: Posted) -> Answered {
     if rest.is_empty() {
-        return Err(refusal(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"));
+        return Err(Refusal::Method);
     }
-    let unknown = |id: &str| refused(StatusCode::NOT_FOUND, format!("No such member: {id}"));
+    let unknown = |id: &str| told(StatusCode::NOT_FOUND, format!("No such member: {id}"));
     let digits = rest.bytes().all(|byte| byte.is_ascii_hexdigit());
     let Some(id) = digits.then(|| u64::from_str_radix(rest, 16).ok()).flatten() else {
         return Err(unknown(rest));
@@ -116,7 +130,7 @@ async fn change(api: &Api, caller: &Caller, head: &Parts, rest: &str, posted: Po
     let shown = format!("{id:x}");
     let changed = if head.method == Method::DELETE {
         if v2::was_removed(api, id) {
-            return Err(refused(StatusCode::GONE, format!("Member permanently removed: {shown}")));
+            return Err(told(StatusCode::GONE, format!("Member permanently removed: {shown}")));
         }
         cluster::member_remove(api, caller, pb::MemberRemoveRequest { id }).await.map(drop)
     } else {
@@ -129,21 +143,19 @@ async fn change(api: &Api, caller: &Caller, head: &Parts, rest: &str, posted: Po
     Ok(response)
 }
 
-fn changed_not(error: &Error, unknown: impl FnOnce() -> Response<Bytes>) -> Response<Bytes> {
+fn changed_not(error: &Error, unknown: impl FnOnce() -> Refusal) -> Refusal {
     match error {
         Error::Apply(state::Error::MemberNotFound) => unknown(),
-        Error::Apply(state::Error::MemberExists) => refused(StatusCode::CONFLICT, "membership: ID exists"),
-        Error::Apply(state::Error::PeerUrlExists) => {
-            refused(StatusCode::CONFLICT, "membership: peerURL exists")
-        }
+        Error::Apply(state::Error::MemberExists) => told(StatusCode::CONFLICT, "membership: ID exists"),
+        Error::Apply(state::Error::PeerUrlExists) => told(StatusCode::CONFLICT, "membership: peerURL exists"),
         error => {
             tracing::warn!("internal-server-error" = %error.grpc().1, "v2 response error");
-            refused(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
+            told(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
         }
     }
 }
 
-fn peer_urls(head: &Parts, posted: Posted) -> Result<Vec<String>, Response<Bytes>> {
+fn peer_urls(head: &Parts, posted: Posted) -> Result<Vec<String>, Refusal> {
     let given = head.headers.get(CONTENT_TYPE).and_then(|media| media.to_str().ok()).unwrap_or("");
     let media = match given.split_once(';') {
         Some((media, _)) => media.trim().to_ascii_lowercase(),
@@ -151,9 +163,9 @@ fn peer_urls(head: &Parts, posted: Posted) -> Result<Vec<String>, Response<Bytes
     };
     if media != "application/json" {
         let text = format!("Bad Content-Type {media}, accept application/json");
-        return Err(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
+        return Err(told(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
     }
-    let bad = |text: String| refused(StatusCode::BAD_REQUEST, text);
+    let bad = |text: String| told(StatusCode::BAD_REQUEST, text);
     let body = posted.map_err(|_| bad("http: request body too large".into()))?;
     let asked: Asked = serde_json::from_slice(&body).map_err(|error| bad(error.to_string()))?;
     let urls = asked.peer_urls.unwrap_or_default();
