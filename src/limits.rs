@@ -459,6 +459,8 @@ pub const V2_SLICE_NODES: usize = 2_048;
 pub const V2_LISTING_ATTEMPTS: usize = 32;
 /// Events of the v2 tree that somebody may have to take yet: all that are known.
 pub const V2_WAITING_EVENTS: usize = V2_HISTORY_EVENTS as usize;
+/// And their bytes, unless it is only one.
+pub const V2_WAITING_BYTES: usize = 8 * 1024 * 1024;
 /// A form in a request of the v2 API (Go's `maxFormSize`).
 pub const V2_FORM_BYTES: usize = 10 * 1024 * 1024;
 /// What one that waits is counted with.

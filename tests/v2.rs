@@ -129,6 +129,12 @@ fn etcdctl_says_the_same_of_both() {
             differences.push(format!("etcdctl {line}\ntheirs {theirs:?}\nours   {ours:?}"));
         }
     }
+    for line in v2::ctl::SYNCED {
+        let [theirs, ours] = pair.sides.each_ref().map(|side| v2::ctl::run_synced(side, line));
+        if theirs != ours {
+            differences.push(format!("etcdctl {line}\ntheirs {theirs:?}\nours   {ours:?}"));
+        }
+    }
     assert!(differences.is_empty(), "{}", differences.join("\n\n"));
 }
 

@@ -48,8 +48,8 @@ pub struct Standing {
 
 /// Where it stands now.
 pub fn standing(api: &Api) -> Standing {
-    let status = api.shard().status();
-    Standing { raft_index: status.committed.0, raft_term: status.term.0 }
+    let shard = api.shard();
+    Standing { raft_index: shard.committed().0, raft_term: shard.term().0 }
 }
 
 pub fn cluster_id(api: &Api) -> u64 {

@@ -2,7 +2,7 @@
 //!
 //! An event is put once, as it is, into the queue of everybody whom it concerns: those at its own path, those above who want
 //! to know of what is below, and those below a directory that ended. Who wants one event leaves with it. Queues are
-//! bounded: who has not taken so many events is lost and asks again.
+//! bounded in events and bytes: who has not taken so much is lost, with what there was, and asks again.
 //!
 //! Owned by the shard's core; each [`Wait`] belongs to a connection's task. Pure: it wakes tasks and knows nothing of them.
 //!
@@ -16,6 +16,8 @@ use std::{
     rc::Rc,
     task::{Poll, Waker},
 };
+
+use prost::Message;
 
 use crate::{
     limits,
@@ -39,6 +41,8 @@ struct Place {
     /// Events before were told, or are not wanted.
     from: Cell<u64>,
     events: RefCell<VecDeque<Rc<Event>>>,
+    /// About what they take, shared or not.
+    bytes: Cell<usize>,
     is_lost: Cell<bool>,
     waker: Cell<Option<Waker>>,
 }
@@ -86,12 +90,14 @@ impl Waiters {
         })?;
         let known = known.filter(|event| event.concerns(&key, recursive)).cloned();
         let events: VecDeque<_> = known.take(if is_stream { usize::MAX } else { 1 }).collect();
+        let bytes = Cell::new(events.iter().map(|event| event.encoded_len()).sum());
         let is_answered = !is_stream && !events.is_empty();
         let place = Rc::new(Place {
             recursive,
             is_stream,
             from: Cell::new(from.max(index + 1)),
             events: RefCell::new(events),
+            bytes,
             is_lost: Cell::new(false),
             waker: Cell::new(None),
         });
@@ -173,20 +179,21 @@ impl Place {
         if event.index() < self.from.get() || !event.concerns(path, self.recursive) {
             return false;
         }
-        let mut events = self.events.borrow_mut();
-        if events.len() >= limits::V2_WAITING_EVENTS {
-            drop(events);
+        let (count, bytes) = (self.events.borrow().len(), self.bytes.get() + event.encoded_len());
+        let is_much = count >= limits::V2_WAITING_EVENTS || bytes > limits::V2_WAITING_BYTES;
+        if is_much && count > 0 {
             self.lose();
             return true;
         }
-        events.push_back(event.clone());
-        drop(events);
+        self.events.borrow_mut().push_back(event.clone());
+        self.bytes.set(bytes);
         self.wake();
         true
     }
 
     fn lose(&self) {
         self.is_lost.set(true);
+        self.events.borrow_mut().clear();
         self.wake();
     }
 
@@ -202,6 +209,7 @@ impl Wait {
     pub fn next(&self) -> impl Future<Output = Option<Rc<Event>>> {
         poll_fn(|context| {
             if let Some(event) = self.place.events.borrow_mut().pop_front() {
+                self.place.bytes.set(self.place.bytes.get() - event.encoded_len());
                 return Poll::Ready(Some(event));
             }
             if self.place.is_lost.get() {

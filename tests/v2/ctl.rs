@@ -50,12 +50,39 @@ pub const COMMANDS: &[&str] = &[
     "rm /",
 ];
 
+/// Those that ask for the members first, and some that show them.
+pub const SYNCED: &[&str] = &[
+    "member list",
+    "cluster-health",
+    "--debug set /debug x",
+    "member remove 123",
+    "member remove xyz",
+    "member add",
+    "get /debug",
+];
+
+/// The same of one of them, without ids and ports.
+pub fn run_synced(side: &Side, line: &str) -> (Option<i32>, String, String) {
+    let (code, output, errors) = run_with(side, &["--endpoints"], line);
+    (code, without_numbers(&output), without_numbers(&errors))
+}
+
+fn without_numbers(text: &str) -> String {
+    let runs = text.split_inclusive(|sign: char| !sign.is_ascii_hexdigit());
+    runs.map(|run| if run.contains(|sign: char| sign.is_ascii_digit()) { "#" } else { run }).collect()
+}
+
 /// Exit code, output and errors.
 pub fn run(side: &Side, line: &str) -> (Option<i32>, String, String) {
+    run_with(side, &["--no-sync", "--endpoints"], line)
+}
+
+fn run_with(side: &Side, flags: &[&str], line: &str) -> (Option<i32>, String, String) {
     let program = upstream("etcdctl-3.4");
     let output = Command::new(program)
         .env("ETCDCTL_API", "2")
-        .args(["--no-sync", "--endpoints", &side.endpoint()])
+        .args(flags)
+        .arg(side.endpoint())
         .args(line.split(' '))
         .output()
         .expect("etcdctl runs");

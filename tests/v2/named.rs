@@ -96,7 +96,6 @@ pub const CALLS: &[&str] = &[
     "PUT /v2/keys/t value=z&ttl=abc",
     "PUT /v2/keys/t value=z&ttl=-5",
     "PUT /v2/keys/t value=z&ttl=1.5",
-    "PUT /v2/keys/t value=z&ttl=9223372036854775807",
     "PUT /v2/keys/t?prevExist=true&refresh=true ttl=1000",
     "PUT /v2/keys/t?refresh=true ttl=500",
     "PUT /v2/keys/t?refresh=true&prevValue=z ttl=500",

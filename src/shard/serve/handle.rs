@@ -307,6 +307,10 @@ impl Shard {
         self.standing.leader.get()
     }
 
+    pub fn committed(&self) -> LogIndex {
+        self.standing.committed.get()
+    }
+
     /// How long the leader is known.
     pub fn leader_for(&self) -> Duration {
         (self.clock)().since(self.standing.leader_since.get())

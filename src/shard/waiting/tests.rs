@@ -145,9 +145,26 @@ fn who_takes_nothing_is_lost_and_others_are_not() {
         world.set("/a");
         assert_eq!(told(&quick).len(), 1);
     }
-    assert_eq!(told(&slow).len(), limits::V2_WAITING_EVENTS);
-    assert!(block_on(slow.next()).is_none());
+    assert!(block_on(slow.next()).is_none(), "at once, with what it could have taken");
     assert_eq!(world.waiters.borrow().len(), 1);
+}
+
+#[test]
+fn who_takes_no_long_events_is_lost_sooner() {
+    let mut world = World::new();
+    let wait = world.wait("/a", false, true, 0).expect("now");
+    let long = vec![b'x'; 1024 * 1024];
+    let write =
+        Write { method: Method::Set as i32, path: "/a".into(), value: long.into(), ..Write::default() };
+    let mut count = 0;
+    while world.waiters.borrow().len() > 0 {
+        for event in world.apply(&write) {
+            world.waiters.borrow_mut().publish(&event);
+        }
+        count += 1;
+    }
+    assert!((2..=limits::V2_WAITING_BYTES / (1024 * 1024) + 1).contains(&count), "{count}");
+    assert!(block_on(wait.next()).is_none());
 }
 
 #[test]
