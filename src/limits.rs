@@ -453,14 +453,17 @@ pub const V2_HISTORY_BYTES: usize = 64 * 1024 * 1024;
 pub const V2_EXPIRED_TOGETHER: usize = 1_024;
 /// How often it is seen whether nodes of the v2 tree are over (etcd's `syncer` period).
 pub const V2_END_PAUSE: Duration = Duration::from_millis(500);
-/// Nodes of the v2 tree that are listed in one go, and how often a listing of more begins anew because what it lists
+/// Nodes of the v2 tree that are listed in one go, and bytes after which it is enough; how often a listing of more begins anew because what it lists
 /// has changed.
 pub const V2_SLICE_NODES: usize = 2_048;
+pub const V2_SLICE_BYTES: usize = 1024 * 1024;
 pub const V2_LISTING_ATTEMPTS: usize = 32;
 /// Events of the v2 tree that somebody may have to take yet: all that are known.
 pub const V2_WAITING_EVENTS: usize = V2_HISTORY_EVENTS as usize;
 /// And their bytes, unless it is only one.
 pub const V2_WAITING_BYTES: usize = 8 * 1024 * 1024;
+/// A path of the v2 API: each node above it is looked at, and listings have it whole for each below.
+pub const V2_PATH_BYTES: usize = 4_096;
 /// A form in a request of the v2 API (Go's `maxFormSize`).
 pub const V2_FORM_BYTES: usize = 10 * 1024 * 1024;
 /// What one that waits is counted with.

@@ -58,7 +58,7 @@ impl Shard {
                     return Ok(Ok(()));
                 }
                 let mut walk = Walk::new(path.to_vec(), recursive);
-                match walk.step(tree, limits::V2_SLICE_NODES, |visit| listing.visit(visit)) {
+                match slice(&mut walk, tree, listing) {
                     Ok(true) => return Ok(Ok(())),
                     Ok(false) => walk,
                     Err(Disturbed) => continue,
@@ -73,8 +73,7 @@ impl Shard {
                     claim.set(listing.bytes()).map_err(|Revoked| Error::TooManyRequests)?;
                 }
                 let _slice = self.pass().await;
-                let state = self.state.borrow();
-                match walk.step(state.v2(), limits::V2_SLICE_NODES, |visit| listing.visit(visit)) {
+                match slice(&mut walk, self.state.borrow().v2(), listing) {
                     Ok(true) => return Ok(Ok(())),
                     Ok(false) => {}
                     Err(Disturbed) => break,
@@ -99,4 +98,13 @@ impl Shard {
     pub fn v2_waiting(&self) -> usize {
         self.waiters.borrow().len()
     }
+}
+
+/// So many nodes, and bytes, as hold up nobody else.
+fn slice(walk: &mut Walk, tree: &Tree, listing: &mut impl Listing) -> Result<bool, Disturbed> {
+    let until = listing.bytes() + limits::V2_SLICE_BYTES;
+    walk.step(tree, limits::V2_SLICE_NODES, |visit| {
+        listing.visit(visit);
+        listing.bytes() < until
+    })
 }

@@ -37,12 +37,12 @@ impl Walk {
         Self { path, recursive, seen: None, stack: Vec::new() }
     }
 
-    /// Goes on by up to `nodes` nodes, or begins. True when nothing is left.
+    /// Goes on by up to `nodes` nodes, or until `visit` says that it is enough, or begins. True when nothing is left.
     pub fn step(
         &mut self,
         tree: &Tree,
         nodes: usize,
-        mut visit: impl FnMut(Visit<'_>),
+        mut visit: impl FnMut(Visit<'_>) -> bool,
     ) -> Result<bool, Disturbed> {
         match self.seen {
             None => {
@@ -76,12 +76,15 @@ impl Walk {
             };
             *last = Some(name.clone());
             let child = tree.node(*id);
-            visit(Visit::Open(child));
+            let mut goes_on = visit(Visit::Open(child));
             if child.is_dir() {
                 match self.recursive {
                     true => self.stack.push((*id, None)),
-                    false => visit(Visit::Close(child)),
+                    false => goes_on &= visit(Visit::Close(child)),
                 }
+            }
+            if !goes_on {
+                break;
             }
         }
         Ok(self.stack.is_empty())

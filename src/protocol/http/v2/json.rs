@@ -222,7 +222,7 @@ impl Listing for Got {
     }
 
     fn bytes(&self) -> usize {
-        self.out.capacity()
+        self.out.len()
     }
 }
 

@@ -8,6 +8,7 @@ use http::{HeaderValue, Method, Response, StatusCode, request::Parts};
 
 use super::{CLUSTER_ID, cluster_id, form::Form, json, only};
 use crate::{
+    limits,
     protocol::http::{Answer, Content, Endpoints, JSON, Posted, Unread, answered, ok},
     service::{
         Api, Connection, Error,
@@ -133,6 +134,9 @@ impl Asked {
             }
         }
         let path = v2::clean(key);
+        if path.len() > limits::V2_PATH_BYTES {
+            return Err(invalid("the path is too long"));
+        }
         let method = match head.method {
             Method::GET if wait && !quorum => {
                 let key = path[..].into();

@@ -64,6 +64,9 @@ fn a_body_that_is_not_whole_changes_nothing() {
     let long = format!("value={}", "x".repeat(2 * 1024 * 1024));
     let (status, body) = once(&member, put, Ok(long.into()));
     assert!(status == 400 && body.contains("etcdserver: request is too large"), "{status} {body}");
+    let deep: &str = Box::leak(format!("GET /v2/keys{}", "/a".repeat(3_000)).into_boxed_str());
+    let (status, body) = once(&member, deep, Ok(Bytes::new()));
+    assert!(status == 400 && body.contains("the path is too long"), "{status} {body}");
     assert!(once(&member, "GET /v2/keys/a", Ok(Bytes::new())).1.contains("\"value\":\"x\""));
 }
 
