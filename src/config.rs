@@ -53,7 +53,7 @@ pub struct Config {
     pub checkpoint_entries: u64,
     /// Megabytes per second a checkpoint is written with at most; 0 means unlimited.
     pub checkpoint_write_mbps: u64,
-    /// Entries kept in memory for followers that lag.
+    /// Entries kept for followers that lag.
     pub catchup_entries: usize,
     pub listen_client_urls: Vec<Url>,
     /// For HTTP alone; if there are any, `listen_client_urls` serve gRPC alone.

@@ -12,13 +12,16 @@
 mod admission;
 mod config;
 mod entry;
+mod flow;
 mod frame;
 mod log_window;
 mod logger;
+mod older;
 mod pipeline;
 
 pub use config::{ChangeKind, Config, ConfigChange, ConfigError};
 pub use entry::{Entry, EntryKind, HardState, LogPosition, Payload};
 pub use frame::{Aside, Frame, FrameError, Received};
 pub use log_window::{Baseline, LogWindow};
+pub use older::Terms;
 pub use pipeline::{ChangeError, Error, Options, Outgoing, Pipeline, ProposeError, Ready, Role, StepError};

@@ -126,7 +126,7 @@ pub const PEER_FAREWELL: Duration = Duration::from_secs(1);
 pub const PEER_PIECES_AHEAD: usize = 4;
 /// How long a checkpoint's transfer goes on without progress, before it is given up.
 pub const PEER_TRANSFER_PATIENCE: Duration = Duration::from_secs(30);
-/// Frames from other members that wait for the shard's turn, and their bytes; more are dropped, as Raft allows.
+/// Frames from other members that wait for the shard's turn, and their bytes; more are dropped and counted, as Raft allows.
 pub const SHARD_FRAMES_MAX: usize = 4_096;
 pub const SHARD_FRAMES_BYTES_MAX: usize = 2 * PEER_FRAME_BYTES_MAX;
 /// Payload bytes proposed and not committed yet.
@@ -150,8 +150,27 @@ pub const UNAPPLIED_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const APPLY_PATIENCE: Duration = Duration::from_millis(500);
 /// Bytes of applied entries kept in memory for followers; `--snapshot-catchup-entries` bounds their number.
 pub const CATCHUP_BYTES: usize = 16 * 1024 * 1024;
-/// The same with those that a member needs which is there and behind, one that is just being sent a checkpoint above all.
-pub const NEEDED_BYTES: usize = 64 * 1024 * 1024;
+/// Bytes of the log kept on disk behind a checkpoint for followers that will come back, as many entries as the same flag
+/// says (five segments of 64 MB stay with etcd). For those that are there and behind, one that is just being sent a
+/// checkpoint above all, twice what the checkpoint takes if that is more, up to the latter. Who falls back further gets a
+/// checkpoint.
+pub const LOG_KEPT_BYTES: u64 = 256 * 1024 * 1024;
+pub const LOG_NEEDED_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+/// Payload bytes read back from the log at a time, beside the rest of a write, and in memory in all.
+pub const READ_BACK_PIECE_BYTES: usize = 4 * 1024 * 1024;
+pub const READ_BACK_BYTES: usize = 16 * 1024 * 1024;
+/// One read of it: larger ones hold up the log's writes.
+pub const READ_BACK_CHUNK_BYTES: usize = 256 * 1024;
+/// Places that are to be read from next; who finds no room asks again. And those that reading may go on from.
+pub const READ_BACKS_WANTED: usize = 8;
+pub const READ_BACK_PLACES: usize = 4;
+/// Payload bytes on their way to a member: beyond, nothing is sent until it acknowledges some. Also what is given out at
+/// a time when it does. With one more message they fit into its queue.
+pub const IN_FLIGHT_BYTES: usize = 4 * 1024 * 1024;
+const _: () = assert!(
+    2 * IN_FLIGHT_BYTES + COMMITTED_BYTES_MAX as usize + ENTRY_BYTES_MAX <= PEER_QUEUE_BYTES,
+    "they fit into a queue"
+);
 /// Elections for which a member is still there that was not heard of.
 pub const NEEDED_ELECTIONS: usize = 2;
 /// Pause between two slices of work in the background.
@@ -214,6 +233,8 @@ pub const WAL_SEGMENT_BYTES: u64 = 32 * 1024 * 1024;
 pub const WAL_SEGMENT_BYTES_MIN: u64 = 16 * 1024 * 1024;
 /// Largest batches a segment has room for, at least.
 pub const WAL_SEGMENT_BATCHES: u64 = 4;
+/// A write to the log that takes longer is worth a warning (etcd's `warnSyncDuration`).
+pub const SLOW_LOG_WRITE: Duration = Duration::from_secs(1);
 /// Segments kept for the log to go on in once it needs them; more are removed.
 pub const WAL_SPARE_SEGMENTS: usize = 2;
 /// Size a checkpoint segment is closed at; a longer body has one of its own.

@@ -229,10 +229,20 @@ impl<E: Env> Peers<E> {
     }
 
     /// A frame for a shard came from a member.
-    fn deliver(&self, from: MemberId, shard: ShardId, frame: Bytes) {
+    fn deliver(&self, from: &Remote, shard: ShardId, frame: Bytes) {
         let shard = self.0.shards.borrow().get(&shard).cloned();
-        if let Some(shard) = shard {
-            shard.step(from, frame);
+        if shard.is_none_or(|shard| shard.step(from.id, frame)) {
+            return;
+        }
+        self.0.metrics.receive_failed(Some(from.id));
+        if from.overrun.is_due(self.0.env.roughly()) {
+            warn!(
+                "local-member-id" = self.own_id(),
+                "from" = hex(from.id),
+                "remote-peer-id" = hex(from.id),
+                "remote-peer-active" = from.is_active(),
+                "dropped internal Raft message since receiving buffer is full (overloaded network)"
+            );
         }
     }
 

@@ -1,9 +1,7 @@
-//! The part of the log raft-rs reads back: a window in memory over the newest entries.
+//! The log as raft-rs sees it: a window in memory over the newest entries, and what is on disk before them.
 //!
-//! The log on disk holds everything; entries already applied leave the window once it holds more
-//! than `catchup` of them, so its size is bounded. There is more room for what members need that are there and behind.
-//! Who needs older entries gets a checkpoint instead of them being read back from the log: of that only the segments
-//! travel that are new since the last one, so that each is sooner there than the one before, and then the window is enough.
+//! Entries already applied leave the window once it holds more than `catchup` of them, so its size is bounded. Who needs
+//! older ones waits until they are read back (`older.rs`); who needs what left the log as well gets a checkpoint.
 
 use std::{cell::Cell, collections::VecDeque};
 
@@ -12,12 +10,12 @@ use raft::{
     eraftpb::{self, ConfState, Snapshot},
 };
 
-use crate::{
-    limits,
-    types::{LogIndex, MemberId, Term},
-};
+use crate::types::{LogIndex, MemberId, Term};
 
-use super::{Config, Entry, HardState, LogPosition};
+use super::{
+    Config, Entry, HardState, LogPosition,
+    older::{self, Older},
+};
 
 /// What Raft must know of a checkpoint: the place its state is of, and who was in the group there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +26,8 @@ pub struct Baseline {
 
 /// Entries `first..=last` and the term just before them.
 pub struct LogWindow {
-    /// The entry before the window; 0 and 0 at the start of the log.
-    base: LogPosition,
+    /// What is before the window; it ends with 0 and 0 at the start of the log.
+    older: Older,
     entries: VecDeque<eraftpb::Entry>,
     bytes: usize,
     hard_state: HardState,
@@ -38,29 +36,46 @@ pub struct LogWindow {
     checkpoint: Option<Baseline>,
     /// Somebody needs a newer one.
     checkpoint_wanted: Cell<bool>,
+    /// Payload bytes that may still be given out to be sent.
+    budget: Cell<u64>,
 }
 
 impl LogWindow {
     /// A window that starts after the entry `base`.
     pub fn new(base: LogPosition, hard_state: HardState, config: Config) -> Self {
         LogWindow {
-            base,
+            older: Older::new(base),
             entries: VecDeque::new(),
             bytes: 0,
             hard_state,
             config,
             checkpoint: None,
             checkpoint_wanted: Cell::new(false),
+            budget: Cell::new(u64::MAX),
         }
     }
 
     /// The entry before the window.
     pub fn base(&self) -> LogPosition {
-        self.base
+        self.older.last()
+    }
+
+    /// What is before the window, on disk only.
+    pub fn older(&self) -> &Older {
+        &self.older
+    }
+
+    pub(super) fn older_mut(&mut self) -> &mut Older {
+        &mut self.older
+    }
+
+    /// From now on so many bytes are given out to be sent, and the entry that exceeds them.
+    pub(super) fn set_budget(&self, bytes: u64) {
+        self.budget.set(bytes);
     }
 
     pub fn last(&self) -> LogIndex {
-        LogIndex(self.base.index.0 + self.entries.len() as u64)
+        LogIndex(self.base().index.0 + self.entries.len() as u64)
     }
 
     /// The entry at `index`, which the window holds.
@@ -70,7 +85,8 @@ impl LogWindow {
 
     /// Term of the entry at `index`, which the window holds or begins after.
     pub fn term_of(&self, index: LogIndex) -> Term {
-        if index == self.base.index { self.base.term } else { Term(self.entries[self.at(index.0)].term) }
+        let base = self.base();
+        if index == base.index { base.term } else { Term(self.entries[self.at(index.0)].term) }
     }
 
     /// Adds entries, replacing a conflicting tail.
@@ -83,7 +99,7 @@ impl LogWindow {
 
     pub(super) fn append_raw(&mut self, entries: impl IntoIterator<Item = eraftpb::Entry>) {
         for entry in entries {
-            let base = self.base.index;
+            let base = self.base().index;
             assert!(entry.index > base.0, "entry {} below the window {base}", entry.index);
             while self.last().0 >= entry.index {
                 let dropped = self.entries.pop_back().expect("the window holds up to last()");
@@ -97,8 +113,8 @@ impl LogWindow {
 
     /// Starts anew after a received checkpoint, which is ahead of everything that is known to be committed.
     pub(super) fn restore(&mut self, baseline: &Baseline) {
-        assert!(baseline.position.index >= self.base.index, "a checkpoint below the window");
-        self.base = baseline.position;
+        assert!(baseline.position.index >= self.base().index, "a checkpoint below the window");
+        self.older = Older::new(baseline.position);
         self.entries.clear();
         self.bytes = 0;
         self.config = baseline.config.clone();
@@ -106,6 +122,14 @@ impl LogWindow {
 
     pub(super) fn take_checkpoint_wanted(&self) -> bool {
         self.checkpoint_wanted.take()
+    }
+
+    pub(super) fn checkpoint(&self) -> Option<&Baseline> {
+        self.checkpoint.as_ref()
+    }
+
+    pub(super) fn first_in_memory(&self) -> LogIndex {
+        LogIndex(self.base().index.0 + 1)
     }
 
     pub(super) fn set_checkpoint(&mut self, baseline: Baseline) {
@@ -132,31 +156,26 @@ impl LogWindow {
     /// Lets applied entries go, oldest first, until at most `keep_entries` and `keep_bytes` of the
     /// applied ones remain; if it is alone, until one does.
     pub fn trim(&mut self, applied: LogIndex, keep_entries: usize, keep_bytes: usize) {
-        self.trim_for(applied, (keep_entries, keep_bytes), applied);
-    }
-
-    /// The same, but for entries after `needed`, for which there is more room: a member is about to be sent them.
-    pub fn trim_for(
-        &mut self,
-        applied: LogIndex,
-        (keep_entries, keep_bytes): (usize, usize),
-        needed: LogIndex,
-    ) {
-        let keep_entries = if self.is_alone() { 0 } else { keep_entries };
+        let is_alone = self.is_alone();
+        let keep_entries = if is_alone { 0 } else { keep_entries };
         while let Some(oldest) = self.entries.front() {
             let is_kept = self.entries.len() <= keep_entries && self.bytes <= keep_bytes;
-            let is_needed = oldest.index > needed.0 && self.bytes <= limits::NEEDED_BYTES;
-            if oldest.index >= applied.0 || is_kept || is_needed {
+            if oldest.index >= applied.0 || is_kept {
                 break;
             }
-            self.base = LogPosition { index: LogIndex(oldest.index), term: Term(oldest.term) };
+            let at = LogPosition { index: LogIndex(oldest.index), term: Term(oldest.term) };
+            if is_alone {
+                self.older.skip(at)
+            } else {
+                self.older.push(at)
+            }
             self.bytes -= oldest.data.len();
             self.entries.pop_front();
         }
     }
 
     fn at(&self, index: u64) -> usize {
-        (index - self.base.index.0 - 1) as usize
+        (index - self.base().index.0 - 1) as usize
     }
 }
 
@@ -170,9 +189,9 @@ impl Storage for LogWindow {
         low: u64,
         high: u64,
         max_size: impl Into<Option<u64>>,
-        _context: GetEntriesContext,
+        context: GetEntriesContext,
     ) -> raft::Result<Vec<eraftpb::Entry>> {
-        if low <= self.base.index.0 {
+        if low <= self.older.base().index.0 {
             return Err(StorageError::Compacted.into());
         }
         assert!(
@@ -181,33 +200,41 @@ impl Storage for LogWindow {
             self.last()
         );
         let bytes_max = max_size.into().unwrap_or(u64::MAX);
-        let mut bytes = 0u64;
-        let mut found = Vec::new();
-        for entry in self.entries.range(self.at(low)..self.at(high)) {
-            bytes += entry.data.len() as u64;
-            if !found.is_empty() && bytes > bytes_max {
-                break;
-            }
-            found.push(entry.clone());
+        let to_send = context.can_async();
+        if to_send && self.budget.get() == 0 {
+            return Err(StorageError::LogTemporarilyUnavailable.into());
+        }
+        let found = if low > self.base().index.0 {
+            older::within(self.entries.range(self.at(low)..self.at(high)), bytes_max)
+        } else if let Some(found) = self.older.read(low, bytes_max) {
+            found
+        } else {
+            assert!(to_send, "entry {low} is not applied, and not in memory");
+            self.older.want(low, context);
+            return Err(StorageError::LogTemporarilyUnavailable.into());
+        };
+        if to_send {
+            let bytes = found.iter().map(|entry| entry.data.len() as u64).sum();
+            self.budget.set(self.budget.get().saturating_sub(bytes));
         }
         Ok(found)
     }
 
     fn term(&self, index: u64) -> raft::Result<u64> {
-        if index == self.base.index.0 {
-            return Ok(self.base.term.0);
-        }
-        if index < self.base.index.0 {
+        if index < self.older.base().index.0 {
             return Err(StorageError::Compacted.into());
         }
         if index > self.last().0 {
             return Err(StorageError::Unavailable.into());
         }
+        if index <= self.base().index.0 {
+            return Ok(self.older.term(LogIndex(index)).0);
+        }
         Ok(self.entries[self.at(index)].term)
     }
 
     fn first_index(&self) -> raft::Result<u64> {
-        Ok(self.base.index.0 + 1)
+        Ok(self.older.base().index.0 + 1)
     }
 
     fn last_index(&self) -> raft::Result<u64> {
@@ -219,7 +246,9 @@ impl Storage for LogWindow {
     fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
         let serves = |checkpoint: &&Baseline| {
             let index = checkpoint.position.index;
-            index >= self.base.index && index.0 >= request_index && checkpoint.config.contains(MemberId(to))
+            index >= self.older.base().index
+                && index.0 >= request_index
+                && checkpoint.config.contains(MemberId(to))
         };
         let Some(Baseline { position, config }) = self.checkpoint.as_ref().filter(serves) else {
             self.checkpoint_wanted.set(true);
@@ -272,31 +301,44 @@ mod tests {
     }
 
     #[test]
-    fn trimming_keeps_what_is_not_applied_and_the_term_before() {
+    fn trimming_keeps_what_is_not_applied_and_knows_the_terms_of_the_rest() {
         let mut window = window(1..=100);
         window.trim(LogIndex(90), 5, usize::MAX);
-        assert_eq!(window.first_index().unwrap(), 90);
-        assert_eq!(window.term(89).unwrap(), 1);
-        assert!(window.term(88).is_err());
+        assert_eq!((window.base().index, window.first_index().unwrap()), (LogIndex(89), 1));
+        assert_eq!((window.term(89).unwrap(), window.term(1).unwrap()), (1, 1));
+        window.older_mut().forget(LogIndex(50));
+        assert!(window.term(49).is_err() && window.term(50).is_ok());
         window.trim(LogIndex(100), 5, usize::MAX);
-        assert_eq!(window.first_index().unwrap(), 96);
+        assert_eq!(window.base().index, LogIndex(95));
         assert_eq!(window.last(), LogIndex(100));
         assert_eq!(window.bytes, 50);
         window.trim(LogIndex(100), 5, 10);
-        assert_eq!(window.first_index().unwrap(), 100);
+        assert_eq!(window.base().index, LogIndex(99));
     }
 
     #[test]
-    fn what_a_member_is_about_to_be_sent_is_kept_for_longer() {
+    fn what_is_not_in_memory_comes_once_it_was_read_back() {
         let mut window = window(1..=100);
-        window.trim_for(LogIndex(90), (5, 10), LogIndex(40));
-        assert_eq!(window.first_index().unwrap(), 41);
-        window.trim_for(LogIndex(95), (5, 10), LogIndex(30));
-        assert_eq!(window.first_index().unwrap(), 41);
-        let long = Entry { data: vec![0; limits::NEEDED_BYTES].into(), ..entry(101, 1) };
-        window.append([long]);
-        window.trim_for(LogIndex(95), (5, 10), LogIndex(40));
-        assert_eq!(window.first_index().unwrap(), 95, "within bounds");
+        window.trim(LogIndex(100), 5, usize::MAX);
+        let get = |window: &LogWindow, low| {
+            window.entries(low, 101, 1_000, GetEntriesContext::empty(true)).map(|found| found.len())
+        };
+        let not_yet = Err(raft::Error::Store(StorageError::LogTemporarilyUnavailable));
+        assert_eq!(get(&window, 40), not_yet);
+        assert_eq!(window.older_mut().take_wanted().map(|(from, _)| from), Some(LogIndex(40)));
+        window.older_mut().fill(LogIndex(40), (40..=97).map(|index| entry(index, 1)).collect());
+        assert_eq!(get(&window, 40), Ok(56), "up to where memory begins");
+        assert_eq!(get(&window, 96), Ok(5));
+        window.older_mut().forget(LogIndex(45));
+        assert_eq!(get(&window, 45), Err(raft::Error::Store(StorageError::Compacted)));
+    }
+
+    #[test]
+    fn no_more_is_given_out_at_a_time_than_may_be_sent() {
+        let window = window(1..=10);
+        window.set_budget(15);
+        let get = |to_send| window.entries(2, 9, 10, GetEntriesContext::empty(to_send)).is_ok();
+        assert!(get(true) && get(true) && !get(true) && get(false));
     }
 
     #[test]
@@ -307,7 +349,7 @@ mod tests {
         assert_eq!((window.first_index().unwrap(), window.term(89).unwrap()), (90, 1));
         window.set_config(Config { voters: ids(&[1]), learners: ids(&[2]) });
         window.trim(LogIndex(100), 5, usize::MAX);
-        assert_eq!(window.first_index().unwrap(), 96);
+        assert_eq!((window.first_index().unwrap(), window.base().index), (90, LogIndex(95)));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use raft::{
-    Progress, ProgressState, RawNode, ReadOnlyOption, SnapshotStatus, StateRole,
+    GetEntriesContext, Progress, ProgressState, RawNode, ReadOnlyOption, SnapshotStatus, StateRole,
     eraftpb::{self, Message, MessageType},
 };
 
@@ -21,9 +21,11 @@ use crate::{
 use super::{
     Baseline, Config, ConfigChange, Entry, EntryKind, Frame, FrameError, HardState, LogPosition,
     admission::{self, is_sole_voter, may_campaign},
+    flow::{self, Flows},
     frame::{CONTEXT_BYTES, context_entry},
     log_window::LogWindow,
     logger,
+    older::Terms,
 };
 
 /// How a shard's group behaves. Ticks are the caller's unit of time.
@@ -137,6 +139,9 @@ pub struct Pipeline {
     is_stalled: bool,
     /// Members that were heard of, and for how many ticks they count as being there.
     present: Vec<(u64, usize)>,
+    flows: Flows,
+    /// Who waits for what is being read back.
+    reading_for: Option<GetEntriesContext>,
 }
 
 impl Pipeline {
@@ -150,7 +155,7 @@ impl Pipeline {
             heartbeat_tick: options.heartbeat_ticks,
             applied: applied.0,
             max_size_per_msg: options.committed_bytes_max,
-            max_inflight_msgs: 256,
+            max_inflight_msgs: flow::MESSAGES_MAX,
             check_quorum: true,
             pre_vote: options.pre_vote,
             read_only_option: ReadOnlyOption::Safe,
@@ -171,6 +176,8 @@ impl Pipeline {
             timed_for,
             is_stalled: false,
             present: Vec::new(),
+            flows: Flows::default(),
+            reading_for: None,
         };
         pipeline.draw_election_timeout(random);
         Ok(pipeline)
@@ -189,6 +196,10 @@ impl Pipeline {
     pub fn tick(&mut self, random: u64) {
         self.node.tick();
         self.note_present();
+        self.settle_flows();
+        if !self.reads_back() {
+            self.node.mut_store().older_mut().clear();
+        }
         self.keep_election_timeout(random);
     }
 
@@ -208,7 +219,11 @@ impl Pipeline {
             return Err(FrameError::Campaign.into());
         }
         admission::check(&self.node, &frame, files_came)?;
+        // Who answers may be behind by more than should be on its way to it.
+        self.node.store().set_budget(limits::IN_FLIGHT_BYTES as u64);
         let stepped = self.node.step(frame.into());
+        self.node.store().set_budget(u64::MAX);
+        self.settle_flows();
         self.keep_election_timeout(random);
         stepped.map_err(|error| Error(error).into())
     }
@@ -381,6 +396,11 @@ impl Pipeline {
             self.unreported.push_back((number, LogIndex(first.index), LogIndex(last.index)));
         }
         let mut now = ready.take_messages();
+        for message in now.iter().filter(|message| brings_entries(message)) {
+            let last = message.entries.last().expect("it brings some");
+            let bytes = message.entries.iter().map(|entry| entry.data.len()).sum();
+            self.flows.note(message.to, last.index, bytes);
+        }
         let (promises, others): (Vec<_>, Vec<_>) =
             ready.take_persisted_messages().into_iter().partition(promises_something);
         now.extend(others);
@@ -402,7 +422,48 @@ impl Pipeline {
             restored,
         };
         self.node.advance_append_async(ready);
+        self.settle_flows();
         taken
+    }
+
+    /// Who has too much on its way waits, and who has not any more gets the next.
+    fn settle_flows(&mut self) {
+        let leads = self.role() == Role::Leader;
+        for member in self.flows.settle(self.node.raft.mut_prs(), leads) {
+            self.node.raft.send_append(member);
+        }
+    }
+
+    /// What another member needs that is in memory no more: the entries from this one on, and the terms they are of. It is
+    /// asked for once, and [`Pipeline::read_back`] must follow.
+    pub fn to_read_back(&mut self) -> Option<(LogIndex, Terms)> {
+        if self.reading_for.is_some() {
+            return None;
+        }
+        let older = self.node.mut_store().older_mut();
+        let (from, context) = older.take_wanted()?;
+        let terms = older.terms().clone();
+        self.reading_for = Some(context);
+        Some((from, terms))
+    }
+
+    /// Takes in what was read back, if anything. `is_lost`: it can be read no more, nor any that left memory; who needs
+    /// that gets a checkpoint.
+    pub fn read_back(&mut self, from: LogIndex, entries: Vec<Entry>, is_lost: bool) {
+        let context = self.reading_for.take().expect("it was asked for");
+        let older = self.node.mut_store().older_mut();
+        older.fill(from, entries);
+        if is_lost {
+            older.forget(older.last().index);
+        }
+        self.node.store().set_budget(limits::IN_FLIGHT_BYTES as u64);
+        self.node.on_entries_fetched(context);
+        self.node.store().set_budget(u64::MAX);
+    }
+
+    /// Whether a member that is there needs what is in memory no more.
+    pub fn reads_back(&self) -> bool {
+        self.needed().is_some_and(|needed| needed < self.node.store().base().index)
     }
 
     /// Everything up to this ready is durable. Returns messages that waited for it.
@@ -437,12 +498,11 @@ impl Pipeline {
         assert!(index.0 <= self.node.raft.raft_log.committed, "applied beyond committed");
         self.node.advance_apply_to(index.0);
         let Options { catchup_entries, catchup_bytes, .. } = self.options;
-        let needed = self.needed().unwrap_or(index);
-        self.node.mut_store().trim_for(index, (catchup_entries, catchup_bytes), needed);
+        self.node.mut_store().trim(index, catchup_entries, catchup_bytes);
     }
 
     /// Up to where the members that are there have the log, or will once the checkpoint came that is on its way to them;
-    /// none if this member does not lead.
+    /// none if this member does not lead, or none of them can be served from the log.
     fn needed(&self) -> Option<LogIndex> {
         if self.role() != Role::Leader {
             return None;
@@ -455,7 +515,8 @@ impl Pipeline {
                 ProgressState::Replicate => progress.matched,
             })
         };
-        self.present.iter().filter_map(progress).map(has).min()
+        let base = self.node.store().older().base().index;
+        self.present.iter().filter_map(progress).map(has).filter(|has| *has >= base).min()
     }
 
     /// Who of the others was heard of lately.
@@ -477,9 +538,20 @@ impl Pipeline {
         }
     }
 
-    /// The oldest entry kept for followers. The log on disk is needed from there on.
-    pub fn first_kept(&self) -> LogIndex {
-        LogIndex(self.node.store().base().index.0 + 1)
+    /// From where on the log on disk is kept, now that the newest checkpoint stands for what is before: what members need
+    /// next that are there, and some for those that will come back. Nobody is sent much more of the log than the checkpoint
+    /// would be, of which there are so many `bytes`. `within`: the first entry of a log of so many bytes.
+    pub fn keep_from(&mut self, bytes: u64, within: impl Fn(u64) -> LogIndex) -> LogIndex {
+        let store = self.node.store();
+        let newest = store.checkpoint().map_or(0, |baseline| baseline.position.index.0);
+        let entries = if store.is_alone() { 0 } else { self.options.catchup_entries as u64 };
+        let kept = LogIndex(newest.saturating_sub(entries) + 1).max(within(limits::LOG_KEPT_BYTES));
+        let most = bytes.saturating_mul(2).clamp(limits::LOG_KEPT_BYTES, limits::LOG_NEEDED_BYTES);
+        let needed = self.needed().map(|has| LogIndex(has.0 + 1).max(within(most)));
+        let from = kept.min(needed.unwrap_or(kept)).min(LogIndex(newest + 1)).min(store.first_in_memory());
+        let older = self.node.mut_store().older_mut();
+        older.forget(LogIndex(from.0 - 1));
+        LogIndex(older.base().index.0 + 1).min(LogIndex(newest + 1))
     }
 
     /// Takes a committed configuration change into account.
@@ -516,11 +588,13 @@ impl Pipeline {
     pub fn report_checkpoint(&mut self, member: MemberId, came: bool) {
         let status = if came { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
         self.node.report_snapshot(member.0, status);
+        self.settle_flows();
     }
 
     /// Something that was sent to a member got lost, or it cannot be reached: until it answers it gets one append at a time.
     pub fn report_unreachable(&mut self, member: MemberId) {
         self.node.report_unreachable(member.0);
+        self.settle_flows();
     }
 
     pub fn role(&self) -> Role {
@@ -569,11 +643,15 @@ fn promises_something(message: &Message) -> bool {
     !matches!(message.msg_type, MessageType::MsgHeartbeatResponse | MessageType::MsgReadIndex)
 }
 
+fn brings_entries(message: &Message) -> bool {
+    !message.entries.is_empty() && message.msg_type == MessageType::MsgAppend
+}
+
 fn outgoing(messages: Vec<Message>) -> impl Iterator<Item = Outgoing> {
     messages.into_iter().map(|message| {
         let to = MemberId(message.to);
         let checkpoint = message.snapshot.as_ref().map(|snapshot| LogIndex(snapshot.get_metadata().index));
-        let brings_entries = !message.entries.is_empty() && message.msg_type == MessageType::MsgAppend;
+        let brings_entries = brings_entries(&message);
         Outgoing { to, frame: Frame::from(message).encode(), brings_entries, checkpoint }
     })
 }

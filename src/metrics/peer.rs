@@ -154,7 +154,7 @@ impl PeerMetrics {
         self.trips.borrow_mut().entry(to).or_default().failed += 1;
     }
 
-    /// A connection made no sense; of whom, if that is known.
+    /// A connection made no sense, or a frame found no room; of whom, if that is known.
     pub fn receive_failed(&self, from: Option<MemberId>) {
         let from = from.map_or_else(|| "unknown".to_owned(), hex);
         self.received_failures.with_label_values(&[&from]).inc();

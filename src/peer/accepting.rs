@@ -233,7 +233,7 @@ impl<'a, E: Env, S: Socket> Link<'a, E, S> {
                     Lane::Entries => self.entries.add(record)?,
                 };
                 if let Some(frame) = frame {
-                    self.peers.deliver(self.remote.id, shard, frame);
+                    self.peers.deliver(&self.remote, shard, frame);
                 }
                 Ok(())
             }

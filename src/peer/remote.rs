@@ -20,6 +20,8 @@ pub struct Remote {
     pub queue: Queue,
     /// Of frames that were dropped.
     pub complaint: Complaint,
+    /// What came from it found no room.
+    pub overrun: Complaint,
     urls: RefCell<Vec<String>>,
     /// Which of them is tried next.
     next_url: Cell<usize>,
@@ -45,6 +47,7 @@ impl Remote {
             id,
             queue: Queue::default(),
             complaint: Complaint::default(),
+            overrun: Complaint::default(),
             urls: RefCell::new(urls.to_vec()),
             next_url: Cell::new(0),
             is_guest: Cell::new(is_guest),

@@ -10,6 +10,7 @@
 mod alone;
 mod backlog;
 mod founding;
+mod read_back;
 mod replay;
 mod restoring;
 #[cfg(test)]
@@ -39,6 +40,7 @@ use crate::{
 };
 
 use backlog::{Backlog, hard_state_record};
+use read_back::{Piece, ReadBack};
 use restoring::Restoring;
 
 pub use alone::go_alone;
@@ -99,6 +101,8 @@ pub struct Replica<E: Env> {
     backlog: Backlog,
     in_flight: Option<InFlight<E>>,
     finished: Option<Finished<E>>,
+    /// What other members need and memory has no more.
+    read_back: ReadBack<E>,
     applied: LogPosition,
     /// A received checkpoint is being put in place.
     restoring: Option<Restoring>,
@@ -123,6 +127,7 @@ impl<E: Env> Replica<E> {
             in_flight: None,
             appends: (0, 0),
             finished: None,
+            read_back: ReadBack::new(),
             applied,
             restoring: None,
             offers: Vec::new(),
@@ -134,15 +139,17 @@ impl<E: Env> Replica<E> {
         self.pipeline.campaign_if_sole_voter()
     }
 
-    /// Drives the log write under way. True when it has ended: [`Replica::finish_write`] is due.
+    /// Drives the log write under way, and what is read back. True when one has ended: [`Replica::finish_write`] and
+    /// [`Replica::take_read_back`] are due.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+        let was_read = self.read_back.poll(cx);
         if let Some(in_flight) = &mut self.in_flight
             && let Poll::Ready(finished) = in_flight.write.as_mut().poll(cx)
         {
             self.finished = Some(finished);
             return true;
         }
-        false
+        was_read
     }
 
     /// Takes in a frame that another member sent; what is not Raft's is given back. `takes_entries`: or those of the frame are
@@ -213,6 +220,30 @@ impl<E: Env> Replica<E> {
 
     pub fn tick(&mut self) {
         self.pipeline.tick(self.env.random_u64());
+        if !self.pipeline.reads_back() {
+            self.read_back.rest();
+        }
+    }
+
+    /// Takes in what was read back for another member.
+    pub fn take_read_back(&mut self) {
+        let Some(Piece { from, entries, error, is_lost }) = self.read_back.take(&self.wal) else { return };
+        if is_lost {
+            let error =
+                error.map_or_else(|| "it is not where it should be".to_owned(), |error| error.to_string());
+            warn!(
+                index = from.0,
+                error, "failed to read an entry back from the log: members that need it get a snapshot"
+            );
+        }
+        self.pipeline.read_back(from, entries, is_lost);
+    }
+
+    /// Begins to read back what another member needs, if nothing is being read.
+    pub fn begin_read_back(&mut self) {
+        if let Some((from, terms)) = self.pipeline.to_read_back() {
+            self.read_back.begin(&self.wal, from, terms);
+        }
     }
 
     /// Takes in a log write that has ended, and begins the next if there is something left; how long it took.
@@ -383,7 +414,8 @@ impl<E: Env> Replica<E> {
         match self.restoring.take_if(|restoring| matches!(restoring, Restoring::Logging(..)))? {
             Restoring::Logging(baseline, committed, reads) => {
                 self.pipeline.applied(baseline.position.index);
-                self.checkpointed(baseline);
+                // Whoever leads has sent it.
+                self.checkpointed(baseline, 0);
                 Some(Progress { committed, reads })
             }
             Restoring::Preparing(..) => unreachable!("just seen"),
@@ -445,11 +477,11 @@ impl<E: Env> Replica<E> {
         self.pipeline.applied(index);
     }
 
-    /// A checkpoint is durable: the log is not needed up to there, except for followers, who are offered it from now on.
-    pub fn checkpointed(&mut self, baseline: Baseline) {
-        let index = baseline.position.index;
+    /// A checkpoint of so many bytes is durable: the log is not needed up to there, except for followers, who are offered
+    /// it from now on.
+    pub fn checkpointed(&mut self, baseline: Baseline, bytes: u64) {
         self.pipeline.set_checkpoint(baseline);
-        self.wal.cut(self.pipeline.first_kept().min(LogIndex(index.0 + 1)));
+        self.wal.cut(self.pipeline.keep_from(bytes, |bytes| self.wal.first_within(bytes)));
     }
 
     /// Bytes the log has taken since it was opened.

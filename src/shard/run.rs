@@ -216,6 +216,7 @@ impl<E: Env> Loop<E> {
             self.serving.log_written(took);
         }
         self.note_leader(now);
+        self.replica.take_read_back();
         self.hand_over();
         let mut slice = Slice::new(self.pace);
         loop {
@@ -245,6 +246,7 @@ impl<E: Env> Loop<E> {
                 self.serving.leads();
             }
         }
+        self.replica.begin_read_back();
         self.give_transfers();
         self.maintain(now, quiet)?;
         self.show(now);
@@ -421,7 +423,9 @@ impl<E: Env> Loop<E> {
             position.index.0 += 1;
         }
         match self.upkeep.checkpoint(&mut state, position, self.replica.log_bytes(), now)? {
-            Some(Step::Written(baseline)) => self.replica.checkpointed(baseline),
+            Some(Step::Written(baseline)) => {
+                self.replica.checkpointed(baseline, self.upkeep.bytes_on_disk());
+            }
             Some(Step::Installed(restored, reply)) => {
                 // In one step: reads under way on what was here find out by themselves.
                 *state = *restored;

@@ -14,12 +14,13 @@
 //!   may have been torn: no other batch ever has that number, so no piece of the torn one is ever taken
 //!   for a part of another
 //!
-//! It is not Raft's view of the log: it does not look into entries, keeps none in memory and never
-//! reads after it was opened.
+//! It is not Raft's view of the log: it does not look into entries and keeps none in memory. What somebody needs of what is
+//! durable is read back beside the writes ([`Lookback`]).
 
 pub mod error;
 mod extent;
 pub mod format;
+mod lookback;
 mod preparation;
 mod reader;
 mod recovery;
@@ -33,7 +34,7 @@ use std::{collections::VecDeque, future::Future, path::PathBuf, rc::Rc};
 
 use prometheus::{Histogram, HistogramOpts, IntGauge};
 
-pub use self::{error::WalError, format::Record, recovery::Recovery};
+pub use self::{error::WalError, format::Record, lookback::Lookback, recovery::Recovery};
 use self::{
     extent::{Kept, Order, Span},
     format::{
@@ -149,6 +150,8 @@ pub struct Wal<E: Env> {
     current: Rc<Segment<FileOf<E>>>,
     /// Where the next batch goes.
     position: u64,
+    /// Offset after the last batch in it.
+    end: u64,
     next: Rc<Preparation<E>>,
     /// The segments before the current one, the oldest first.
     older: VecDeque<Kept>,
@@ -241,6 +244,7 @@ impl<E: Env> Wal<E> {
             options,
             current,
             position: resumed.position,
+            end: resumed.end,
             next,
             older: resumed.older,
             retirement,
@@ -329,14 +333,14 @@ impl<E: Env> Wal<E> {
             );
             let spec = self.options.spec(segment.header.sequence + 1, self.env.random_u64());
             let SegmentHeader { sequence, segment_bytes: bytes, .. } = self.current.header;
-            self.older.push_back(Kept { sequence, bytes, span: self.span });
+            self.older.push_back(Kept { sequence, bytes, end: self.end, span: self.span });
             self.span = std::mem::take(&mut self.next_span);
             self.current = segment;
             self.next = Preparation::start(&self.env, spec, &self.retirement);
             self.position = u64::from(self.current.header.unit);
         }
         assert!(written.end > self.position && written.end <= self.current.header.segment_bytes);
-        self.position = written.end;
+        (self.position, self.end) = (written.end, written.end);
         self.batch_bytes += written.bytes as u64;
     }
 
@@ -347,6 +351,11 @@ impl<E: Env> Wal<E> {
     pub fn cut(&mut self, keep_from: LogIndex) {
         let released = extent::release(&mut self.older, keep_from);
         self.retirement.release(released);
+    }
+
+    /// The first entry that [`Wal::cut`] may keep for no more than so many bytes of full segments.
+    pub fn first_within(&self, bytes: u64) -> LogIndex {
+        extent::first_within(&self.older, bytes)
     }
 
     /// Bytes durably appended, padding included; only ever grows. It begins with what the log held when
@@ -383,7 +392,7 @@ impl<E: Env> Wal<E> {
         self.in_flight = true;
         let metrics = self.options.metrics.clone();
         metrics.write_seconds.observe(self.env.now().since(submitted).as_secs_f64());
-        let env = self.env.clone();
+        let (env, is_durable) = (self.env.clone(), self.options.data_sync);
         async move {
             let (segment, offset, buffer, is_new) = match target {
                 Target::Current { segment, offset, buffer } => (segment, offset, buffer, false),
@@ -397,7 +406,11 @@ impl<E: Env> Wal<E> {
             };
             let bytes = buffer.as_ref().len();
             write_all(&env, &segment.file, &segment.path, buffer, offset).await?;
-            metrics.fsync_seconds.observe(env.now().since(submitted).as_secs_f64());
+            let took = env.now().since(submitted);
+            metrics.fsync_seconds.observe(took.as_secs_f64());
+            if is_durable && took > limits::SLOW_LOG_WRITE {
+                tracing::warn!(?took, "expected-duration" = ?limits::SLOW_LOG_WRITE, "slow fdatasync");
+            }
             metrics.write_bytes.add(bytes as i64);
             Ok(Written { batch, end: offset + bytes as u64, segment: is_new.then_some(segment), bytes })
         }

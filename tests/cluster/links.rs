@@ -1,6 +1,6 @@
 //! Links between members as operators meet them: who is refused, who is missed, and who gets a checkpoint.
 
-use std::process::Command;
+use std::{process::Command, thread, time::Duration};
 
 use crate::members::{Cluster, Place, Run, get, initial, places, program, tool};
 
@@ -71,7 +71,9 @@ fn a_member_that_was_away_for_long_gets_a_checkpoint() {
     cluster.members.iter_mut().for_each(|member| member.wait_until_ready(1));
     cluster.members[2].kill();
     let others = format!("{},{}", places[0].client_url(), places[1].client_url());
-    // More than is kept in memory for whoever is away.
+    // Some elections: for as long as it counts as present, the others keep what it lacks.
+    thread::sleep(Duration::from_secs(5));
+    // More than is kept for whoever is away.
     cluster.ctl_until_done(&others, "put a b");
     let mut load = Command::new(tool("benchmark"));
     load.env_clear().args(["--endpoints", &others, "put", "--total=100", "--val-size=1000000"]);

@@ -160,6 +160,8 @@ impl Group {
         self.agree();
         let away = (self.leader() + 1) % self.world.nodes.len();
         self.isolate(away);
+        // For as long as it counts as present, the others keep what it lacks.
+        self.pass(ELECTIONS);
         let others: Vec<_> = self.all().into_iter().filter(|at| *at != away).collect();
         let leader = self.leader_of(&others);
         meanwhile(leader);

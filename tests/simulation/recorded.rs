@@ -181,6 +181,7 @@ fn two_members_get_checkpoints_while_newer_ones_are_made() {
         let away: Vec<_> = group.all().into_iter().filter(|at| *at != leader).take(2).collect();
         let isolated = away.iter().map(|at| group.world.nodes[*at].id.0).collect();
         group.world.sim.set_faults(Faults { isolated, ..Faults::default() });
+        group.pass(ELECTIONS);
         for n in 0..40 {
             group.put(leader, &format!("k{}", n % 3), "v");
         }

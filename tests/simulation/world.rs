@@ -83,6 +83,8 @@ pub struct World {
     pub sockets: bool,
     /// Checkpoints that came from one member to another, where the world carries them.
     pub carried: Rc<Cell<u64>>,
+    /// Bytes of them that a member sends in a second, where it has sockets for that.
+    pub checkpoint_rate: u64,
     /// Of all members together.
     pub metrics: Rc<Metrics>,
 }
@@ -129,6 +131,7 @@ impl World {
             publishes: false,
             sockets: false,
             carried: Rc::default(),
+            checkpoint_rate: 50_000_000,
             metrics: Rc::new(Metrics::new(&metrics::Options::default()).expect("metrics are made")),
         }
     }
@@ -209,7 +212,9 @@ impl World {
                         }
                         None => {
                             let inbox = started.shard.clone();
-                            sim.listen(id, ShardId(0), move |from, frame| inbox.step(from, frame));
+                            sim.listen(id, ShardId(0), move |from, frame| {
+                                inbox.step(from, frame);
+                            });
                             sim.spawn(
                                 id,
                                 courier::carry(sim.clone(), started.shard.clone(), others, carried),
@@ -248,7 +253,7 @@ impl World {
             urls: vec![format!("http://{}", env.address(PEER_PORT))],
             read_timeout: Duration::from_millis(400),
             write_timeout: Duration::from_millis(400),
-            checkpoint_bytes_per_second: 50_000_000,
+            checkpoint_bytes_per_second: self.checkpoint_rate,
             level: release.newest(),
         };
         Peers::new(env.clone(), options, self.metrics.peers.clone())

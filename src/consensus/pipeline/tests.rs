@@ -1,3 +1,5 @@
+use raft::Storage;
+
 use super::*;
 use crate::{
     consensus::{ChangeKind, Payload},
@@ -212,6 +214,113 @@ fn changes_of_the_group_come_one_at_a_time() {
     members[0].propose_change(&add(5)).unwrap();
 }
 
+/// Frames from one member to another.
+fn deliver(frames: impl IntoIterator<Item = Bytes>, to: &mut Pipeline) {
+    frames.into_iter().for_each(|frame| to.step_bytes(frame, 3).unwrap());
+}
+
+#[test]
+fn a_slow_member_is_sent_no_more_than_may_be_on_its_way_and_then_what_memory_has_no_more() {
+    let [mut leader, mut slow, mut quick] = led();
+    let (mut log, mut held) = (Vec::new(), Vec::new());
+    for number in 0..150 {
+        leader.propose([Bytes::from(vec![number; 100_000])]).unwrap();
+        loop {
+            let settled = settle(&mut leader);
+            if settled.sent.is_empty() {
+                break;
+            }
+            log.extend(settled.committed);
+            for outgoing in settled.sent {
+                match outgoing.to {
+                    to if to == slow.options.id => held.push(outgoing.frame),
+                    _ => quick.step_bytes(outgoing.frame, 3).unwrap(),
+                }
+            }
+            deliver(settle(&mut quick).sent.into_iter().map(|outgoing| outgoing.frame), &mut leader);
+        }
+    }
+    let bytes = held.iter().map(Bytes::len).sum::<usize>();
+    assert!(bytes > limits::IN_FLIGHT_BYTES && bytes < limits::IN_FLIGHT_BYTES + 200_000, "{bytes}");
+
+    let base = leader.node.store().base().index;
+    let mut read_back = 0;
+    deliver(held, &mut slow);
+    while slow.committed() < leader.committed() {
+        let answers: Vec<_> = settle(&mut slow).sent.into_iter().map(|outgoing| outgoing.frame).collect();
+        if answers.is_empty() {
+            leader.tick(0);
+        }
+        deliver(answers, &mut leader);
+        if let Some((from, terms)) = leader.to_read_back() {
+            assert!(from <= base && terms.of(from) == Some(leader.term()));
+            assert!(leader.to_read_back().is_none(), "one piece at a time");
+            let piece = log.iter().filter(|entry| entry.index >= from).take(20).cloned().collect();
+            leader.read_back(from, piece, false);
+            read_back += 1;
+        }
+        let sent = settle(&mut leader).sent.into_iter().filter(|outgoing| outgoing.to == slow.options.id);
+        let sent: Vec<_> = sent.map(|outgoing| outgoing.frame).collect();
+        assert!(sent.iter().map(Bytes::len).sum::<usize>() < 2 * limits::IN_FLIGHT_BYTES);
+        deliver(sent, &mut slow);
+    }
+    assert!(read_back > 1);
+    settle(&mut slow);
+    assert_eq!(slow.node.store().get(slow.committed()), leader.node.store().get(leader.committed()));
+    assert!(!leader.reads_back());
+}
+
+#[test]
+fn who_needs_what_can_be_read_no_more_gets_a_checkpoint() {
+    let [mut leader, mut away, mut quick] = led();
+    for _ in 0..50 {
+        leader.propose([Bytes::from_static(b"x")]).unwrap();
+        exchange(&mut [&mut leader, &mut quick]);
+    }
+    let position = LogPosition { index: leader.committed(), term: leader.term() };
+    leader.set_checkpoint(Baseline { position, config: leader.config() });
+    let (from, _) = loop {
+        leader.tick(0);
+        exchange(&mut [&mut leader, &mut away]);
+        if let Some(wanted) = leader.to_read_back() {
+            break wanted;
+        }
+    };
+    leader.read_back(from, Vec::new(), true);
+    leader.tick(0);
+    let all = exchange(&mut [&mut leader, &mut away, &mut quick]);
+    assert_eq!(all[1].restored.len(), 1);
+}
+
+#[test]
+fn the_log_is_kept_for_those_that_are_there_and_within_its_bounds() {
+    let [mut leader, mut away, mut quick] = led();
+    for _ in 0..50 {
+        leader.propose([Bytes::from_static(b"x")]).unwrap();
+        exchange(&mut [&mut leader, &mut quick]);
+    }
+    let position = LogPosition { index: leader.committed(), term: leader.term() };
+    let newest = position.index.0;
+    leader.set_checkpoint(Baseline { position, config: leader.config() });
+    leader.tick(0);
+    let all = |_| LogIndex(0);
+    assert_eq!(leader.keep_from(0, all), LogIndex(5), "it was heard of");
+    let few = |bytes| if bytes >= limits::LOG_NEEDED_BYTES { LogIndex(0) } else { LogIndex(20) };
+    assert_eq!(leader.keep_from(u64::MAX, few), LogIndex(5), "the checkpoint is long");
+    assert_eq!(leader.keep_from(0, few), LogIndex(20), "a short one is cheaper");
+    for _ in 0..100 {
+        leader.tick(0);
+        exchange(&mut [&mut leader, &mut quick]);
+    }
+    assert_eq!(leader.keep_from(0, all).0, newest - 3, "it is away");
+    assert_eq!(
+        leader.keep_from(0, |_| LogIndex(newest + 100)).0,
+        newest - 3,
+        "memory has it, and gives it up later"
+    );
+    drop(settle(&mut away));
+}
+
 /// A leader, alone until a learner was added, that has let go of the log's beginning.
 fn with_learner() -> Pipeline {
     let mut leader = member(1, &[1]);
@@ -224,7 +333,7 @@ fn with_learner() -> Pipeline {
     let add = ConfigChange { kind: ChangeKind::AddLearner, member: MemberId(2), context: "".into() };
     leader.propose_change(&add).unwrap();
     settle(&mut leader);
-    assert!(leader.first_kept() > LogIndex(10));
+    assert!(leader.node.store().first_index().unwrap() > 10);
     leader
 }
 
@@ -247,7 +356,7 @@ fn who_comes_too_late_for_the_log_starts_from_a_checkpoint() {
     assert_eq!(all[1].restored, vec![baseline]);
     leader.tick(0);
     exchange(&mut [&mut leader, &mut learner]);
-    assert_eq!(learner.first_kept().0, position.index.0 + 1);
+    assert_eq!(learner.node.store().first_index().unwrap(), position.index.0 + 1);
     assert_eq!(learner.committed(), leader.committed());
     assert_eq!(learner.node.store().get(learner.committed()).data, "y");
     assert_eq!(learner.leader(), MemberId(1));

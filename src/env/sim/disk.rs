@@ -102,6 +102,11 @@ impl SimDisk {
         self.media.borrow().failures
     }
 
+    /// Whether files cannot be read from now on.
+    pub fn set_unreadable(&self, unreadable: bool) {
+        self.media.borrow_mut().unreadable = unreadable;
+    }
+
     /// Bytes by which files may still grow; `None` is no limit.
     pub fn set_free_bytes(&self, bytes: Option<u64>) {
         self.media.borrow_mut().free_bytes = bytes;
@@ -375,7 +380,8 @@ impl File for SimFile {
         assert!(offset.is_multiple_of(self.unit as u64) && len.is_multiple_of(self.unit));
         self.disk.pause().await;
         self.alive()?;
-        Ok(self.disk.media.borrow().read(self.inode, offset, len))
+        let media = self.disk.media.borrow();
+        if media.unreadable { Err(eio()) } else { Ok(media.read(self.inode, offset, len)) }
     }
 
     async fn size(&self) -> io::Result<u64> {

@@ -416,9 +416,9 @@ impl Shard {
         others.map(|member| MemberId(member.id)).collect()
     }
 
-    /// A frame from another member's shard of the same number.
-    pub fn step(&self, sender: MemberId, frame: Bytes) {
-        self.inbox.push_frame(sender, frame);
+    /// A frame from another member's shard of the same number. False if it was dropped, since too many wait.
+    pub fn step(&self, sender: MemberId, frame: Bytes) -> bool {
+        self.inbox.push_frame(sender, frame)
     }
 
     /// Something for a member got lost on its way, or there is no way to it.

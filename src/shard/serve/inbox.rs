@@ -248,16 +248,18 @@ impl Inbox {
         self.defragments.take()
     }
 
-    /// A frame from another member; dropped if too many wait, as Raft allows.
-    pub fn push_frame(&self, sender: MemberId, frame: Bytes) {
+    /// A frame from another member. False if too many wait: it is dropped, as Raft allows.
+    pub fn push_frame(&self, sender: MemberId, frame: Bytes) -> bool {
         let mut frames = self.frames.borrow_mut();
         let bytes = self.frame_bytes.get() + frame.len();
-        if frames.len() < limits::SHARD_FRAMES_MAX && bytes <= limits::SHARD_FRAMES_BYTES_MAX {
+        let has_room = frames.len() < limits::SHARD_FRAMES_MAX && bytes <= limits::SHARD_FRAMES_BYTES_MAX;
+        if has_room {
             self.frame_bytes.set(bytes);
             frames.push_back((sender, frame));
         }
         drop(frames);
         self.wake();
+        has_room
     }
 
     /// Something for a member got lost.
@@ -496,6 +498,20 @@ mod tests {
         while let Some(Taken { payload, .. }) = inbox.take_batch() {
             assert!(payload.len() <= 1000);
         }
+    }
+
+    #[test]
+    fn frames_beyond_the_bound_are_not_taken_until_others_are() {
+        let inbox = Inbox::new(ORIGIN, 8 << 20);
+        let push = |frame: &Bytes| inbox.push_frame(MemberId(2), frame.clone());
+        let short = Bytes::from_static(b"x");
+        assert!((0..limits::SHARD_FRAMES_MAX).all(|_| push(&short)));
+        assert!(!push(&short));
+        assert!(inbox.take_frame().is_some() && push(&short));
+        while inbox.take_frame().is_some() {}
+        let long = Bytes::from(vec![0; limits::PEER_FRAME_BYTES_MAX]);
+        assert!(push(&long) && push(&long));
+        assert!(!push(&short), "and their bytes");
     }
 
     #[test]

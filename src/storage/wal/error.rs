@@ -17,6 +17,9 @@ pub enum WalError {
     )]
     Corrupt { path: PathBuf, offset: u64, what: &'static str },
 
+    #[error("{path} is damaged at offset {offset}, where a batch was durable")]
+    Unreadable { path: PathBuf, offset: u64 },
+
     #[error(
         "{path} has format version {version}, this server reads version {supported}. Start the release that wrote it; \
          to move to this one, save a snapshot there (etcdctl snapshot save) and restore it here (etcdutl snapshot restore)"

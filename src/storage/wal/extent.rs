@@ -10,22 +10,31 @@ use crate::types::LogIndex;
 /// The entries of one segment, those replaced later among them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
-    highest: Option<LogIndex>,
+    /// The lowest and the highest.
+    ends: Option<(LogIndex, LogIndex)>,
 }
 
 impl Span {
     fn add(&mut self, index: LogIndex) {
-        self.highest = self.highest.max(Some(index));
+        self.extend(Span { ends: Some((index, index)) });
     }
 
     /// Adds what was appended after it.
     pub fn extend(&mut self, later: Span) {
-        self.highest = self.highest.max(later.highest);
+        self.ends = match (self.ends, later.ends) {
+            (Some((low, high)), Some((lower, higher))) => Some((low.min(lower), high.max(higher))),
+            (ends, later) => ends.or(later),
+        };
     }
 
     /// Whether no entry has this index or a higher one.
     pub fn is_below(&self, index: LogIndex) -> bool {
-        self.highest.is_none_or(|highest| highest < index)
+        self.ends.is_none_or(|(_, highest)| highest < index)
+    }
+
+    /// Whether an entry of this index may be among them.
+    pub fn reaches(&self, index: LogIndex) -> bool {
+        self.ends.is_some_and(|(lowest, highest)| lowest <= index && index <= highest)
     }
 }
 
@@ -34,6 +43,8 @@ impl Span {
 pub struct Kept {
     pub sequence: u64,
     pub bytes: u64,
+    /// Offset after its last batch.
+    pub end: u64,
     pub span: Span,
 }
 
@@ -67,6 +78,19 @@ impl Order {
         }
         Ok(())
     }
+}
+
+/// The first entry of the longest run of segments, up to the last one, that takes no more than so many bytes.
+pub fn first_within(kept: &VecDeque<Kept>, bytes: u64) -> LogIndex {
+    let mut left = bytes;
+    let beyond = kept.iter().rev().find(|segment| match left.checked_sub(segment.bytes) {
+        Some(rest) => {
+            left = rest;
+            false
+        }
+        None => true,
+    });
+    beyond.and_then(|segment| segment.span.ends).map_or(LogIndex(0), |(_, highest)| LogIndex(highest.0 + 1))
 }
 
 /// Takes the segments from the front whose entries are all below `keep_from`.

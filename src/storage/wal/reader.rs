@@ -54,7 +54,11 @@ impl<'s, F: File> Reader<'s, F> {
 }
 
 /// Reads bytes that are aligned to the segment's unit, which may be less than the device's.
-async fn read<F: File>(segment: &Segment<F>, offset: u64, bytes: usize) -> Result<Chunk<F::Read>, WalError> {
+pub async fn read<F: File>(
+    segment: &Segment<F>,
+    offset: u64,
+    bytes: usize,
+) -> Result<Chunk<F::Read>, WalError> {
     let unit = segment.file.unit() as u64;
     let start = offset / unit * unit;
     let end = align_up(offset + bytes as u64, unit);

@@ -29,6 +29,8 @@ pub struct Recovery {
 pub struct Resumed<E: Env> {
     pub current: Rc<Segment<FileOf<E>>>,
     pub position: u64,
+    /// Offset after the last batch.
+    pub end: u64,
     pub next_batch: u64,
     pub hard_state: Option<Record<'static>>,
     /// The segments before it, the oldest first.
@@ -59,6 +61,7 @@ pub async fn recover<E: Env>(
         return Ok(Resumed {
             current,
             position,
+            end: position,
             next_batch: 1,
             hard_state,
             older: VecDeque::new(),
@@ -130,9 +133,9 @@ pub async fn recover<E: Env>(
             return Err(corrupt_batch(&segment, end.tail));
         }
         let span_before = std::mem::replace(&mut tail_span, span);
-        if let Some((previous, _)) = tail.replace((segment, end)) {
+        if let Some((previous, before)) = tail.replace((segment, end)) {
             let SegmentHeader { sequence, segment_bytes: bytes, .. } = previous.header;
-            older.push_back(Kept { sequence, bytes, span: span_before });
+            older.push_back(Kept { sequence, bytes, end: before.tail, span: span_before });
             let path = previous.path;
             previous.file.close().await.map_err(|e| WalError::from_io("close", &path, e))?;
         }
@@ -160,10 +163,11 @@ pub async fn recover<E: Env>(
     let usable = usable_unit(&current) && current.header.segment_bytes >= options.segment_bytes;
     let position = if usable { end.tail } else { current.header.segment_bytes };
     let current = Rc::new(current);
-    let (next_batch, span) = (end.next_batch, tail_span);
+    let (end, next_batch, span) = (end.tail, end.next_batch, tail_span);
     Ok(Resumed {
         current,
         position,
+        end,
         next_batch,
         hard_state,
         older,

@@ -9,7 +9,10 @@
 
 use super::{
     WalError,
-    format::{BATCH_HEADER_BYTES, BatchHeader, Record, SegmentHeader, align_up, decode_record, salt},
+    format::{
+        BATCH_HEADER_BYTES, BatchHeader, Record, SegmentHeader, align_up, batch_bytes_max, decode_record,
+        salt,
+    },
 };
 
 /// Bytes asked for at a time.
@@ -76,7 +79,23 @@ impl Scan {
         }
     }
 
-    /// Adds the bytes asked for last.
+    /// The same for a segment whose batches are known to end at this offset: so they must.
+    pub fn up_to(end: u64, header: SegmentHeader, next_batch: Option<u64>) -> Self {
+        let bytes_max = batch_bytes_max(header.segment_bytes);
+        Self::new(SegmentHeader { segment_bytes: end, ..header }, next_batch, bytes_max)
+    }
+
+    /// More batches were written meanwhile.
+    pub fn extend(&mut self, end: u64) {
+        self.header.segment_bytes = end;
+    }
+
+    /// Number of the batch that comes next.
+    pub fn next_batch(&self) -> u64 {
+        self.end.next_batch
+    }
+
+    /// Adds the bytes asked for last, or the first of them.
     pub fn supply(&mut self, bytes: &[u8]) {
         self.window.extend_from_slice(bytes);
     }

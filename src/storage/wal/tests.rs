@@ -5,6 +5,7 @@ mod crash;
 mod cut;
 mod faults;
 mod known;
+mod lookback;
 mod real;
 mod scan;
 

@@ -80,6 +80,8 @@ pub struct Media {
     pub read_only: bool,
     pub buffered_only: bool,
     pub failing_permille: u64,
+    /// Files cannot be read.
+    pub unreadable: bool,
     pub failures: u64,
     pub writes: u64,
     /// Everything takes so many times as long.
@@ -107,6 +109,7 @@ impl Default for Media {
             read_only: false,
             buffered_only: false,
             failing_permille: 0,
+            unreadable: false,
             failures: 0,
             writes: 0,
             slowness: 1,

@@ -502,7 +502,7 @@ fn a_replaced_tail_goes_no_earlier_than_what_replaces_it() {
     {
         let mut span = Span::default();
         records.iter().for_each(|record| order.take(record, &mut span).expect("in order"));
-        kept.push_back(Kept { sequence: sequence as u64, bytes: 1, span });
+        kept.push_back(Kept { sequence: sequence as u64, bytes: 1, end: 1, span });
     }
     assert!(extent::release(&mut kept, LogIndex(7)).is_empty(), "entry 7 would come back");
     let released: Vec<_> = extent::release(&mut kept, LogIndex(8)).iter().map(|kept| kept.sequence).collect();
