@@ -239,9 +239,12 @@ impl Pipeline {
         self.node.raft.set_randomized_election_timeout(timeout);
     }
 
+    /// A follower waits up to half as long again for a leader: members' ticks are apart by themselves, so few of them campaign
+    /// at once. Who did, and was not elected, draws from twice that.
     fn draw_election_timeout(&mut self, random: u64) {
         let ticks = self.options.election_ticks as u64;
-        self.election_timeout = (ticks + random % ticks) as usize;
+        let spread = if self.role() == Role::Follower { ticks.div_ceil(2) } else { ticks };
+        self.election_timeout = (ticks + random % spread) as usize;
         self.node.raft.set_randomized_election_timeout(self.election_timeout);
     }
 
