@@ -168,6 +168,8 @@ impl Group {
         for n in 0..40 {
             self.put(leader, &format!("k{}", n % 3), "v");
         }
+        // The checkpoint that these are due for is made, and the log cut behind it.
+        self.pass(ELECTIONS);
         away
     }
 
