@@ -80,6 +80,7 @@ impl Served {
                 election: Duration::from_millis(100),
                 pre_vote: true,
                 advance_election: false,
+                commands: Commands::default(),
                 catchup_entries: 1_000,
                 slow_apply: Duration::from_secs(10),
                 lease_checkpoints: false,
@@ -184,6 +185,7 @@ fn peers(env: &SimEnv) -> Peers<SimEnv> {
         read_timeout: PEER_TIMEOUT,
         write_timeout: PEER_TIMEOUT,
         checkpoint_bytes_per_second: 0,
+        level: Commands::default().newest(),
     };
     Peers::new(env.clone(), options, metrics.peers.clone())
 }

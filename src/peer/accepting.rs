@@ -22,7 +22,7 @@ use crate::{
     env::{Env, Instant, Lane, Socket},
     limits,
     pb::link as pb,
-    types::{MemberId, ShardId},
+    types::{LogId, MemberId, ShardId},
 };
 
 /// Serves one to its end.
@@ -47,7 +47,7 @@ pub async fn serve<E: Env>(peers: &Peers<E>, socket: impl Socket) {
     channel.count(peers.0.metrics.bytes(remote.id));
     let ended = match hello.purpose() {
         pb::Purpose::Frames => {
-            let mut link = Link::new(peers, remote.clone(), channel);
+            let mut link = Link::new(peers, (remote.clone(), LogId(hello.log)), channel);
             poll_fn(|context| link.poll(context)).await
         }
         pb::Purpose::Checkpoint => receiving::serve(peers, &remote, channel).await,
@@ -154,6 +154,8 @@ fn say_refused<E: Env>(peers: &Peers<E>, hello: &pb::Hello, reason: pb::Reason) 
 struct Link<'a, E: Env, S> {
     peers: &'a Peers<E>,
     remote: Rc<Remote>,
+    /// The one it says it has.
+    log: LogId,
     call: u64,
     channel: Channel<S>,
     tick: E::Sleep,
@@ -189,12 +191,13 @@ impl Frame {
 }
 
 impl<'a, E: Env, S: Socket> Link<'a, E, S> {
-    fn new(peers: &'a Peers<E>, remote: Rc<Remote>, channel: Channel<S>) -> Self {
+    fn new(peers: &'a Peers<E>, (remote, log): (Rc<Remote>, LogId), channel: Channel<S>) -> Self {
         let tick = peers.0.env.sleep(peers.interval());
         Link {
             peers,
             call: remote.call(),
             remote,
+            log,
             channel,
             tick,
             signals: Frame::default(),
@@ -233,6 +236,10 @@ impl<'a, E: Env, S: Socket> Link<'a, E, S> {
                     Lane::Entries => self.entries.add(record)?,
                 };
                 if let Some(frame) = frame {
+                    // Known by now, maybe, if it was not yet when the member greeted: this one had just started.
+                    if self.peers.known_of(self.remote.id).log.is_some_and(|log| log != self.log) {
+                        return Err(LinkError::OtherLog);
+                    }
                     self.peers.deliver(&self.remote, shard, frame);
                 }
                 Ok(())

@@ -43,6 +43,8 @@ pub enum LinkError {
     Refused(Refusal),
     #[error("a newer connection took its place")]
     Replaced,
+    #[error("the member has another log than the one it told the cluster of: its data were lost")]
+    OtherLog,
     #[error("the member is not to be reached any more")]
     Left,
     #[error("{0}")]

@@ -461,14 +461,18 @@ impl<E: Env> Replica<E> {
     }
 
     /// Takes in a committed change of the group, and gives what the group is then; [`Replica::applied`] follows.
-    ///
-    /// That it is committed goes to the log at once. The next entry would take it along, but may be long in coming: who
-    /// starts again and does not know would wait for those who had a vote before, and perhaps never campaign.
     pub fn apply_change(&mut self, change: &ConfigChange) -> Result<Config, Error> {
         let group = self.pipeline.apply_change(change)?;
+        self.keep_commit();
+        Ok(group)
+    }
+
+    /// That what is known of members is committed goes to the log at once. The next entry would take it along, but may be long
+    /// in coming: who starts again and does not know would wait for those who had a vote before, and perhaps never campaign,
+    /// or would listen to a member that has lost its log.
+    pub fn keep_commit(&mut self) {
         self.backlog.add_hard_state(self.pipeline.hard_state());
         self.submit();
-        Ok(group)
     }
 
     /// Everything up to this entry is applied.

@@ -340,6 +340,9 @@ impl<E: Env> Loop<E> {
             let stepped = self.serving.step(&self.state, keys, || self.env.now());
             let stepped = stepped.map_err(|error| self.cannot_apply(index, error))?;
             slice.spend(stepped.keys, &self.env, self.committed.is_much());
+            if stepped.of_members {
+                self.replica.keep_commit();
+            }
             if let Some(commands) = stepped.applied {
                 self.upkeep.applied(commands);
                 self.applied()?;

@@ -43,6 +43,8 @@ pub struct Stepped {
     pub keys: u64,
     /// How many commands the entry had, if it is applied.
     pub applied: Option<usize>,
+    /// Whether something else is known of members now.
+    pub of_members: bool,
 }
 
 impl Serving {
@@ -85,11 +87,12 @@ impl Serving {
             self.inbox.answered(replies.len());
             replies.drain(..).for_each(Proposal::answer);
             applying.replies = replies;
-            return Ok(Stepped { keys, applied: None });
+            return Ok(Stepped { keys, applied: None, of_members: false });
         }
         let Applying { index, began, commands, long, .. } =
             self.applying.take().expect("an entry is under way");
         state.mark_applied(index);
+        let of_members = self.outcome.changes.contains(&Change::Members);
         let mut hub = self.hub.borrow_mut();
         for change in &self.outcome.changes {
             match change {
@@ -129,7 +132,7 @@ impl Serving {
         self.inbox.answered(replies.len());
         replies.into_iter().for_each(Proposal::answer);
         self.metrics.stage_reply.observe(clock().since(applied).as_secs_f64());
-        Ok(Stepped { keys, applied: Some(commands) })
+        Ok(Stepped { keys, applied: Some(commands), of_members })
     }
 
     /// True when all commands of the entry are done.

@@ -178,13 +178,19 @@ fn callers_are_answered_at_the_end_of_the_step_that_did_what_they_asked() {
     serving.proposed(callers, Term(2), Instant(0), (Way::Here, None));
     serving.begin(LogIndex(5), batch, Instant(0)).unwrap();
     for at in 0..3 {
-        assert_eq!(serving.step(&state, 1, || Instant(0)), Ok(Stepped { keys: 1, applied: None }));
+        assert_eq!(
+            serving.step(&state, 1, || Instant(0)),
+            Ok(Stepped { keys: 1, applied: None, of_members: false })
+        );
         let answered = answers.iter_mut().map(|answer| block_on(poll_once(answer)).is_some());
         assert_eq!(answered.collect::<Vec<_>>(), (0..3 - at).map(|other| other == 0).collect::<Vec<_>>());
         answers.remove(0);
         assert_eq!((serving.inbox.pending(), state.borrow().applied()), (2 - at, LogIndex(0)));
     }
-    assert_eq!(serving.step(&state, 1, || Instant(0)), Ok(Stepped { keys: 0, applied: Some(3) }));
+    assert_eq!(
+        serving.step(&state, 1, || Instant(0)),
+        Ok(Stepped { keys: 0, applied: Some(3), of_members: false })
+    );
     assert_eq!(state.borrow().applied(), LogIndex(5));
 }
 
