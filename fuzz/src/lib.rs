@@ -23,7 +23,7 @@ use pinion::{
     protocol::{Offer, Routes},
     service::{self, Api},
     shard::{self, Due, Shard},
-    state::Principal,
+    state::{Commands, Principal},
     storage::{
         checkpoint::CheckpointOptions,
         data_dir::{DataDir, Identity},
