@@ -5,9 +5,7 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use pinion::{
-    consensus::{
-        Config, Entry, EntryKind, HardState, LogPosition, LogWindow, Options, Payload, Pipeline,
-    },
+    consensus::{Config, Entry, EntryKind, HardState, LogPosition, LogWindow, Options, Payload, Pipeline},
     state::Batch,
     types::{LogIndex, MemberId, Term},
 };
